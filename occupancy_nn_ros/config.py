@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one definition of every setting: default, unit, range and meaning, for the live node and offline alike.
+
+Frozen dataclasses whose fields are made by :func:`setting`. Precedence is default, then YAML files in order, then the
+command line or ROS parameters. ROS parameters and ``docs/parameters.md`` are generated from these classes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from occupancy_nn_ros.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def setting(
+    default: Any, help: str, *, low: float | None = None, high: float | None = None, live: bool = False
+) -> Any:
+    """A dataclass field with its description, inclusive range, and whether it may change while the node runs."""
+    return field(default=default, metadata={"help": help, "low": low, "high": high, "live": live})
+
+
+class _Checked:
+    """Checks ranges and choices on construction, naming key, value and what is allowed."""
+
+    def __post_init__(self) -> None:
+        for item in dataclasses.fields(self):  # type: ignore[arg-type]
+            _check_range(item, getattr(self, item.name))
+
+
+def _check_range(item: dataclasses.Field[Any], value: object) -> None:
+    low, high = item.metadata.get("low"), item.metadata.get("high")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{item.name} is {value}, expected a finite number")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if (low is not None and value < low) or (high is not None and value > high):
+            raise ConfigError(f"{item.name} is {value}, expected {_range_text(low, high)}")
+
+
+def _range_text(low: float | None, high: float | None) -> str:
+    if low is None:
+        return f"at most {high}"
+    return f"at least {low}" if high is None else f"{low} to {high}"
+
+
+@dataclass(frozen=True)
+class CameraConfig(_Checked):
+    """Where one camera's data comes from; empty strings are filled in by discovery."""
+
+    image_topic: str = setting("", "Image or CompressedImage topic; empty: found by the camera's name.")
+    camera_info_topic: str = setting("", "CameraInfo topic; empty: the one beside image_topic.")
+    frame_id: str = setting("", "Optical frame; empty: the frame_id in the image header.")
+    time_offset_s: float = setting(0.0, "Added to every stamp of this camera.", low=-10.0, high=10.0)
+
+
+@dataclass(frozen=True)
+class MapConfig(_Checked):
+    """The rolling map."""
+
+    size_xy_m: float = setting(24.0, "Edge of the square window that moves with the robot.", low=1.0, high=500.0)
+    below_m: float = setting(1.2, "How far the window reaches below base_frame.", low=0.0, high=50.0)
+    above_m: float = setting(2.8, "How far the window reaches above base_frame.", low=0.2, high=50.0)
+    log_odds_min: float = setting(-4.0, "Lower clamp of a voxel's log-odds.", low=-20.0, high=-0.1)
+    log_odds_max: float = setting(4.0, "Upper clamp of a voxel's log-odds.", low=0.1, high=20.0)
+    hit_log_odds: float = setting(0.85, "Added where a depth or LiDAR ray ends.", low=0.01, high=10.0)
+    pass_log_odds: float = setting(-0.4, "Added where a depth or LiDAR ray passes.", low=-10.0, high=-0.01)
+    max_range_m: float = setting(8.0, "Rays and predictions further from the sensor are not used.", low=0.5, high=200.0)
+    occupied_probability: float = setting(
+        0.55, "A voxel at or above this is occupied.", low=0.5, high=0.99, live=True
+    )
+    free_probability: float = setting(0.45, "A voxel at or below this is free.", low=0.01, high=0.5, live=True)
+    forget_model: Literal["off", "linear", "exponential"] = setting(
+        "off", "How voxels that are not seen again return to unknown.", live=True
+    )
+    forget_after_s: float = setting(30.0, "Time constant of forgetting.", low=0.1, high=1e6, live=True)
+
+
+@dataclass(frozen=True)
+class GridConfig(_Checked):
+    """The 2D occupancy grid cut from the map."""
+
+    min_height_m: float = setting(0.2, "Bottom of the height band above base_frame.", low=-50.0, high=50.0, live=True)
+    max_height_m: float = setting(1.6, "Top of the height band above base_frame.", low=-50.0, high=50.0, live=True)
+    min_known_voxels: int = setting(
+        1, "Free voxels that a column of the band needs to be called free.", low=1, high=1000, live=True
+    )
+
+
+@dataclass(frozen=True)
+class SyncConfig(_Checked):
+    """Matching the frames of several cameras."""
+
+    tolerance_s: float = setting(0.05, "Frames of one set lie at most this far apart.", low=0.0, high=10.0)
+    min_cameras: int = setting(0, "Cameras a set needs; 0: all of them.", low=0, high=64)
+    queue: int = setting(20, "Frames kept for each camera while waiting for the others.", low=1, high=1000)
+    max_wait_s: float = setting(0.5, "A set waits this long for missing frames and for transforms.", low=0.0, high=60.0)
+    tf_cache_s: float = setting(10.0, "Transforms older than this are dropped.", low=0.5, high=3600.0)
+
+
+@dataclass(frozen=True)
+class KeyframeConfig(_Checked):
+    """When a frame set becomes a map update."""
+
+    distance_m: float = setting(0.1, "Motion of base_frame that triggers a keyframe.", low=0.0, high=100.0, live=True)
+    angle_rad: float = setting(0.1, "Rotation of base_frame that triggers a keyframe.", low=0.0, high=7.0, live=True)
+    min_period_s: float = setting(0.1, "Never more often than this.", low=0.0, high=60.0, live=True)
+    max_period_s: float = setting(1.0, "At least this often, even standing still.", low=0.0, high=3600.0, live=True)
+
+
+@dataclass(frozen=True)
+class NetworkConfig(_Checked):
+    """How the network is run."""
+
+    device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
+    threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
+    past_keyframes: int = setting(4, "Past keyframes kept for matching.", low=0, high=32)
+    gain: float = setting(1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True)
+
+
+@dataclass(frozen=True)
+class OutputConfig(_Checked):
+    """How often each output goes out while somebody listens; 0 means with every map update."""
+
+    grid_period_s: float = setting(0.0, "occupancy_grid, occupancy_probability, distance_field.", low=0.0, high=60.0, live=True)
+    voxels_period_s: float = setting(0.5, "voxel_grid, occupied_voxels, markers.", low=0.0, high=60.0, live=True)
+    max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
+    color_by: Literal["height", "class"] = setting("height", "Colours of markers and clouds.", live=True)
+
+
+@dataclass(frozen=True)
+class Config(_Checked):
+    """All settings of the node and of the offline player."""
+
+    cameras: dict[str, CameraConfig] = field(
+        default_factory=dict, metadata={"help": "Cameras by name; empty: discovered from topic types, names and TF."}
+    )
+    map_frame: str = setting("odom", "Fixed, gravity-aligned frame of the map.")
+    base_frame: str = setting("base_link", "Frame of the robot.")
+    model: str = setting("nano", "Name under models/ or path of a .safetensors file.")
+    source: Literal["network", "depth", "lidar"] = setting("network", "What the map is built from.")
+    voxel_size_m: float = setting(0.2, "Edge of a voxel.", low=0.01, high=2.0)
+    map: MapConfig = field(default_factory=MapConfig)
+    grid: GridConfig = field(default_factory=GridConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    outputs: OutputConfig = field(default_factory=OutputConfig)
+
+
+def load_config(files: Iterable[Path] = (), overrides: Iterable[str] = ()) -> Config:
+    """Default configuration, changed by YAML files in order, then by ``key.sub=value`` strings.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong type or value out of range; names the key.
+    """
+    merged: dict[str, Any] = {}
+    for path in files:
+        _merge(merged, _read_yaml(path))
+    for text in overrides:
+        _merge(merged, _parse_override(text))
+    return from_mapping(Config, merged)
+
+
+def from_mapping(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T:
+    """Build a settings dataclass from nested plain values.
+
+    Raises:
+        ConfigError: unknown key (with the nearest known one), wrong type, or out of range.
+    """
+    hints = typing.get_type_hints(cls)
+    arguments = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if key not in hints:
+            close = difflib.get_close_matches(str(key), hints, n=1)
+            hint = f", did you mean '{prefix}{close[0]}'?" if close else f", expected one of: {', '.join(sorted(hints))}"
+            raise ConfigError(f"unknown setting '{name}'{hint}")
+        arguments[key] = _convert(hints[key], value, name)
+    try:
+        return cls(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from None
+
+
+def to_mapping(config: object) -> dict[str, Any]:
+    """Nested plain values of a settings dataclass, ready for YAML or JSON."""
+    return dataclasses.asdict(config)  # type: ignore[call-overload, no-any-return]
+
+
+def _convert(hint: Any, value: Any, name: str) -> Any:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        if value not in typing.get_args(hint):
+            raise ConfigError(f"{name} is {value!r}, expected one of {', '.join(map(repr, typing.get_args(hint)))}")
+        return value
+    if origin is types.UnionType:
+        return None if value is None else _convert(typing.get_args(hint)[0], value, name)
+    if origin is dict:
+        return {str(k): _convert(typing.get_args(hint)[1], v, f"{name}.{k}") for k, v in _as_mapping(value, name).items()}
+    if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"{name} is {value!r}, expected a list")
+        return tuple(_convert(typing.get_args(hint)[0], v, f"{name}[{n}]") for n, v in enumerate(value))
+    if dataclasses.is_dataclass(hint):
+        return from_mapping(typing.cast("type[Any]", hint), _as_mapping(value, name), f"{name}.")
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"{name} is {value!r}, expected {hint.__name__}")
+    return value
+
+
+def _as_mapping(value: Any, name: str) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name} is {value!r}, expected a group of settings")
+    return value
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read settings from {path}: {error}") from None
+    return dict(_as_mapping(values if values is not None else {}, str(path)))
+
+
+def _parse_override(text: str) -> dict[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{text}' is not of the form key=value")
+    try:
+        nested: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        nested = value
+    for part in reversed(key.split(".")):
+        nested = {part: nested}
+    return typing.cast("dict[str, Any]", nested)
+
+
+def _merge(target: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = dict(value) if isinstance(value, Mapping) else value

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that the package raises on purpose; each message says what was got and what was expected."""
+
+
+class OccupancyError(Exception):
+    """Base of all errors raised on purpose; the command line prints its message as one line."""
+
+
+class ConfigError(OccupancyError):
+    """A configuration key is unknown, of the wrong type, or out of range."""
+
+
+class CalibrationError(OccupancyError):
+    """Intrinsics or distortion cannot describe a camera (NaN, zero focal length, unknown model)."""
+
+
+class MessageError(OccupancyError):
+    """Bytes do not decode as the message they claim to be."""
+
+
+class ImageError(MessageError):
+    """An image message decodes, but its pixels cannot be used (unknown encoding, zero size, wrong step)."""
+
+
+class TransformError(OccupancyError):
+    """A transform is invalid (NaN, not a rotation) or the tree is (loops, two parents)."""
+
+
+class LookupTransformError(TransformError):
+    """The requested transform is not known: frames not connected."""
+
+
+class ExtrapolationError(LookupTransformError):
+    """The frames are connected, but not at the requested stamp.
+
+    Attributes:
+        is_future: whether the stamp lies after the newest known transform, so that waiting may help.
+    """
+
+    def __init__(self, message: str, *, is_future: bool) -> None:
+        """Keep the message and whether waiting may help."""
+        super().__init__(message)
+        self.is_future = is_future
+
+
+class BagError(OccupancyError):
+    """A bag cannot be read, or lacks what the task needs."""
+
+
+class CheckpointError(OccupancyError):
+    """A model file is missing, corrupt, or does not fit the network it is loaded into."""
+
+
+class MapFileError(OccupancyError):
+    """A saved map is truncated, foreign, of another version, or cannot be written."""
+
+
+class SimulationError(OccupancyError):
+    """The simulator cannot run (missing GL library) or a world cannot be built."""
+
+
+class TrainingError(OccupancyError):
+    """Training cannot go on: no data, a corrupt shard, a loss that is not finite."""
+
+
+class MissingDependencyError(OccupancyError):
+    """An optional library is not installed; the message names the command that installs it."""

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frozen value types that cross layers. No behaviour beyond checks and index arithmetic; knows nothing about ROS.
+
+Conventions: ``T_target_source`` is a (4, 4) float64 rigid transform that maps points of ``source`` into ``target``;
+metres, radians, integer nanoseconds; images are RGB uint8 (H, W, 3); grids are (X, Y, Z).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+
+FloatArray = npt.NDArray[np.float64]
+Float32Array = npt.NDArray[np.float32]
+UInt8Array = npt.NDArray[np.uint8]
+
+SEMANTIC_CLASSES = ("ground", "structure", "object", "vehicle", "person", "vegetation")
+"""Class names in index order; class ids in maps and messages are index + 1, 0 means no class known."""
+
+
+class VoxelState(IntEnum):
+    """What is known of a voxel. Unknown means never observed or forgotten; it is not probability 0.5."""
+
+    UNKNOWN = -1
+    FREE = 0
+    OCCUPIED = 1
+
+
+@dataclass(frozen=True)
+class LatticeWindow:
+    """A box of voxels on the one global lattice.
+
+    Voxel ``(i, j, k)`` covers ``[i, i + 1) * voxel_size_m`` in the map frame on each axis; its centre is at ``+0.5``.
+
+    Attributes:
+        voxel_size_m: edge of a voxel.
+        origin: lattice index of the window's lowest voxel (i, j, k).
+        shape: number of voxels (X, Y, Z).
+    """
+
+    voxel_size_m: float
+    origin: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    @property
+    def origin_m(self) -> FloatArray:
+        """Lowest corner of the window in the map frame, shape (3,)."""
+        return np.asarray(self.origin, dtype=np.float64) * self.voxel_size_m
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return self.shape[0] * self.shape[1] * self.shape[2]
+
+    def centers_m(self) -> Float32Array:
+        """Voxel centres in the map frame, shape (X, Y, Z, 3)."""
+        axes = [(np.arange(n) + o + 0.5) * self.voxel_size_m for o, n in zip(self.origin, self.shape, strict=True)]
+        return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).astype(np.float32)
+
+    def index_of(self, points_m: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Window index of each map-frame point, shape (..., 3) -> (..., 3); may lie outside the window."""
+        cells = np.floor(np.asarray(points_m, dtype=np.float64) / self.voxel_size_m).astype(np.int64)
+        return np.asarray(cells - np.asarray(self.origin, dtype=np.int64))
+
+
+@dataclass(frozen=True)
+class CameraModel:
+    """Intrinsics of one camera, as in ``sensor_msgs/CameraInfo``.
+
+    Attributes:
+        width, height: image size the intrinsics refer to, in pixels.
+        K: (3, 3) float64 intrinsic matrix; pixel centres are at integer coordinates.
+        distortion_model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` or ``none``.
+        D: (n,) float64 distortion coefficients in OpenCV's order.
+    """
+
+    width: int
+    height: int
+    K: FloatArray
+    distortion_model: str
+    D: FloatArray
+
+
+@dataclass(frozen=True)
+class PosedImage:
+    """One camera's decoded image and where the camera stood when it was taken.
+
+    Attributes:
+        camera: the camera's name in the configuration.
+        stamp_ns: acquisition time.
+        image: (H, W, 3) uint8 RGB.
+        model: intrinsics at this resolution.
+        T_map_cam: (4, 4) float64, optical frame (REP 103: x right, y down, z forward) into the map frame.
+    """
+
+    camera: str
+    stamp_ns: int
+    image: UInt8Array
+    model: CameraModel
+    T_map_cam: FloatArray
+
+
+@dataclass(frozen=True)
+class PosedDepth:
+    """One depth image and its pose.
+
+    Attributes:
+        camera, stamp_ns, model, T_map_cam: as in :class:`PosedImage`.
+        depth_m: (H, W) float32 distance along the optical axis; 0 or NaN where nothing was measured.
+    """
+
+    camera: str
+    stamp_ns: int
+    depth_m: Float32Array
+    model: CameraModel
+    T_map_cam: FloatArray
+
+
+@dataclass(frozen=True)
+class PosedCloud:
+    """One LiDAR sweep and its pose.
+
+    Attributes:
+        sensor: name of the sensor.
+        stamp_ns: time of the sweep.
+        points_m: (N, 3) float32 in the sensor frame, finite.
+        T_map_sensor: (4, 4) float64.
+    """
+
+    sensor: str
+    stamp_ns: int
+    points_m: Float32Array
+    T_map_sensor: FloatArray
+
+
+@dataclass(frozen=True)
+class Keyframe:
+    """Everything one map update needs.
+
+    Attributes:
+        stamp_ns: reference time (the newest of its sensors' stamps).
+        T_map_base: (4, 4) float64 pose of the robot base at ``stamp_ns``.
+        images: one entry for each camera that took part, in configuration order.
+        depths: depth images, where the map is built from depth.
+        clouds: LiDAR sweeps, where the map is built from LiDAR.
+    """
+
+    stamp_ns: int
+    T_map_base: FloatArray
+    images: tuple[PosedImage, ...] = ()
+    depths: tuple[PosedDepth, ...] = ()
+    clouds: tuple[PosedCloud, ...] = ()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The network's answer on a window of the map's own lattice; tensors live on the predictor's device.
+
+    Attributes:
+        window: where the voxels lie.
+        logit: (X, Y, Z) float32 occupied log-odds, calibrated.
+        weight: (X, Y, Z) float32 in [0, 1], how much evidence the answer rests on: 0 where no camera looks (such voxels must
+            not enter the map), small where inferred, up to 1 where seen.
+        class_logits: (C, X, Y, Z) float32 over ``SEMANTIC_CLASSES``, or None for a model without semantics.
+    """
+
+    window: LatticeWindow
+    logit: torch.Tensor
+    weight: torch.Tensor
+    class_logits: torch.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class MapView:
+    """A read-only copy of the map at one moment, in host memory, ready to publish or draw.
+
+    Attributes:
+        stamp_ns: time of the newest data in the map.
+        frame_id: the map frame.
+        window: the voxels' place on the lattice.
+        T_map_base: (4, 4) float64 robot pose at ``stamp_ns``.
+        state: (X, Y, Z) int8 of :class:`VoxelState`.
+        probability: (X, Y, Z) float32 occupied-probability; meaningless where the state is unknown.
+        classes: (X, Y, Z) uint8, 0 none, else index into ``SEMANTIC_CLASSES`` plus 1.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    window: LatticeWindow
+    T_map_base: FloatArray
+    state: npt.NDArray[np.int8]
+    probability: Float32Array
+    classes: UInt8Array
