@@ -89,6 +89,23 @@ class CameraModel:
 
 
 @dataclass(frozen=True)
+class StampedTransform:
+    """One edge of the transform tree at one moment, as in ``geometry_msgs/TransformStamped``.
+
+    Attributes:
+        stamp_ns: when it holds.
+        target_frame: the parent frame (``header.frame_id``).
+        source_frame: the child frame (``child_frame_id``).
+        T_target_source: (4, 4) float64.
+    """
+
+    stamp_ns: int
+    target_frame: str
+    source_frame: str
+    T_target_source: FloatArray
+
+
+@dataclass(frozen=True)
 class PosedImage:
     """One camera's decoded image and where the camera stood when it was taken.
 
@@ -198,3 +215,22 @@ class MapView:
     state: npt.NDArray[np.int8]
     probability: Float32Array
     classes: UInt8Array
+
+
+@dataclass(frozen=True)
+class GridSlice:
+    """A 2D grid cut from a map, aligned with the lattice.
+
+    Attributes:
+        stamp_ns: time of the newest data in it.
+        frame_id: the map frame.
+        resolution_m: edge of a cell.
+        origin_m: (x, y, z) of the lower left corner of cell (0, 0) in the map frame.
+        values: (X, Y) int8; an occupancy grid holds -1, 0, 100, a probability grid -1, 0..100.
+    """
+
+    stamp_ns: int
+    frame_id: str
+    resolution_m: float
+    origin_m: tuple[float, float, float]
+    values: npt.NDArray[np.int8]
