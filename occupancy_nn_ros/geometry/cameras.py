@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pixels and rays of real cameras: checks, projection, un-projection, and rectification to a pinhole.
+
+Covers the distortion models of ``sensor_msgs/CameraInfo`` through OpenCV. Knows nothing about the network.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from occupancy_nn_ros.errors import CalibrationError
+from occupancy_nn_ros.types import CameraModel, FloatArray, UInt8Array
+
+COEFFICIENTS = {
+    "none": (0,),
+    "": (0,),
+    "plumb_bob": (0, 4, 5),
+    "rational_polynomial": (8, 12, 14),
+    "equidistant": (4,),
+}
+"""Distortion models and how many coefficients each may have; all zeros or none means an ideal pinhole."""
+
+MAX_TANGENT = 1.5
+"""Rectified images end at this tangent of the angle to the optical axis (56 degrees): beyond, a pinhole wastes pixels."""
+
+
+def check_camera(model: CameraModel) -> None:
+    """Check that intrinsics can describe a camera.
+
+    Raises:
+        CalibrationError: size not positive, NaN, focal length not positive, unknown or incomplete distortion; says which.
+    """
+    if model.width <= 0 or model.height <= 0:
+        raise CalibrationError(f"image size is {model.width}x{model.height}, expected positive")
+    if model.K.shape != (3, 3) or not np.isfinite(model.K).all():
+        raise CalibrationError(f"K is {model.K.tolist()}, expected 3x3 finite numbers")
+    if model.K[0, 0] <= 0 or model.K[1, 1] <= 0:
+        raise CalibrationError(f"focal lengths are {model.K[0, 0]}, {model.K[1, 1]}, expected positive (uncalibrated camera?)")
+    if model.distortion_model not in COEFFICIENTS:
+        names = ", ".join(name for name in COEFFICIENTS if name)
+        raise CalibrationError(f"distortion model is '{model.distortion_model}', expected one of {names}")
+    if not np.isfinite(model.D).all():
+        raise CalibrationError(f"D is {model.D.tolist()}, expected finite numbers")
+    allowed = COEFFICIENTS[model.distortion_model]
+    if model.D.any() and model.D.size not in allowed:
+        raise CalibrationError(f"D has {model.D.size} coefficients, {model.distortion_model} has {allowed}")
+
+
+def project(model: CameraModel, points_cam: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
+    """Project points of the optical frame into the image.
+
+    Args:
+        model: checked intrinsics.
+        points_cam: (N, 3) metres, z forward.
+
+    Returns:
+        Pixels (N, 2) and whether each point lies in front of the camera, inside the image and where the distortion model
+        is still one-to-one (polynomials fold back far outside the image).
+    """
+    points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 3)
+    pixels = np.full((len(points), 2), np.nan)
+    front = points[:, 2] > 1e-6
+    if front.any():
+        pixels[front] = _distort(model, points[front])
+    with np.errstate(invalid="ignore"):
+        inside = (pixels >= -0.5).all(axis=1) & (pixels[:, 0] < model.width - 0.5) & (pixels[:, 1] < model.height - 0.5)
+    if inside.any() and model.D.any():
+        tangents = points[inside, :2] / points[inside, 2:]
+        back = unproject(model, pixels[inside])
+        inside[inside] = (np.abs(back - tangents) < 1e-2 * (1.0 + np.abs(tangents))).all(axis=1)
+    return pixels, inside
+
+
+def unproject(model: CameraModel, pixels: npt.ArrayLike) -> FloatArray:
+    """Tangents (x / z, y / z) of the rays through pixels, (N, 2) -> (N, 2).
+
+    Rays at 90 degrees or more from the axis, which an equidistant camera may see, have no tangent and come back as NaN.
+    """
+    points = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
+    if not model.D.any() and model.distortion_model != "equidistant":
+        focal = np.array([model.K[0, 0], model.K[1, 1]])
+        y = (points[:, 0, 1] - model.K[1, 2]) / focal[1]
+        x = (points[:, 0, 0] - model.K[0, 2] - model.K[0, 1] * y) / focal[0]
+        return np.stack([x, y], axis=1)
+    if model.distortion_model == "equidistant":
+        return _undistort_equidistant(model, points[:, 0])
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
+    # OpenCV 4 takes a stopping rule only under the first name, OpenCV 5 has only the second.
+    undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
+    tangents = undistort(points, model.K, model.D, R=None, P=None, criteria=criteria)
+    return np.asarray(tangents, dtype=np.float64)[:, 0]
+
+
+def _distort(model: CameraModel, points: FloatArray) -> FloatArray:
+    zero = np.zeros(3)
+    if model.distortion_model == "equidistant":
+        coefficients = model.D if model.D.any() else np.zeros(4)
+        pixels, _ = cv2.fisheye.projectPoints(points.reshape(-1, 1, 3), zero, zero, model.K, coefficients)
+    else:
+        coefficients = model.D if model.D.any() else np.zeros(5)
+        pixels, _ = cv2.projectPoints(points.reshape(-1, 1, 3), zero, zero, model.K, coefficients)
+    return np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
+
+
+def _undistort_equidistant(model: CameraModel, pixels: FloatArray) -> FloatArray:
+    """Newton's method on theta * (1 + k1 theta^2 + ...) = r (Kannala and Brandt 2006, as in OpenCV's fisheye model)."""
+    k = model.D if model.D.any() else np.zeros(4)
+    y = (pixels[:, 1] - model.K[1, 2]) / model.K[1, 1]
+    x = (pixels[:, 0] - model.K[0, 2] - model.K[0, 1] * y) / model.K[0, 0]
+    radius = np.hypot(x, y)
+    theta = radius.copy()
+    for _ in range(20):
+        t2 = theta * theta
+        value = theta * (1 + t2 * (k[0] + t2 * (k[1] + t2 * (k[2] + t2 * k[3])))) - radius
+        slope = 1 + t2 * (3 * k[0] + t2 * (5 * k[1] + t2 * (7 * k[2] + t2 * 9 * k[3])))
+        theta = np.clip(theta - value / np.where(np.abs(slope) < 1e-6, 1.0, slope), 0.0, np.pi)
+    scale = np.where(radius > 1e-9, np.tan(theta) / np.maximum(radius, 1e-9), 1.0)
+    tangents = np.stack([x * scale, y * scale], axis=1)
+    tangents[theta >= np.pi / 2 - 1e-3] = np.nan
+    return tangents
+
+
+def canvas_size(model: CameraModel, pixels: int, multiple: int) -> tuple[int, int]:
+    """Width and height with the camera's aspect ratio, about ``pixels`` in area, both multiples of ``multiple``."""
+    aspect = min(max(model.width / model.height, 0.4), 4.0)
+    width = max(1, round((pixels * aspect) ** 0.5 / multiple)) * multiple
+    height = max(1, round((pixels / aspect) ** 0.5 / multiple)) * multiple
+    return width, height
+
+
+@dataclass(frozen=True)
+class RectifiedImage:
+    """A pinhole image.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB, black outside the camera's field of view.
+        mask: (H, W) bool, where the source image has pixels.
+        K: (3, 3) float64, zero skew, equal focal lengths.
+    """
+
+    image: UInt8Array
+    mask: npt.NDArray[np.bool_]
+    K: FloatArray
+
+
+class Rectifier:
+    """Turns one camera's images into pinhole images of a given size: undistorted, scaled and padded in one remap."""
+
+    def __init__(self, model: CameraModel, width: int, height: int) -> None:
+        """Prepare the maps for a checked camera model; the whole field of view up to ``MAX_TANGENT`` fits inside."""
+        check_camera(model)
+        self.model = model
+        low, high = _field_of_view(model)
+        focal = float(min(width / (high[0] - low[0]), height / (high[1] - low[1])))
+        center = np.array([(width - 1) / 2, (height - 1) / 2]) - focal * (low + high) / 2
+        self.K = np.array([[focal, 0.0, center[0]], [0.0, focal, center[1]], [0.0, 0.0, 1.0]])
+        u, v = np.meshgrid(np.arange(width), np.arange(height))
+        rays = np.stack([(u - center[0]) / focal, (v - center[1]) / focal, np.ones(u.shape)], axis=-1).reshape(-1, 3)
+        pixels, valid = project(model, rays)
+        self.mask = valid.reshape(height, width)
+        # Shrinking by remap alone would alias: reduce by area first, then remap the rest.
+        self._reduced = _reduced_size(model, focal)
+        ratio = np.array([self._reduced[0] / model.width, self._reduced[1] / model.height])
+        source = np.where(valid[:, None], (pixels + 0.5) * ratio - 0.5, -10.0).astype(np.float32)
+        source = source.reshape(height, width, 2)
+        self._maps = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
+
+    def __call__(self, image: UInt8Array) -> RectifiedImage:
+        """Rectify an image (H, W, 3) uint8 of the model's size.
+
+        Raises:
+            CalibrationError: the image's size is not the one the intrinsics are for.
+        """
+        if image.shape[:2] != (self.model.height, self.model.width):
+            expected = f"{self.model.width}x{self.model.height}"
+            raise CalibrationError(f"image is {image.shape[1]}x{image.shape[0]}, camera_info says {expected}")
+        if self._reduced != (self.model.width, self.model.height):
+            image = np.asarray(cv2.resize(image, self._reduced, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        rectified = cv2.remap(image, self._maps[0], self._maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        rectified[~self.mask] = 0
+        return RectifiedImage(np.asarray(rectified, dtype=np.uint8), self.mask, self.K)
+
+
+def _field_of_view(model: CameraModel) -> tuple[FloatArray, FloatArray]:
+    """Lowest and highest tangents that the image's border reaches, each limited to ``MAX_TANGENT``."""
+    w, h = model.width, model.height
+    across, down = np.linspace(-0.5, w - 0.5, 33), np.linspace(-0.5, h - 0.5, 33)
+    border = np.concatenate(
+        [
+            np.stack([across, np.full(33, -0.5)], 1),
+            np.stack([across, np.full(33, h - 0.5)], 1),
+            np.stack([np.full(33, -0.5), down], 1),
+            np.stack([np.full(33, w - 0.5), down], 1),
+        ]
+    )
+    tangents = unproject(model, border)
+    if np.isnan(tangents).any():
+        return np.full(2, -MAX_TANGENT), np.full(2, MAX_TANGENT)
+    low, high = tangents.min(axis=0), tangents.max(axis=0)
+    low, high = np.clip(low, -MAX_TANGENT, MAX_TANGENT), np.clip(high, -MAX_TANGENT, MAX_TANGENT)
+    if (high - low < 1e-3).any():
+        raise CalibrationError(f"field of view spans tangents {low.tolist()} to {high.tolist()}, expected a visible range")
+    return low, high
+
+
+def _reduced_size(model: CameraModel, focal: float) -> tuple[int, int]:
+    ratio = focal / float(np.sqrt(model.K[0, 0] * model.K[1, 1]))
+    if ratio > 0.7:
+        return model.width, model.height
+    return max(1, round(model.width * ratio)), max(1, round(model.height * ratio))

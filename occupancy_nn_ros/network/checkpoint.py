@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Model files: safetensors with configuration, calibration and training record in the header. Loading runs no code."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from occupancy_nn_ros.config import _Checked, from_mapping, setting
+from occupancy_nn_ros.errors import CheckpointError, ConfigError, OccupancyError
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.resources import resource_path
+
+FORMAT = "occupancy_nn_ros model"
+VERSION = 1
+MAX_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Calibration(_Checked):
+    """Affine maps from raw logits to calibrated log-odds (Platt scaling), fitted on worlds not trained on."""
+
+    visible_scale: float = setting(1.0, "Scale where a camera sees the point.", low=0.0, high=100.0)
+    visible_offset: float = setting(0.0, "Offset where a camera sees the point.", low=-50.0, high=50.0)
+    inferred_scale: float = setting(1.0, "Scale where the point is hidden.", low=0.0, high=100.0)
+    inferred_offset: float = setting(0.0, "Offset where the point is hidden.", low=-50.0, high=50.0)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A network and what belongs to it.
+
+    Attributes:
+        network: in evaluation mode, on the CPU.
+        calibration: from raw logits to log-odds.
+        record: how it was trained and what it scored, plain JSON values.
+    """
+
+    network: OccupancyNetwork
+    calibration: Calibration = field(default_factory=Calibration)
+    record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
+    """Write a model file, replacing an older one only when the new one is complete.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    header = {
+        "format": FORMAT,
+        "version": str(VERSION),
+        "config": json.dumps(dataclasses.asdict(checkpoint.network.config)),
+        "calibration": json.dumps(dataclasses.asdict(checkpoint.calibration)),
+        "record": json.dumps(checkpoint.record),
+    }
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in checkpoint.network.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, str(partial), metadata=header)
+        os.replace(partial, path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write model {path}: {error}") from None
+
+
+def find_model(name_or_path: str) -> Path:
+    """Path of a model given by file or by its name under ``models/``.
+
+    Raises:
+        CheckpointError: there is no such model; names what there is.
+    """
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors":
+        if not path.is_file():
+            raise CheckpointError(f"no model file at {path}")
+        return path
+    try:
+        return resource_path(f"models/{name_or_path}.safetensors")
+    except OccupancyError as error:
+        raise CheckpointError(f"no model named '{name_or_path}': {error}") from None
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Configuration, calibration and record of a model file, without reading its weights.
+
+    Raises:
+        CheckpointError: missing, corrupt, foreign, or of another version.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise CheckpointError(f"{path} has {path.stat().st_size} bytes, expected at most {MAX_BYTES}")
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read model {path}: {error}") from None
+    if header.get("format") != FORMAT:
+        raise CheckpointError(f"{path} says format '{header.get('format')}', expected '{FORMAT}'")
+    if header.get("version") != str(VERSION):
+        raise CheckpointError(f"{path} is of version {header.get('version')}, this package reads version {VERSION}")
+    try:
+        return {key: json.loads(header[key]) for key in ("config", "calibration", "record")}
+    except (KeyError, ValueError) as error:
+        raise CheckpointError(f"{path} has a damaged header: {error}") from None
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a model file; every weight must be there, of the right shape, finite, and none left over.
+
+    Raises:
+        CheckpointError: missing, corrupt, foreign, or not fitting its own configuration.
+    """
+    header = read_header(path)
+    try:
+        config = from_mapping(ModelConfig, header["config"])
+        calibration = from_mapping(Calibration, header["calibration"])
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    network = OccupancyNetwork(config)
+    expected = network.state_dict()
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read model {path}: {error}") from None
+    _check_weights(path, tensors, expected)
+    network.load_state_dict(tensors, strict=True)
+    return Checkpoint(network.eval(), calibration, header["record"])
+
+
+def _check_weights(path: Path, tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
+    missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
+    if missing or extra:
+        raise CheckpointError(f"{path} lacks {len(missing)} weights {missing[:3]} and has {len(extra)} unknown {extra[:3]}")
+    for name, tensor in tensors.items():
+        if tensor.shape != expected[name].shape:
+            raise CheckpointError(f"{path}: {name} is {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}")
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds numbers that are not finite")

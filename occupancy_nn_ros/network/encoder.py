@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images to feature maps at stride 8, with weights shared by all cameras."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ConvBlock(nn.Sequential):
+    """3x3 convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
+        )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a shortcut (He et al. 2016)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = ConvBlock(channels, channels)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(V, C, h, w) to the same shape."""
+        return functional.relu(x + self.second(self.first(x)))
+
+
+class Encoder(nn.Module):
+    """A small residual network whose stride-8 output also carries stride-16 context.
+
+    Args:
+        widths: channels at strides 2, 4, 8 and 16.
+        outputs: channels of the feature maps.
+    """
+
+    stride = 8
+
+    def __init__(self, widths: Sequence[int], outputs: int) -> None:
+        super().__init__()
+        w2, w4, w8, w16 = widths
+        self.stem = ConvBlock(3, w2, stride=2)
+        self.stage4 = nn.Sequential(ConvBlock(w2, w4, stride=2), ResidualBlock(w4))
+        self.stage8 = nn.Sequential(ConvBlock(w4, w8, stride=2), ResidualBlock(w8), ResidualBlock(w8))
+        self.stage16 = nn.Sequential(ConvBlock(w8, w16, stride=2), ResidualBlock(w16), ResidualBlock(w16))
+        self.lateral8 = nn.Conv2d(w8, outputs, 1)
+        self.lateral16 = nn.Conv2d(w16, outputs, 1)
+        self.smooth = ConvBlock(outputs, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(V, 3, H, W) normalised images to (V, outputs, H/8, W/8); H and W are multiples of 16."""
+        x8 = self.stage8(self.stage4(self.stem(images)))
+        x16 = self.lateral16(self.stage16(x8))
+        up = functional.interpolate(x16, scale_factor=2.0, mode="bilinear", align_corners=False)
+        features: Tensor = self.smooth(self.lateral8(x8) + up)
+        return features

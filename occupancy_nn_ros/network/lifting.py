@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From images to space: what every view's depth distribution and features say about any 3D point.
+
+A point is seen as surface, as free space in front of the surface, or as hidden behind it; the three add to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from occupancy_nn_ros.network.depth import DepthBins
+from occupancy_nn_ros.network.views import Views, to_camera
+
+STATISTICS = 8
+"""Number of channels of :attr:`Evidence.statistics`."""
+
+HALF_DEPTH = 0.6
+"""Half extent along a ray of a unit cube, averaged over ray directions."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What all views together say about P points.
+
+    Attributes:
+        statistics: (P, STATISTICS) surface mean and maximum, free mean and maximum, hidden mean, views / 4, log-odds of surface
+            against free summed over views, inverse distance to the nearest camera.
+        features: (P, C) image features merged by how likely each view sees a surface there, or None.
+        visible: (P,) in [0, 1], the best view's probability that the point is not hidden; 0 where no camera looks.
+    """
+
+    statistics: Tensor
+    features: Tensor | None
+    visible: Tensor
+
+
+def cumulative(depth_logits: Tensor) -> Tensor:
+    """Probability that the surface lies nearer than each interval edge, (V, D, h, w) -> (V, D + 1, h, w).
+
+    The last interval also holds everything beyond the range, so its mass is never counted as nearer.
+    """
+    probability = torch.softmax(depth_logits, dim=1)
+    nearer = torch.cumsum(probability, dim=1)
+    start = torch.zeros_like(nearer[:, :1])
+    return torch.cat([start, nearer[:, :-1], nearer[:, -2:-1]], dim=1)
+
+
+def sample_evidence(
+    points: Tensor, edge_m: Tensor, views: Views, nearer: Tensor, bins: DepthBins, features: Tensor | None
+) -> Evidence:
+    """Ask every view about points.
+
+    Args:
+        points: (P, 3) in the views' world frame.
+        edge_m: (P,) edge of the cube that each point stands for.
+        views: V views.
+        nearer: (V, D + 1, h, w) from :func:`cumulative`.
+        bins: the depth intervals.
+        features: (V, C, h, w) to merge, or None.
+
+    Returns:
+        Evidence for the P points.
+    """
+    total = torch.zeros(len(points), 5, device=points.device, dtype=points.dtype)  # surface, free, hidden, count, log-odds
+    best = torch.zeros(len(points), 4, device=points.device, dtype=points.dtype)  # surface, free, not hidden, 1 / distance
+    merged = weights = None
+    if features is not None:
+        merged = torch.zeros(len(points), features.shape[1], device=points.device, dtype=points.dtype)
+        weights = torch.full((len(points), 1), 1e-3, device=points.device, dtype=points.dtype)
+    for view in range(len(views)):
+        where, position, depth = _in_view(points, views, view)
+        if len(where) == 0:
+            continue
+        half = edge_m[where] * HALF_DEPTH
+        start = _sample_nearer(nearer[view], position, bins.position(depth - half))
+        end = _sample_nearer(nearer[view], position, bins.position(depth + half))
+        surface, free, hidden = (end - start).clamp(min=0), 1 - end, start
+        odds = torch.log((surface + 0.01) / (free + 0.01)) * (1 - hidden)
+        row = torch.stack([surface, free, hidden, torch.ones_like(free), odds], dim=1)
+        total = total.index_add(0, where, row)
+        row = torch.stack([surface, free, 1 - hidden, 1 / depth.clamp(min=0.3)], dim=1)
+        best = best.index_copy(0, where, torch.maximum(best[where], row))
+        if features is not None and merged is not None and weights is not None:
+            weight = (surface + 0.05)[:, None]
+            sampled = functional.grid_sample(features[view : view + 1], position[None, None], align_corners=False)
+            merged = merged.index_add(0, where, sampled[0, :, 0].T * weight)
+            weights = weights.index_add(0, where, weight)
+    count = total[:, 3:4].clamp(min=1)
+    statistics = torch.cat(
+        [total[:, :3] / count, total[:, 3:4] / 4, total[:, 4:5] * 0.5, best[:, :2], best[:, 3:4]], dim=1
+    )
+    lifted = merged / weights if merged is not None and weights is not None else None
+    return Evidence(statistics, lifted, best[:, 2])
+
+
+def _in_view(points: Tensor, views: Views, view: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Indices of the points inside one view, their normalised image positions (n, 2) in [-1, 1], and depths (n,)."""
+    height, width = views.images.shape[-2:]
+    local = to_camera(points, views.T_world_cam[view])
+    K = views.K[view]
+    z = local[:, 2].clamp(min=1e-3)
+    x = (K[0, 0] * local[:, 0] / z + K[0, 2] + 0.5) / width * 2 - 1
+    y = (K[1, 1] * local[:, 1] / z + K[1, 2] + 0.5) / height * 2 - 1
+    inside = (local[:, 2] > 0.05) & (x.abs() < 1) & (y.abs() < 1)
+    where = torch.nonzero(inside)[:, 0]
+    return where, torch.stack([x[where], y[where]], dim=1), local[where, 2]
+
+
+def _sample_nearer(nearer: Tensor, position: Tensor, edge_index: Tensor) -> Tensor:
+    """Trilinear lookup of (D + 1, h, w) at image positions (n, 2) in [-1, 1] and edge indices (n,)."""
+    layers = nearer.shape[0]
+    z = (2 * edge_index.clamp(0, layers - 1) + 1) / layers - 1
+    grid = torch.cat([position, z[:, None]], dim=1)[None, None, None]
+    sampled = functional.grid_sample(nearer[None, None], grid, padding_mode="border", align_corners=False)
+    return sampled[0, 0, 0, 0]

@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keyframes in, calibrated predictions on the map's lattice out. The one place that prepares images for the network."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from occupancy_nn_ros.config import NetworkConfig
+from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint
+from occupancy_nn_ros.network.model import ModelConfig, Scene
+from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
+
+CANVAS_MULTIPLE = 32
+INFERRED_WEIGHT = 0.25
+"""Weight of a voxel that a camera points at but something hides."""
+
+MIN_BASELINE_M = 0.05
+"""A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
+
+
+@dataclass(frozen=True)
+class _PastKeyframe:
+    """Features of an earlier keyframe, kept as sources for matching."""
+
+    match: Tensor  # (V, C, h, w)
+    K: Tensor  # (V, 3, 3)
+    T_map_cam: np.ndarray  # (V, 4, 4) float64
+    T_map_base: np.ndarray  # (4, 4) float64
+
+
+class Predictor:
+    """Runs an occupancy network on keyframes and remembers past keyframes for matching.
+
+    Not thread-safe: one worker owns it.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, config: NetworkConfig | None = None) -> None:
+        """Take a loaded checkpoint to the configured device."""
+        self.config = config or NetworkConfig()
+        self.device = _choose_device(self.config.device)
+        if self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        self.network = checkpoint.network.to(self.device).eval()
+        self.calibration = checkpoint.calibration
+        self._past: deque[_PastKeyframe] = deque(maxlen=max(1, self.config.past_keyframes))
+        self._rectifiers: dict[tuple[object, ...], Rectifier] = {}
+        self._canvas: tuple[int, int] | None = None
+
+    @classmethod
+    def load(cls, name_or_path: str, config: NetworkConfig | None = None) -> Predictor:
+        """Load a model by its name under ``models/`` or by path.
+
+        Raises:
+            CheckpointError: missing, corrupt or unfitting model file.
+            ConfigError: the configured device does not exist.
+        """
+        return cls(load_checkpoint(find_model(name_or_path)), config)
+
+    @property
+    def model_config(self) -> ModelConfig:
+        """The network's shape."""
+        return self.network.config
+
+    def reset(self) -> None:
+        """Forget past keyframes, as after a jump in time or pose."""
+        self._past.clear()
+
+    @torch.inference_mode()
+    def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
+        """Occupancy of the window's voxels within the network's range.
+
+        Args:
+            keyframe: at least one image; any number of cameras of any model.
+            window: the map's window; the answer covers the part of it within range.
+
+        Returns:
+            Prediction on a sub-window of ``window`` (possibly of zero voxels).
+
+        Raises:
+            CalibrationError: intrinsics that cannot be used, or that do not fit the image.
+            ValueError: no images.
+        """
+        scene, origin = self.observe(keyframe)
+        part = _within_range(window, keyframe.T_map_base, self.network.config)
+        points = torch.from_numpy(part.centers_m().reshape(-1, 3).astype(np.float64) - origin).float().to(self.device)
+        logits, visible = self.query(scene, points, part.voxel_size_m)
+        return Prediction(
+            window=part,
+            logit=logits[:, 0].reshape(part.shape),
+            weight=evidence_weight(visible).reshape(part.shape),
+            class_logits=logits[:, 1:].T.reshape(-1, *part.shape),
+        )
+
+    @torch.inference_mode()
+    def observe(self, keyframe: Keyframe) -> tuple[Scene, np.ndarray]:
+        """Encode a keyframe's images, match them and lift them into space.
+
+        Returns:
+            The scene, ready for :meth:`query`, and the map position (3,) float64 of its coordinate origin.
+        """
+        if not keyframe.images:
+            raise ValueError("keyframe has no images, expected at least one")
+        origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
+        images, K = self._prepare(keyframe.images)
+        T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
+        features = self.network.encode(normalize_images(images))
+        match = self.network.match_features(features)
+        past = self._matchable(match.shape[1:])
+        all_match = torch.cat([match, *(p.match for p in past)])
+        all_K = torch.cat([K, *(p.K for p in past)])
+        poses = np.concatenate([T_map_cam, *(p.T_map_cam for p in past)])
+        T_world_cam = self._relative(poses, origin)
+        blank = images.new_zeros(0, 3, images.shape[1], images.shape[2], dtype=torch.float32)
+        count = len(keyframe.images)
+        index = torch.arange(count, device=self.device)
+        sources = choose_sources(T_world_cam[:count], T_world_cam, self.network.config.sources, index)
+        depth_logits = self.network.depth(features, Views(blank, all_K, T_world_cam), all_match, sources)
+        views = Views(images.permute(0, 3, 1, 2), K, T_world_cam[:count])
+        base = torch.zeros(3, device=self.device)
+        scene = self.network.lift(views, features, depth_logits, base)
+        self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base))
+        return scene, origin
+
+    @torch.inference_mode()
+    def query(self, scene: Scene, points: Tensor, edge_m: float) -> tuple[Tensor, Tensor]:
+        """Calibrated log-odds and class logits (P, 1 + C) and visibility (P,) at points (P, 3) relative to the origin."""
+        logits, visible = self.network.query(scene, points, torch.full_like(points[:, 0], edge_m))
+        logits = logits.float()
+        logits[:, 0] = calibrate(logits[:, 0], visible, self.calibration)
+        return logits, visible
+
+    def _prepare(self, images: tuple[PosedImage, ...]) -> tuple[Tensor, Tensor]:
+        """Rectified images (V, H, W, 3) uint8 and intrinsics (V, 3, 3) on the device."""
+        if self._canvas is None:
+            self._canvas = canvas_size(images[0].model, self.network.config.canvas_pixels, CANVAS_MULTIPLE)
+        rectified = [self._rectifier(image.model)(image.image) for image in images]
+        pixels = torch.from_numpy(np.stack([r.image for r in rectified])).to(self.device)
+        K = torch.from_numpy(np.stack([r.K for r in rectified])).float().to(self.device)
+        return pixels, K
+
+    def _rectifier(self, model: CameraModel) -> Rectifier:
+        """The rectifier of one camera model; models are few, so they are kept."""
+        if self._canvas is None:
+            raise ValueError("no canvas chosen yet")
+        key = (model.width, model.height, model.K.tobytes(), model.distortion_model, model.D.tobytes())
+        if key not in self._rectifiers:
+            if len(self._rectifiers) > 64:  # a camera that keeps changing its zoom must not fill the memory
+                self._rectifiers.clear()
+            self._rectifiers[key] = Rectifier(model, *self._canvas)
+        return self._rectifiers[key]
+
+    def _matchable(self, shape: torch.Size) -> list[_PastKeyframe]:
+        return [p for p in self._past if p.match.shape[1:] == shape] if self.config.past_keyframes else []
+
+    def _remember(self, entry: _PastKeyframe) -> None:
+        if self._past:
+            moved = np.linalg.norm(entry.T_map_base[:3, 3] - self._past[-1].T_map_base[:3, 3])
+            turned = np.arccos(np.clip((np.trace(entry.T_map_base[:3, :3].T @ self._past[-1].T_map_base[:3, :3]) - 1) / 2, -1, 1))
+            if moved < MIN_BASELINE_M and turned < 0.2:
+                return
+        self._past.append(entry)
+
+    def _relative(self, T_map_cam: np.ndarray, origin: np.ndarray) -> Tensor:
+        """Poses with the origin subtracted in float64, before they become float32."""
+        shifted = T_map_cam.copy()
+        shifted[:, :3, 3] -= origin
+        return torch.from_numpy(shifted).float().to(self.device)
+
+
+def calibrate(logit: Tensor, visible: Tensor, calibration: Calibration) -> Tensor:
+    """Raw logits (P,) to calibrated log-odds (P,), by whether the point is seen or inferred."""
+    seen = logit * calibration.visible_scale + calibration.visible_offset
+    hidden = logit * calibration.inferred_scale + calibration.inferred_offset
+    return torch.where(visible >= 0.5, seen, hidden)
+
+
+def evidence_weight(visible: Tensor) -> Tensor:
+    """Weight in [0, 1] of each voxel: 0 where no camera looks, ``INFERRED_WEIGHT`` where hidden, 1 where seen."""
+    weight = torch.where(visible >= 0.5, 1.0, INFERRED_WEIGHT)
+    return torch.where(visible > 0, weight, 0.0)
+
+
+def _within_range(window: LatticeWindow, T_map_base: np.ndarray, config: ModelConfig) -> LatticeWindow:
+    """The part of a window within the network's reach of the base, in x, y and z."""
+    base = T_map_base[:3, 3]
+    below = config.volume_below_m
+    above = config.volume_shape[2] * config.volume_cell_m - below
+    reach_low = base - np.array([config.range_m, config.range_m, below])
+    reach_high = base + np.array([config.range_m, config.range_m, above])
+    low = np.maximum(np.floor(reach_low / window.voxel_size_m).astype(int), window.origin)
+    high = np.minimum(np.ceil(reach_high / window.voxel_size_m).astype(int), np.add(window.origin, window.shape))
+    shape = np.maximum(high - low, 0)
+    i, j, k = (int(v) for v in low)
+    x, y, z = (int(v) for v in shape)
+    return LatticeWindow(window.voxel_size_m, (i, j, k), (x, y, z))
+
+
+def _choose_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ConfigError(f"device is '{name}', expected auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"device is '{name}', but torch finds no CUDA device")
+    return device
