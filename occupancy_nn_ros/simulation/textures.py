@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Procedural textures in great variety. Held-out worlds use a family of patterns that training never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import cv2
+import numpy as np
+
+from occupancy_nn_ros.types import Float32Array, UInt8Array
+
+SIZE = 256
+Rng = np.random.Generator
+
+
+def make_texture(rng: Rng, family: str) -> UInt8Array:
+    """A random square texture (256, 256, 3) uint8 RGB of a family, ``train`` or ``heldout``."""
+    patterns = TRAIN_PATTERNS if family == "train" else HELDOUT_PATTERNS
+    value = patterns[rng.integers(len(patterns))](rng)
+    texture = _colorize(rng, value)
+    grain = rng.uniform(0, 0.10) * noise(rng, octaves=7, roughness=0.9) + rng.uniform(0, 0.25) * noise(rng, octaves=3)
+    texture = texture * (1 + grain[..., None]) + rng.uniform(0, 0.03) * rng.standard_normal((SIZE, SIZE, 1))
+    if family == "train" and rng.random() < 0.25:
+        texture = _scribble(rng, texture)
+    return np.asarray(np.clip(texture * 255, 0, 255), dtype=np.uint8)
+
+
+def noise(rng: Rng, octaves: int = 5, roughness: float = 0.55, stretch: tuple[float, float] = (1, 1)) -> Float32Array:
+    """Fractal noise (256, 256) of zero mean and about unit range, periodic only by chance."""
+    total = np.zeros((SIZE, SIZE), np.float32)
+    amplitude = 1.0
+    for octave in range(octaves):
+        cells = 2 ** (octave + 1)
+        shape = (max(2, int(cells * stretch[0])), max(2, int(cells * stretch[1])))
+        layer = rng.standard_normal(shape).astype(np.float32)
+        total += amplitude * np.asarray(cv2.resize(layer, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC))
+        amplitude *= roughness
+    return np.asarray(total / (np.abs(total).max() + 1e-6), dtype=np.float32)
+
+
+def _grid() -> tuple[Float32Array, Float32Array]:
+    y, x = np.mgrid[0:SIZE, 0:SIZE].astype(np.float32) / SIZE
+    return x, y
+
+
+def _paint(rng: Rng) -> Float32Array:
+    return 0.5 + 0.15 * noise(rng, octaves=4, roughness=rng.uniform(0.4, 0.9))
+
+
+def _marble(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    waves = np.sin(2 * np.pi * (x * rng.integers(1, 5) + y * rng.integers(0, 4)) + 5 * noise(rng))
+    return np.asarray(0.5 + 0.4 * waves, dtype=np.float32)
+
+
+def _planks(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    count = int(rng.integers(3, 12))
+    board = np.floor(y * count)
+    tone = rng.uniform(-0.25, 0.25, count)[board.astype(int) % count]
+    seam = (np.abs(y * count - np.round(y * count)) < 0.04 * count / 6) | (np.abs(np.mod(x + 0.37 * board, 1)) < 0.006)
+    grain = noise(rng, octaves=6, roughness=0.7, stretch=(3.0, 0.4))
+    return np.asarray(np.where(seam, 0.08, 0.55 + tone + 0.25 * grain), dtype=np.float32)
+
+
+def _bricks(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    rows, columns = int(rng.integers(4, 14)), int(rng.integers(2, 7))
+    row = np.floor(y * rows)
+    u = x * columns + 0.5 * np.mod(row, 2)
+    tone = rng.uniform(-0.2, 0.2, (rows, columns + 2))[row.astype(int) % rows, np.floor(u).astype(int) % (columns + 2)]
+    joint = (np.abs(u - np.round(u)) < 0.03) | (np.abs(y * rows - np.round(y * rows)) < 0.07)
+    return np.asarray(np.where(joint, 0.85, 0.45 + tone) + 0.12 * noise(rng, octaves=6), dtype=np.float32)
+
+
+def _tiles(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    count = int(rng.integers(2, 10))
+    cell = (np.floor(x * count) * 7 + np.floor(y * count) * 13).astype(int) % 101
+    tone = rng.uniform(-0.3, 0.3, 101)[cell] * rng.integers(0, 2)
+    joint = (np.abs(x * count - np.round(x * count)) < 0.03) | (np.abs(y * count - np.round(y * count)) < 0.03)
+    return np.asarray(np.where(joint, 0.15, 0.7 + tone) + 0.1 * noise(rng), dtype=np.float32)
+
+
+def _fabric(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    f, g = rng.integers(20, 60, 2)
+    return np.asarray(0.5 + 0.2 * np.sin(2 * np.pi * f * x) * np.sin(2 * np.pi * g * y) + 0.3 * noise(rng), dtype=np.float32)
+
+
+def _speckle(rng: Rng) -> Float32Array:
+    blobs = cv2.GaussianBlur(rng.standard_normal((SIZE, SIZE)).astype(np.float32), (0, 0), float(rng.uniform(0.8, 4)))
+    blobs = blobs / (blobs.std() + 1e-6)
+    return np.asarray(0.5 + 0.3 * np.tanh(blobs * rng.uniform(0.5, 2)), dtype=np.float32)
+
+
+def _stripes(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    angle, count = rng.uniform(0, np.pi), rng.uniform(2, 14)
+    phase = (np.cos(angle) * x + np.sin(angle) * y) * count + 0.2 * noise(rng)
+    return np.asarray(np.where(np.mod(phase, 1) < rng.uniform(0.2, 0.8), 0.25, 0.75), dtype=np.float32)
+
+
+def _posters(rng: Rng) -> Float32Array:
+    canvas = np.full((SIZE, SIZE), rng.uniform(0.4, 0.9), np.float32)
+    for _ in range(int(rng.integers(3, 14))):
+        x, y, w, h = (int(v) for v in rng.integers((0, 0, 16, 16), (220, 220, 110, 110)))
+        cv2.rectangle(canvas, (x, y), (x + w, y + h), float(rng.uniform(0, 1)), -1)
+        for line in range(y + 6, min(y + h, SIZE), int(rng.integers(5, 16))):
+            cv2.line(canvas, (x + 4, line), (x + int(w * rng.uniform(0.3, 0.95)), line), float(rng.uniform(0, 1)), 2)
+    return canvas
+
+
+def _concentric(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    radius = np.hypot(x - rng.uniform(0, 1), y - rng.uniform(0, 1)) * rng.uniform(4, 16) + 0.6 * noise(rng)
+    return np.asarray(0.5 + 0.35 * np.sin(2 * np.pi * radius), dtype=np.float32)
+
+
+def _hexagons(rng: Rng) -> Float32Array:
+    x, y = _grid()
+    scale = rng.uniform(4, 12)
+    angles = np.array([0, np.pi / 3, 2 * np.pi / 3])
+    waves = [np.cos(2 * np.pi * scale * (x * np.cos(a) + y * np.sin(a))) for a in angles]
+    return np.asarray(0.5 + 0.15 * sum(waves) + 0.15 * noise(rng), dtype=np.float32)
+
+
+def _terrazzo(rng: Rng) -> Float32Array:
+    canvas = np.full((SIZE, SIZE), 0.6, np.float32)
+    for _ in range(220):
+        center = tuple(int(v) for v in rng.integers(0, SIZE, 2))
+        axes = tuple(int(v) for v in rng.integers(2, 11, 2))
+        cv2.ellipse(canvas, center, axes, float(rng.uniform(0, 180)), 0, 360, float(rng.uniform(0, 1)), -1)
+    return canvas + 0.1 * noise(rng)
+
+
+def _cracks(rng: Rng) -> Float32Array:
+    ridge = np.abs(noise(rng, octaves=6, roughness=0.6))
+    return np.asarray(0.65 - 0.5 * np.exp(-((ridge / 0.03) ** 2)) + 0.15 * noise(rng), dtype=np.float32)
+
+
+Pattern = Callable[[Rng], Float32Array]
+TRAIN_PATTERNS: tuple[Pattern, ...] = (
+    _paint, _paint, _marble, _planks, _bricks, _tiles, _fabric, _speckle, _stripes, _posters,
+)  # fmt: skip
+HELDOUT_PATTERNS: tuple[Pattern, ...] = (_paint, _concentric, _hexagons, _terrazzo, _cracks)
+
+
+def _colorize(rng: Rng, value: Float32Array) -> Float32Array:
+    """Map a pattern in [0, 1] between two or three random colours, often muted as real surfaces are."""
+    low, high = rng.uniform(0.05, 0.6, 3), rng.uniform(0.35, 1.0, 3)
+    mute = rng.uniform(0, 0.9)
+    low, high = low * (1 - mute) + low.mean() * mute, high * (1 - mute) + high.mean() * mute
+    t = np.clip(value, 0, 1)[..., None]
+    hue = noise(rng, octaves=2)[..., None] * rng.uniform(-0.15, 0.15, 3)
+    return np.asarray(low * (1 - t) + high * t + hue, dtype=np.float32)
+
+
+def _scribble(rng: Rng, texture: Float32Array) -> Float32Array:
+    """Scratches, stains and cables."""
+    canvas = np.ascontiguousarray(texture, dtype=np.float32)
+    for _ in range(int(rng.integers(2, 10))):
+        points = np.cumsum(rng.normal(0, 18, (8, 2)), axis=0) + rng.uniform(0, SIZE, 2)
+        color = tuple(float(v) for v in rng.uniform(0, 1, 3))
+        cv2.polylines(canvas, [points.astype(np.int32)], False, color, int(rng.integers(1, 4)), cv2.LINE_AA)
+    return canvas

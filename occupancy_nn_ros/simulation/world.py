@@ -1,0 +1,201 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Worlds made of solid primitives, so that occupancy is known exactly at any place, scale and time.
+
+The ground fills everything below z = 0. Movers follow keyed paths. A world is stored as JSON beside its recording.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from occupancy_nn_ros.errors import SimulationError
+from occupancy_nn_ros.types import SEMANTIC_CLASSES, Float32Array, FloatArray, LatticeWindow, UInt8Array
+
+GROUND = SEMANTIC_CLASSES.index("ground") + 1
+SUBSAMPLES = 4
+"""A cube counts as occupied when one of this many cubed evenly spaced points inside it lies in a solid."""
+
+VERSION = 1
+MAX_SOLIDS = 100_000
+
+
+@dataclass(frozen=True)
+class Solid:
+    """One primitive.
+
+    Attributes:
+        shape: ``box`` (half sizes x, y, z), ``cylinder`` (radius, radius, half height; upright) or ``sphere`` (radius three times).
+        center: (x, y, z) metres; for a mover relative to its path.
+        half: half extents as above, metres.
+        yaw: rotation about z, radians.
+        label: class id, index into ``SEMANTIC_CLASSES`` plus 1.
+        texture: index of the world's texture.
+        mover: index into ``World.movers``, or -1 for what stands still.
+    """
+
+    shape: Literal["box", "cylinder", "sphere"]
+    center: tuple[float, float, float]
+    half: tuple[float, float, float]
+    yaw: float
+    label: int
+    texture: int
+    mover: int = -1
+
+
+@dataclass(frozen=True)
+class Mover:
+    """A path over time: linear between keys, first and last positions held outside.
+
+    Attributes:
+        times_s: increasing key times.
+        positions: (x, y, z) at each key.
+    """
+
+    times_s: tuple[float, ...]
+    positions: tuple[tuple[float, float, float], ...]
+
+    def position(self, time_s: float) -> FloatArray:
+        """Where the mover is, shape (3,)."""
+        keys = np.asarray(self.positions, dtype=np.float64)
+        return np.array([np.interp(time_s, self.times_s, keys[:, axis]) for axis in range(3)])
+
+
+@dataclass(frozen=True)
+class World:
+    """A world and how it looks.
+
+    Attributes:
+        name: the layout that made it.
+        seed: the seed that made it; textures and lights are derived from it.
+        solids: everything but the ground.
+        movers: paths of moving things.
+        bounds: (x_low, y_low, x_high, y_high) of where a robot may drive.
+        ground_texture: texture index of the ground.
+        texture_family: which family of textures it uses.
+    """
+
+    name: str
+    seed: int
+    solids: tuple[Solid, ...]
+    bounds: tuple[float, float, float, float]
+    ground_texture: int = 0
+    texture_family: str = "train"
+    movers: tuple[Mover, ...] = field(default=())
+
+    def centers(self, time_s: float) -> FloatArray:
+        """Centres of all solids at one time, (S, 3)."""
+        centers = np.array([s.center for s in self.solids], dtype=np.float64).reshape(-1, 3)
+        offsets = [m.position(time_s) for m in self.movers]
+        for index, solid in enumerate(self.solids):
+            if solid.mover >= 0:
+                centers[index] += offsets[solid.mover]
+        return centers
+
+    def signed_distance(self, points_m: Float32Array | FloatArray, time_s: float = 0.0) -> Float32Array:
+        """Exact distance of points (N, 3) to the nearest solid or the ground, (N,); negative inside.
+
+        Inside overlapping solids it is the depth in the deepest one.
+        """
+        points = np.asarray(points_m, dtype=np.float32).reshape(-1, 3)
+        nearest = points[:, 2].copy()
+        for solid, center in zip(self.solids, self.centers(time_s), strict=True):
+            np.minimum(nearest, _distance(solid, center, points), out=nearest)
+        return nearest
+
+    def occupied_cubes(self, points_m: Float32Array | FloatArray, edge_m: float, time_s: float = 0.0) -> UInt8Array:
+        """Class id of the solid matter in cubes of an edge centred at points (N, 3), 0 where there is none, (N,) uint8.
+
+        Where several classes share a cube, what stands on the ground wins over the ground.
+        """
+        points = np.asarray(points_m, dtype=np.float32).reshape(-1, 3)
+        offset = (SUBSAMPLES - 1) / (2 * SUBSAMPLES) * edge_m
+        labels = np.where(points[:, 2] - offset < 0, GROUND, 0).astype(np.uint8)
+        reach = offset * 3**0.5
+        steps = np.linspace(-offset, offset, SUBSAMPLES, dtype=np.float32)
+        corners = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(1, -1, 3)
+        order = np.argsort(points[:, 0], kind="stable")
+        sorted_x = points[order, 0]
+        for solid, center in zip(self.solids, self.centers(time_s), strict=True):
+            radius = float(np.hypot(solid.half[0], solid.half[1])) + reach
+            low, high = np.searchsorted(sorted_x, [center[0] - radius, center[0] + radius])
+            near = order[low:high]
+            near = near[np.abs(points[near, 1] - center[1]) < radius]
+            near = near[np.abs(points[near, 2] - center[2]) < solid.half[2] + reach]
+            if not len(near):
+                continue
+            distance = _distance(solid, center, points[near])
+            inside = distance < 0
+            labels[near[inside]] = solid.label
+            maybe = near[~inside & (distance <= reach)]
+            if len(maybe):
+                samples = (points[maybe][:, None] + corners).reshape(-1, 3)
+                hit = (_distance(solid, center, samples) < 0).reshape(len(maybe), -1).any(axis=1)
+                labels[maybe[hit]] = solid.label
+        return labels
+
+    def occupancy(self, window: LatticeWindow, time_s: float = 0.0) -> UInt8Array:
+        """Class id in each voxel of a window, 0 where free, (X, Y, Z) uint8."""
+        labels = self.occupied_cubes(window.centers_m().reshape(-1, 3), window.voxel_size_m, time_s)
+        return labels.reshape(window.shape)
+
+    def save(self, path: Path) -> None:
+        """Write the world as JSON."""
+        path.write_text(json.dumps({"version": VERSION, **asdict(self)}), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> World:
+        """Read a world written by :meth:`save`.
+
+        Raises:
+            SimulationError: unreadable, of another version, or with values that make no world.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+            if values.pop("version") != VERSION:
+                raise SimulationError(f"{path} is of another version, expected {VERSION}")
+            return cls._from_json(values)
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise SimulationError(f"{path} holds no world: {error}") from None
+
+    @classmethod
+    def _from_json(cls, values: dict[str, Any]) -> World:
+        if len(values["solids"]) > MAX_SOLIDS:
+            raise SimulationError(f"world has {len(values['solids'])} solids, expected at most {MAX_SOLIDS}")
+        values["solids"] = tuple(_solid_from_json(solid, len(values["movers"])) for solid in values["solids"])
+        values["movers"] = tuple(
+            Mover(tuple(m["times_s"]), tuple(tuple(p) for p in m["positions"])) for m in values["movers"]
+        )
+        values["bounds"] = tuple(values["bounds"])
+        return cls(**values)
+
+
+def _solid_from_json(values: dict[str, Any], movers: int) -> Solid:
+    values = {**values, "center": tuple(values["center"]), "half": tuple(values["half"])}
+    solid = Solid(**values)
+    numbers = np.array([*solid.center, *solid.half, solid.yaw], dtype=np.float64)
+    if not np.isfinite(numbers).all() or min(solid.half) <= 0 or solid.shape not in ("box", "cylinder", "sphere"):
+        raise SimulationError(f"solid {values} is not a shape with finite positive size")
+    if not 1 <= solid.label <= len(SEMANTIC_CLASSES) or not -1 <= solid.mover < movers:
+        raise SimulationError(f"solid {values} names an unknown class or mover")
+    return solid
+
+
+def _distance(solid: Solid, center: FloatArray, points: Float32Array) -> Float32Array:
+    """Exact signed distance of points (N, 3) to one solid."""
+    local = points - center.astype(np.float32)
+    if solid.shape == "sphere":
+        return np.asarray(np.linalg.norm(local, axis=1) - np.float32(solid.half[0]), dtype=np.float32)
+    if solid.shape == "cylinder":
+        radial = np.hypot(local[:, 0], local[:, 1]) - np.float32(solid.half[0])
+        outside = np.stack([radial, np.abs(local[:, 2]) - np.float32(solid.half[2])], axis=1)
+    else:
+        c, s = np.float32(np.cos(solid.yaw)), np.float32(np.sin(solid.yaw))
+        x, y = c * local[:, 0] + s * local[:, 1], c * local[:, 1] - s * local[:, 0]
+        outside = np.abs(np.stack([x, y, local[:, 2]], axis=1)) - np.asarray(solid.half, dtype=np.float32)
+    inside = np.minimum(outside.max(axis=1), 0)
+    return np.asarray(np.linalg.norm(np.maximum(outside, 0), axis=1) + inside, dtype=np.float32)
