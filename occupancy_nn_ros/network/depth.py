@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from occupancy_nn_ros.network.encoder import ConvBlock
+from occupancy_nn_ros.network.encoder import ConvBlock, norm
 from occupancy_nn_ros.network.views import Views, invert_rigid
 
 BEYOND_IMAGE = 3.0
@@ -93,11 +93,11 @@ class PlaneSweep(nn.Module):
 
 
 class Conv3dBlock(nn.Sequential):
-    """3x3x3 convolution, batch norm, ReLU."""
+    """3x3x3 convolution, norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__(
-            nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm3d(outputs), nn.ReLU(inplace=True)
+            nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(inplace=True)
         )
 
 

@@ -9,13 +9,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
+def norm(channels: int) -> nn.GroupNorm:
+    """Group norm: the same in training and at run time however few images there are, and it evens out exposure."""
+    return nn.GroupNorm(max(1, channels // 8), channels)
+
+
 class ConvBlock(nn.Sequential):
-    """3x3 convolution, batch norm, ReLU."""
+    """3x3 convolution, norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
         super().__init__(
             nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(outputs),
+            norm(outputs),
             nn.ReLU(inplace=True),
         )
 
@@ -26,7 +31,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.first = ConvBlock(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(V, C, h, w) to the same shape."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from occupancy_nn_ros.network.encoder import ConvBlock, ResidualBlock
+from occupancy_nn_ros.network.encoder import ConvBlock, ResidualBlock, norm
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class VolumeNetwork(nn.Module):
     def __init__(self, inputs: int, outputs: int, heights: int, width: int) -> None:
         super().__init__()
         self.outputs, self.heights = outputs, heights
-        self.squeeze = nn.Sequential(nn.Conv2d(inputs * heights, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.squeeze = nn.Sequential(nn.Conv2d(inputs * heights, width, 1, bias=False), norm(width), nn.ReLU())
         self.fine = ResidualBlock(width)
         self.middle = nn.Sequential(ConvBlock(width, width, stride=2), ResidualBlock(width))
         self.coarse = nn.Sequential(ConvBlock(width, width, stride=2), ResidualBlock(width), ResidualBlock(width))

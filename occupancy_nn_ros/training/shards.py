@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training shards: one drive each, as safetensors. Made from simulated worlds, whose occupancy is known everywhere."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from occupancy_nn_ros.errors import SimulationError, TrainingError
+from occupancy_nn_ros.simulation.drives import plan_drive
+from occupancy_nn_ros.simulation.layouts import build_world
+from occupancy_nn_ros.simulation.rendering import RenderedView, WorldRenderer
+from occupancy_nn_ros.simulation.rigs import Rig, random_rig
+from occupancy_nn_ros.simulation.world import World
+from occupancy_nn_ros.types import Float32Array, FloatArray, UInt8Array
+
+FRAMES = 24
+POINTS = 8192
+FEATURE_STRIDE = 8
+IGNORED = 255
+"""Label of points deep inside solids, which no sensor can ever see."""
+
+FIELDS = ("images", "K", "T_map_cam", "T_map_base", "depth_m", "points_m", "edge_m", "labels")
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One drive.
+
+    Attributes:
+        images: (F, V, H, W, 3) uint8 RGB pinhole images.
+        K: (V, 3, 3) float32.
+        T_map_cam: (F, V, 4, 4) float32.
+        T_map_base: (F, 4, 4) float32.
+        depth_m: (F, V, H / 8, W / 8) float16 depth at the feature cells' centres, 0 where unknown or far.
+        points_m: (F, P, 3) float32 in the map frame.
+        edge_m: (F,) float32 edge of the cubes that the labels are about.
+        labels: (F, P) uint8: 0 free, class id, or ``IGNORED``.
+    """
+
+    images: UInt8Array
+    K: Float32Array
+    T_map_cam: Float32Array
+    T_map_base: Float32Array
+    depth_m: np.ndarray
+    points_m: Float32Array
+    edge_m: Float32Array
+    labels: UInt8Array
+
+
+def make_shard(kind: str, seed: int, path: Path) -> bool:
+    """Simulate a drive and write its shard; False if the world offers nowhere to drive."""
+    rng = np.random.default_rng([seed, 11])
+    world = build_world(kind, seed)
+    rig = random_rig(rng)
+    try:
+        drive = plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=bool(rng.random() < 0.35))
+    except SimulationError:
+        return False
+    frames = [_render_frame(renderer, rig, drive.T_map_base[n], float(drive.stamps_s[n]), rng)
+              for renderer in [WorldRenderer(world)] for n in range(FRAMES)]  # fmt: skip
+    arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+    arrays["K"] = np.stack([camera.model.K for camera in rig.cameras]).astype(np.float32)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(arrays, str(partial), metadata={"format": "occupancy_nn_ros shard", "world": kind, "seed": str(seed)})
+    os.replace(partial, path)
+    return True
+
+
+def read_shard(path: Path) -> Shard:
+    """Read a shard.
+
+    Raises:
+        TrainingError: truncated, foreign, or with arrays that do not fit together.
+    """
+    try:
+        with safe_open(str(path), framework="np") as file:
+            if (file.metadata() or {}).get("format") != "occupancy_nn_ros shard":
+                raise TrainingError(f"{path} is not a training shard")
+            arrays = {name: file.get_tensor(name) for name in FIELDS}
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"cannot read shard {path}: {error}") from None
+    shard = Shard(**arrays)
+    frames, views = shard.images.shape[:2]
+    if shard.T_map_cam.shape != (frames, views, 4, 4) or shard.labels.shape != shard.points_m.shape[:2]:
+        raise TrainingError(f"{path} holds arrays that do not fit together: {shard.images.shape}, {shard.T_map_cam.shape}")
+    return shard
+
+
+def _render_frame(
+    renderer: WorldRenderer, rig: Rig, T_map_base: FloatArray, time_s: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    renderer.set_time(time_s)
+    poses = np.stack([T_map_base @ camera.T_base_cam for camera in rig.cameras])
+    views = [renderer.render(c.model, pose, with_classes=False) for c, pose in zip(rig.cameras, poses, strict=True)]
+    edge = float(rng.choice([0.1, 0.2, 0.2]))
+    points = sample_points(rig, views, poses, T_map_base, rng)
+    labels = label_points(renderer.world, points, edge, time_s)
+    half = FEATURE_STRIDE // 2
+    return {
+        "images": np.stack([view.image for view in views]),
+        "T_map_cam": poses.astype(np.float32),
+        "T_map_base": T_map_base.astype(np.float32),
+        "depth_m": np.stack([v.depth_m[half::FEATURE_STRIDE, half::FEATURE_STRIDE] for v in views]).astype(np.float16),
+        "points_m": points,
+        "edge_m": np.float32(edge),
+        "labels": labels,
+    }
+
+
+def sample_points(
+    rig: Rig, views: list[RenderedView], poses: FloatArray, T_map_base: FloatArray, rng: np.random.Generator
+) -> Float32Array:
+    """Where to supervise: near surfaces that cameras see, in the free space before them, and anywhere in the window."""
+    base = T_map_base[:3, 3]
+    count = POINTS * 3 // 8
+    anywhere = base + rng.uniform((-8.0, -8.0, -1.4), (8.0, 8.0, 2.4), (count, 3))
+    rest = POINTS - count
+    view = rng.integers(len(views), size=rest)
+    height, width = views[0].depth_m.shape
+    u, v = rng.integers(width, size=rest), rng.integers(height, size=rest)
+    depth = np.stack([item.depth_m for item in views])[view, v, u]
+    near_surface = rng.random(rest) < 0.65
+    noise = rng.normal(0, 1, rest) * rng.choice([0.06, 0.2, 0.5], rest)
+    depth = np.where(near_surface, depth + noise, depth * rng.uniform(0.05, 1.0, rest))
+    depth = np.clip(depth, 0.1, 11.0)
+    K = np.stack([camera.model.K for camera in rig.cameras])[view]
+    rays = np.stack([(u - K[:, 0, 2]) / K[:, 0, 0], (v - K[:, 1, 2]) / K[:, 1, 1], np.ones(rest)], axis=1)
+    seen = np.einsum("nij,nj->ni", poses[view][:, :3, :3], rays * depth[:, None]) + poses[view][:, :3, 3]
+    inside = (np.abs(seen[:, :2] - base[:2]) < 8.2).all(axis=1) & (np.abs(seen[:, 2] - base[2] - 0.6) < 2.2)
+    seen[~inside] = (base + rng.uniform((-8, -8, -1.4), (8, 8, 2.4), (rest, 3)))[~inside]
+    return np.concatenate([anywhere, seen]).astype(np.float32)
+
+
+def label_points(world: World, points: Float32Array, edge_m: float, time_s: float) -> UInt8Array:
+    """Class ids of the cubes at points (P, 3), 0 for free, ``IGNORED`` deep inside solids."""
+    labels = world.occupied_cubes(points, edge_m, time_s)
+    solid = np.flatnonzero(labels)
+    deep = world.signed_distance(points[solid], time_s) < -1.2 * edge_m
+    labels[solid[deep]] = IGNORED
+    return labels
