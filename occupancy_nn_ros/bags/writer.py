@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes rosbag2 recordings (MCAP) from CDR bytes, ready for ``ros2 bag play``."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from types import TracebackType
+
+from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+
+from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.messages.typestore import typestore
+
+LATCHED = ("/tf_static", "/occupancy_grid", "/occupancy_probability", "/distance_field", "/voxel_grid")
+
+
+class BagWriter:
+    """Writes a bag. A context manager; the bag appears under its name only when it is complete.
+
+    A path that ends in ``.mcap`` gives that single file, any other path a bag folder with its metadata.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        """Name the bag to write; refuses an existing one unless asked to overwrite."""
+        self.path, self.overwrite = Path(path), overwrite
+        self._connections: dict[tuple[str, str], Connection] = {}
+
+    def __enter__(self) -> BagWriter:
+        """Open the bag.
+
+        Raises:
+            BagError: the folder exists already, or cannot be made.
+        """
+        if self.path.exists() and not self.overwrite:
+            raise BagError(f"{self.path} exists already")
+        self._work = self.path.with_name(f".{self.path.name}.partial")
+        self._folder = self._work / self.path.stem
+        try:
+            if self._work.exists():
+                shutil.rmtree(self._work)
+            self._work.mkdir(parents=True)
+            self._writer = Writer(self._folder, version=9, storage_plugin=StoragePlugin.MCAP)
+            self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+            self._writer.open()
+        except (OSError, WriterError) as error:
+            raise BagError(f"cannot write bag {self.path}: {error}") from None
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Finish the bag and put it in place; after an error leave what was there before."""
+        self._writer.close()
+        if kind is None:
+            self._put_in_place()
+        shutil.rmtree(self._work, ignore_errors=True)
+
+    def _put_in_place(self) -> None:
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+        if self.path.suffix == ".mcap":
+            (self._folder / f"{self.path.stem}.mcap").replace(self.path)
+        else:
+            self._folder.rename(self.path)
+
+    def write(self, topic: str, msgtype: str, stamp_ns: int, cdr: bytes) -> None:
+        """Append a message."""
+        key = (topic, msgtype)
+        if key not in self._connections:
+            self._connections[key] = self._writer.add_connection(
+                topic, msgtype, typestore=typestore(), offered_qos_profiles=[_qos(topic)]
+            )
+        self._writer.write(self._connections[key], stamp_ns, cdr)
+
+
+def _qos(topic: str) -> Qos:
+    latched = topic.endswith(LATCHED)
+    durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
+    forever = QosTime(2147483647, 4294967295)
+    return Qos(
+        QosHistory.KEEP_LAST, 1 if latched else 10, QosReliability.RELIABLE, durability,
+        forever, forever, QosLiveliness.AUTOMATIC, forever, False,
+    )  # fmt: skip

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rigid transforms as (4, 4) float64 matrices: ``T_target_source`` maps points of source into target."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.spatial.transform import Rotation
+
+from occupancy_nn_ros.errors import TransformError
+from occupancy_nn_ros.types import FloatArray
+
+
+def make_transform(translation: npt.ArrayLike, quaternion_xyzw: npt.ArrayLike) -> FloatArray:
+    """Transform from a translation in metres and a quaternion, which need not be of unit length.
+
+    Raises:
+        TransformError: NaN, infinity, or a quaternion of about zero length.
+    """
+    t, q = np.asarray(translation, dtype=np.float64), np.asarray(quaternion_xyzw, dtype=np.float64)
+    if not (np.isfinite(t).all() and np.isfinite(q).all()):
+        raise TransformError(f"translation {t.tolist()} or rotation {q.tolist()} is not finite")
+    if np.linalg.norm(q) < 1e-3:
+        raise TransformError(f"rotation {q.tolist()} has no length, expected a unit quaternion")
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_quat(q).as_matrix()
+    matrix[:3, 3] = t
+    return matrix
+
+
+def quaternion(matrix: FloatArray) -> FloatArray:
+    """Unit quaternion (x, y, z, w) of a transform's rotation, w not negative."""
+    q = np.asarray(Rotation.from_matrix(matrix[:3, :3]).as_quat(), dtype=np.float64)
+    return -q if q[3] < 0 else q
+
+
+def invert(matrix: FloatArray) -> FloatArray:
+    """Inverse of a rigid transform: ``T_source_target`` from ``T_target_source``."""
+    inverse = np.eye(4)
+    inverse[:3, :3] = matrix[:3, :3].T
+    inverse[:3, 3] = -matrix[:3, :3].T @ matrix[:3, 3]
+    return inverse
+
+
+def interpolate(first: FloatArray, second: FloatArray, fraction: float) -> FloatArray:
+    """Between two transforms as tf2 does it: translation linear, rotation along the great arc; fraction 0 to 1."""
+    turn = Rotation.from_matrix(first[:3, :3].T @ second[:3, :3]).as_rotvec()
+    between = np.eye(4)
+    between[:3, :3] = first[:3, :3] @ Rotation.from_rotvec(fraction * turn).as_matrix()
+    between[:3, 3] = (1 - fraction) * first[:3, 3] + fraction * second[:3, 3]
+    return between
+
+
+def rotation_angle(first: FloatArray, second: FloatArray) -> float:
+    """Angle in radians between the rotations of two transforms, 0 to pi."""
+    cosine = (np.trace(first[:3, :3].T @ second[:3, :3]) - 1) / 2
+    return float(np.arccos(np.clip(cosine, -1.0, 1.0)))
+
+
+def check_transform(matrix: FloatArray) -> None:
+    """Check that a matrix is a rigid transform.
+
+    Raises:
+        TransformError: wrong shape, not finite, not a rotation, or a last row other than 0 0 0 1.
+    """
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise TransformError(f"transform is {matrix.tolist()}, expected 4x4 finite numbers")
+    rotation = matrix[:3, :3]
+    if np.abs(rotation @ rotation.T - np.eye(3)).max() > 1e-4 or np.linalg.det(rotation) < 0:
+        raise TransformError(f"rotation {rotation.tolist()} is not orthonormal and right-handed")
+    if np.abs(matrix[3] - (0, 0, 0, 1)).max() > 1e-9:
+        raise TransformError(f"last row is {matrix[3].tolist()}, expected 0 0 0 1")

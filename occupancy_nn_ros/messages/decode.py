@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""CDR bytes of camera_info, transforms, odometry, poses and point clouds to core types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformError
+from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.messages.headers import SECOND_NS, Header, peek_header
+from occupancy_nn_ros.messages.typestore import deserialize
+from occupancy_nn_ros.types import CameraModel, Float32Array, FloatArray, StampedTransform
+
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+TF_MESSAGE = "tf2_msgs/msg/TFMessage"
+ODOMETRY = "nav_msgs/msg/Odometry"
+POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
+MAX_POINTS = 20_000_000
+
+
+def decode_camera_info(cdr: bytes | memoryview) -> tuple[Header, CameraModel]:
+    """Intrinsics with binning and region of interest applied.
+
+    Raises:
+        MessageError: the bytes do not decode.
+        CalibrationError: a region of interest outside the image, or a matrix of the wrong size.
+    """
+    header, message = peek_header(cdr), deserialize(CAMERA_INFO, cdr)
+    K = np.asarray(message.k, dtype=np.float64)
+    if K.size != 9:
+        raise CalibrationError(f"K has {K.size} numbers, expected 9")
+    K = K.reshape(3, 3).copy()
+    width, height = int(message.width), int(message.height)
+    roi = message.roi
+    if roi.width and roi.height:
+        if roi.x_offset + roi.width > width or roi.y_offset + roi.height > height:
+            raise CalibrationError(f"region of interest {roi.width}x{roi.height} does not fit into {width}x{height}")
+        K[0, 2] -= roi.x_offset
+        K[1, 2] -= roi.y_offset
+        width, height = int(roi.width), int(roi.height)
+    bin_x, bin_y = max(1, int(message.binning_x)), max(1, int(message.binning_y))
+    if bin_x > 1 or bin_y > 1:
+        K[0] /= bin_x
+        K[1] /= bin_y
+        width, height = width // bin_x, height // bin_y
+    model = message.distortion_model or "plumb_bob"
+    return header, CameraModel(width, height, K, model, np.asarray(message.d, dtype=np.float64).copy())
+
+
+def decode_tf(cdr: bytes | memoryview) -> list[StampedTransform]:
+    """Transforms of a TFMessage.
+
+    Raises:
+        MessageError: the bytes do not decode.
+        TransformError: a transform holds NaN or a rotation of zero length; names its frames.
+    """
+    return [_stamped(item, item.child_frame_id, item.transform) for item in deserialize(TF_MESSAGE, cdr).transforms]
+
+
+def decode_odometry(cdr: bytes | memoryview) -> StampedTransform:
+    """Pose of an Odometry message as the transform from its child frame to its frame.
+
+    Raises:
+        MessageError: the bytes do not decode.
+        TransformError: NaN or a rotation of zero length.
+    """
+    message = deserialize(ODOMETRY, cdr)
+    return _stamped(message, message.child_frame_id, message.pose.pose)
+
+
+def decode_pose_stamped(cdr: bytes | memoryview) -> tuple[Header, FloatArray]:
+    """Pose (4, 4) of a PoseStamped message in its frame.
+
+    Raises:
+        MessageError: the bytes do not decode.
+        TransformError: NaN or a rotation of zero length.
+    """
+    header, message = peek_header(cdr), deserialize(POSE_STAMPED, cdr)
+    return header, _stamped(message, "pose", message.pose).T_target_source
+
+
+def decode_point_cloud(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
+    """Finite points (N, 3) float32 of a PointCloud2 in the sensor's frame, whatever its field layout.
+
+    Raises:
+        MessageError: the bytes do not decode, x y z are missing, or sizes do not fit the data.
+    """
+    header, message = peek_header(cdr), deserialize(POINT_CLOUD, cdr)
+    width, height, step, row = (int(v) for v in (message.width, message.height, message.point_step, message.row_step))
+    if width * height == 0:
+        return header, np.zeros((0, 3), np.float32)
+    if width * height > MAX_POINTS or step == 0 or row < width * step or message.data.size < row * (height - 1) + width * step:
+        raise MessageError(f"cloud of {width}x{height} points, steps {step} and {row}, does not fit {message.data.size} bytes")
+    order = ">" if message.is_bigendian else "<"
+    data = np.asarray(message.data)
+    columns = [_column(message, data, name, order) for name in ("x", "y", "z")]
+    points = np.stack(columns, axis=1).astype(np.float32)
+    return header, points[np.isfinite(points).all(axis=1)]
+
+
+def _column(message: Any, data: npt.NDArray[np.uint8], name: str, order: str) -> npt.NDArray[Any]:
+    field = next((f for f in message.fields if f.name == name), None)
+    if field is None:
+        raise MessageError(f"cloud has fields {[f.name for f in message.fields]}, expected x, y, z")
+    if field.datatype not in POINT_TYPES:
+        raise MessageError(f"field {name} has datatype {field.datatype}, expected 1 to 8")
+    dtype = np.dtype(order + POINT_TYPES[field.datatype])
+    if field.offset + dtype.itemsize > message.point_step:
+        raise MessageError(f"field {name} at offset {field.offset} does not fit a point of {message.point_step} bytes")
+    strides = (int(message.row_step), int(message.point_step))
+    shape = (int(message.height), int(message.width))
+    return np.ndarray(shape, dtype, np.ascontiguousarray(data), int(field.offset), strides).reshape(-1)
+
+
+def _stamped(message: Any, child: str, pose: Any) -> StampedTransform:
+    translation = pose.translation if hasattr(pose, "translation") else pose.position
+    rotation = pose.rotation if hasattr(pose, "rotation") else pose.orientation
+    parent, child = message.header.frame_id.lstrip("/"), child.lstrip("/")
+    try:
+        matrix = make_transform(
+            (translation.x, translation.y, translation.z), (rotation.x, rotation.y, rotation.z, rotation.w)
+        )
+    except TransformError as error:
+        raise TransformError(f"transform from '{child}' to '{parent}': {error}") from None
+    stamp = message.header.stamp
+    return StampedTransform(stamp.sec * SECOND_NS + stamp.nanosec, parent, child, matrix)

@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps to CDR bytes: occupancy grids, voxel grids, clouds and markers of occupied voxels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from occupancy_nn_ros.errors import MessageError
+from occupancy_nn_ros.messages.cdr import CdrWriter
+from occupancy_nn_ros.messages.headers import SECOND_NS
+from occupancy_nn_ros.messages.typestore import deserialize, serialize, typestore
+from occupancy_nn_ros.types import (
+    SEMANTIC_CLASSES,
+    Float32Array,
+    GridSlice,
+    LatticeWindow,
+    MapView,
+    UInt8Array,
+    VoxelState,
+)
+
+OCCUPANCY_GRID = "nav_msgs/msg/OccupancyGrid"
+VOXEL_GRID = "occupancy_nn_ros/msg/VoxelGrid"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
+CUBE_LIST, ADD = 6, 0
+FLOAT32, UINT8, UINT32 = 7, 2, 6
+
+
+@dataclass(frozen=True)
+class OccupiedVoxels:
+    """The occupied voxels of a map.
+
+    Attributes:
+        points_m: (N, 3) float32 centres in the map frame.
+        probability: (N,) float32.
+        classes: (N,) uint8.
+        colors: (N, 3) uint8 RGB.
+    """
+
+    points_m: Float32Array
+    probability: Float32Array
+    classes: UInt8Array
+    colors: UInt8Array
+
+
+def occupied_indices(view: MapView) -> np.ndarray:
+    """Window indices (N, 3) of the occupied voxels."""
+    return np.argwhere(view.state == VoxelState.OCCUPIED)
+
+
+def encode_occupancy_grid(grid: GridSlice) -> bytes:
+    """A ``nav_msgs/OccupancyGrid``; the origin is the corner of cell (0, 0) and carries no rotation, as Nav2 needs it."""
+    writer = CdrWriter()
+    writer.header(grid.stamp_ns, grid.frame_id)
+    writer.put("i", grid.stamp_ns // SECOND_NS)
+    writer.put("I", grid.stamp_ns % SECOND_NS)
+    writer.put("f", grid.resolution_m)
+    writer.put("I", *grid.values.shape)
+    writer.put("d", *grid.origin_m, 0.0, 0.0, 0.0, 1.0)
+    writer.block(grid.values.size, grid.values.T.astype(np.int8), 1)
+    return writer.bytes()
+
+
+def encode_voxel_grid(view: MapView) -> bytes:
+    """Our ``VoxelGrid``: state, probability and class of the whole window."""
+    message_type = typestore().types[VOXEL_GRID]
+    header_type, time_type = typestore().types["std_msgs/msg/Header"], typestore().types["builtin_interfaces/msg/Time"]
+    x, y, z = (float(v) for v in view.window.origin_m)
+    message = message_type(
+        header=header_type(
+            stamp=time_type(sec=view.stamp_ns // SECOND_NS, nanosec=view.stamp_ns % SECOND_NS), frame_id=view.frame_id
+        ),
+        voxel_size=view.window.voxel_size_m,
+        origin_x=x,
+        origin_y=y,
+        origin_z=z,
+        size_x=view.window.shape[0],
+        size_y=view.window.shape[1],
+        size_z=view.window.shape[2],
+        state=view.state.reshape(-1),
+        probability=np.round(view.probability.reshape(-1) * 255).astype(np.uint8),
+        class_id=view.classes.reshape(-1),
+        class_names=list(SEMANTIC_CLASSES),
+    )
+    return serialize(message)
+
+
+def decode_voxel_grid(cdr: bytes) -> MapView:
+    """The map of a ``VoxelGrid`` message; the robot's pose is not part of it and comes back as the window's centre.
+
+    Raises:
+        MessageError: the bytes do not decode, or sizes do not fit.
+    """
+    message = deserialize(VOXEL_GRID, cdr)
+    shape = (int(message.size_x), int(message.size_y), int(message.size_z))
+    size = float(message.voxel_size)
+    if not size > 0 or any(len(a) != np.prod(shape, dtype=object) for a in (message.state, message.probability, message.class_id)):
+        raise MessageError(f"voxel grid of {shape} with {len(message.state)} states and voxel size {size}")
+    size = round(size, 6)
+    corner = np.array([message.origin_x, message.origin_y, message.origin_z])
+    i, j, k = (int(v) for v in np.round(corner / size))
+    pose = np.eye(4)
+    pose[:3, 3] = corner + np.array(shape) * size / 2
+    stamp = message.header.stamp
+    return MapView(
+        stamp_ns=stamp.sec * SECOND_NS + stamp.nanosec,
+        frame_id=message.header.frame_id,
+        window=LatticeWindow(size, (i, j, k), shape),
+        T_map_base=pose,
+        state=np.asarray(message.state, dtype=np.int8).reshape(shape),
+        probability=np.asarray(message.probability, dtype=np.float32).reshape(shape) / 255,
+        classes=np.asarray(message.class_id, dtype=np.uint8).reshape(shape),
+    )
+
+
+def encode_occupied_cloud(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels) -> bytes:
+    """A PointCloud2 with fields x y z probability class rgb; rgb is packed as RViz expects it."""
+    layout = [("x", 0, FLOAT32), ("y", 4, FLOAT32), ("z", 8, FLOAT32), ("probability", 12, FLOAT32), ("rgb", 16, FLOAT32), ("class", 20, UINT8)]
+    points = np.zeros(len(voxels.points_m), dtype={
+        "names": ["xyz", "probability", "rgb", "class"], "formats": ["3<f4", "<f4", "<u4", "u1"],
+        "offsets": [0, 12, 16, 20], "itemsize": 24,
+    })  # fmt: skip
+    points["xyz"], points["probability"], points["class"] = voxels.points_m, voxels.probability, voxels.classes
+    r, g, b = (voxels.colors[:, n].astype(np.uint32) for n in range(3))
+    points["rgb"] = r << 16 | g << 8 | b
+    return encode_cloud(stamp_ns, frame_id, points.view(np.uint8), len(points), layout)
+
+
+def encode_cloud(stamp_ns: int, frame_id: str, data: np.ndarray, count: int, layout: list[tuple[str, int, int]]) -> bytes:
+    """A dense, unordered PointCloud2 from raw bytes; layout lists (name, offset, datatype) of each field."""
+    step = data.nbytes // count if count else max(offset for _, offset, _ in layout) + 4
+    writer = CdrWriter()
+    writer.header(stamp_ns, frame_id)
+    writer.put("I", 1, count)
+    writer.put("I", len(layout))
+    for name, offset, datatype in layout:
+        writer.string(name)
+        writer.put("I", offset)
+        writer.put("B", datatype)
+        writer.put("I", 1)
+    writer.put("B", 0)
+    writer.put("I", step, step * count)
+    writer.block(data.nbytes, data, 1)
+    writer.put("B", 1)
+    return writer.bytes()
+
+
+def encode_cube_markers(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels, edge_m: float) -> bytes:
+    """A MarkerArray with one CUBE_LIST, which replaces the one before it in RViz.
+
+    Points and colours go out as one block each, however many there are.
+    """
+    count = len(voxels.points_m)
+    writer = CdrWriter()
+    writer.put("I", 1)
+    writer.header(stamp_ns, frame_id)
+    writer.string("occupied_voxels")
+    writer.put("i", 0, CUBE_LIST, ADD)
+    writer.put("d", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+    writer.put("d", edge_m, edge_m, edge_m)
+    writer.put("f", 1.0, 1.0, 1.0, 1.0)
+    writer.put("i", 0)
+    writer.put("I", 0)
+    writer.put("B", 0)
+    writer.block(count, voxels.points_m.astype("<f8"), 8)
+    colors = np.ones((count, 4), "<f4")
+    np.multiply(voxels.colors, np.float32(1 / 255), out=colors[:, :3], casting="unsafe")
+    writer.block(count, colors, 4)
+    writer.string("")  # texture_resource
+    writer.header(0, "")  # texture
+    writer.string("")
+    writer.put("I", 0)
+    writer.put("I", 0)  # uv_coordinates
+    writer.string("")  # text
+    writer.string("")  # mesh_resource
+    writer.string("")  # mesh_file
+    writer.put("I", 0)
+    writer.put("B", 0)
+    return writer.bytes()

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The message types that the package speaks: ROS 2's own and ours, readable without a ROS installation."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from occupancy_nn_ros.errors import MessageError
+from occupancy_nn_ros.resources import resource_path
+
+OWN_MESSAGES = ("VoxelGrid", "MapStatus")
+
+
+@cache
+def typestore() -> Typestore:
+    """The one type store, with our messages registered from their definitions."""
+    store = get_typestore(Stores.ROS2_JAZZY)
+    for name in OWN_MESSAGES:
+        text = resource_path(f"msg/{name}.msg").read_text(encoding="utf-8")
+        store.register(get_types_from_msg(text, f"occupancy_nn_ros/msg/{name}"))
+    return store
+
+
+def serialize(message: Any) -> bytes:
+    """CDR bytes of a message object of the type store."""
+    return bytes(typestore().serialize_cdr(message, message.__msgtype__))
+
+
+def deserialize(msgtype: str, cdr: bytes | memoryview) -> Any:
+    """Message object from CDR bytes; its arrays may view the bytes.
+
+    Raises:
+        MessageError: truncated bytes, lengths that lie, or an unknown type.
+    """
+    try:
+        return typestore().deserialize_cdr(cdr, msgtype)
+    except KeyError:
+        raise MessageError(f"unknown message type {msgtype}") from None
+    except Exception as error:  # rosbags checks nothing itself: whatever numpy and struct raise means damaged bytes
+        raise MessageError(f"{len(cdr)} bytes do not decode as {msgtype}: {error}") from None

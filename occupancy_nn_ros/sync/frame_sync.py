@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of N cameras with their own rates and drops become sets taken at about the same time.
+
+All waiting is measured in message time, never in wall time, so that a live run and a replay of it make the same sets.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from occupancy_nn_ros.config import SyncConfig
+
+Item = TypeVar("Item")
+JUMP_BACK_NS = 1_000_000_000
+"""A frame this much older than its camera's newest means that time was turned back, not that a frame was late."""
+
+
+@dataclass(frozen=True)
+class FrameSet(Generic[Item]):
+    """Frames that belong together.
+
+    Attributes:
+        stamp_ns: stamp of the newest of them.
+        stamps_ns: stamp of each, by camera.
+        items: the frames, by camera, in configuration order.
+    """
+
+    stamp_ns: int
+    stamps_ns: dict[str, int]
+    items: dict[str, Item]
+
+
+class FrameSync(Generic[Item]):
+    """Matches frames by stamp: exactly where stamps agree, else the nearest within a tolerance.
+
+    Of all frames that wait, the camera whose oldest frame is newest sets the pivot; every other camera gives its frame nearest
+    to it. A set without some cameras goes out only by policy (``min_cameras``) and only after ``max_wait_s`` of message time.
+    """
+
+    def __init__(self, cameras: Sequence[str], config: SyncConfig) -> None:
+        """Expect these cameras."""
+        self.cameras = tuple(cameras)
+        self.tolerance_ns = round(config.tolerance_s * 1e9)
+        self.max_wait_ns = round(config.max_wait_s * 1e9)
+        self.min_cameras = min(config.min_cameras or len(self.cameras), len(self.cameras))
+        self.queue = config.queue
+        self.discarded: Counter[tuple[str, str]] = Counter()
+        self._stamps: dict[str, list[int]] = {camera: [] for camera in self.cameras}
+        self._items: dict[str, dict[int, Item]] = {camera: {} for camera in self.cameras}
+        self._newest: dict[str, int] = {}
+        self._done_ns: int | None = None
+
+    def add(self, camera: str, stamp_ns: int, item: Item) -> list[FrameSet[Item]]:
+        """Take one frame; returns the sets that it completes, oldest first."""
+        if stamp_ns < self._newest.get(camera, stamp_ns) - JUMP_BACK_NS:
+            self.reset("time jumped back")
+        self._newest[camera] = max(stamp_ns, self._newest.get(camera, stamp_ns))
+        if self._done_ns is not None and stamp_ns <= self._done_ns - self.tolerance_ns:
+            self.discarded[camera, "older than the last set"] += 1
+            return []
+        if stamp_ns in self._items[camera]:
+            self.discarded[camera, "duplicate stamp"] += 1
+            return []
+        insort(self._stamps[camera], stamp_ns)
+        self._items[camera][stamp_ns] = item
+        if len(self._stamps[camera]) > self.queue:
+            self._discard(camera, self._stamps[camera][0], "queue full")
+        return self._complete_sets()
+
+    def flush(self) -> list[FrameSet[Item]]:
+        """The sets that can still be made of what waits, as at the end of a recording; all else is discarded."""
+        sets = []
+        while any(self._stamps.values()):
+            oldest = min(stamps[0] for stamps in self._stamps.values() if stamps)
+            sets += self._partial_set(oldest)
+        return sets
+
+    def reset(self, reason: str) -> None:
+        """Drop everything that waits, counted under a reason."""
+        for camera in self.cameras:
+            for stamp in list(self._stamps[camera]):
+                self._discard(camera, stamp, reason)
+        self._newest.clear()
+        self._done_ns = None
+
+    def _complete_sets(self) -> list[FrameSet[Item]]:
+        sets: list[FrameSet[Item]] = []
+        while True:
+            made = self._next_set()
+            if made is None:
+                return sets
+            sets += made
+
+    def _next_set(self) -> list[FrameSet[Item]] | None:
+        """One step of matching: a list with a set or, if only frames were discarded, an empty one; None when it must wait."""
+        waiting = [stamps for stamps in self._stamps.values() if stamps]
+        if not waiting:
+            return None
+        if len(waiting) == len(self.cameras):
+            pivot = max(stamps[0] for stamps in waiting)
+            picks = {camera: self._nearest(camera, pivot) for camera in self.cameras}
+            if all(abs(stamp - pivot) <= self.tolerance_ns for stamp in picks.values()):
+                return [self._take(picks)]
+        oldest = min(stamps[0] for stamps in waiting)
+        if max(self._newest.values()) - oldest > self.max_wait_ns or self._is_hopeless(oldest):
+            return self._partial_set(oldest)
+        return None
+
+    def _is_hopeless(self, oldest: int) -> bool:
+        """Whether every camera that could still complete the oldest frame's set has moved past it."""
+        return all(
+            any(abs(stamp - oldest) <= self.tolerance_ns for stamp in self._stamps[camera])
+            or self._newest.get(camera, oldest) > oldest + self.tolerance_ns
+            for camera in self.cameras
+        )
+
+    def _partial_set(self, oldest: int) -> list[FrameSet[Item]]:
+        picks = {}
+        for camera in self.cameras:
+            if self._stamps[camera]:
+                stamp = self._nearest(camera, oldest)
+                if abs(stamp - oldest) <= self.tolerance_ns:
+                    picks[camera] = stamp
+        if len(picks) >= self.min_cameras:
+            return [self._take(picks)]
+        for camera in self.cameras:
+            if self._stamps[camera] and self._stamps[camera][0] == oldest:
+                self._discard(camera, oldest, "no matching frames of the other cameras")
+        return []
+
+    def _nearest(self, camera: str, stamp_ns: int) -> int:
+        stamps = self._stamps[camera]
+        upper = bisect_left(stamps, stamp_ns)
+        around = stamps[max(0, upper - 1) : upper + 1]
+        return min(around, key=lambda stamp: (abs(stamp - stamp_ns), stamp))
+
+    def _take(self, picks: dict[str, int]) -> FrameSet[Item]:
+        items = {camera: self._items[camera].pop(stamp) for camera, stamp in picks.items()}
+        for camera, stamp in picks.items():
+            self._stamps[camera].remove(stamp)
+            for older in self._stamps[camera][: bisect_left(self._stamps[camera], stamp)]:
+                self._discard(camera, older, "passed over by a newer set")
+        newest = max(picks.values())
+        self._done_ns = newest
+        return FrameSet(newest, dict(picks), items)
+
+    def _discard(self, camera: str, stamp_ns: int, reason: str) -> None:
+        self._stamps[camera].remove(stamp_ns)
+        del self._items[camera][stamp_ns]
+        self.discarded[camera, reason] += 1
