@@ -15,8 +15,8 @@ Bounds = tuple[float, float, float, float]
 Place = Callable[[float, float, float], None]
 
 
-def build_world(kind: str, seed: int) -> World:
-    """A random world of a kind (see ``LAYOUTS``), the same for the same seed.
+def build_world(kind: str, seed: int, *, photos: bool = False) -> World:
+    """A random world of a kind (see ``LAYOUTS``), the same for the same seed, perhaps with photographic textures.
 
     Raises:
         SimulationError: unknown kind; names the known ones.
@@ -32,7 +32,7 @@ def build_world(kind: str, seed: int) -> World:
         solids=tuple(builder.solids),
         bounds=bounds,
         ground_texture=int(rng.integers(TEXTURES)),
-        texture_family="heldout" if kind.endswith("_heldout") else "train",
+        texture_family="heldout" if kind.endswith("_heldout") else "photo" if photos else "train",
         movers=tuple(builder.movers),
     )
 

@@ -4,24 +4,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import cv2
 import numpy as np
 
+from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.types import Float32Array, UInt8Array
 
 SIZE = 256
+PHOTO_SHARE = 0.5
 Rng = np.random.Generator
 
 
 def make_texture(rng: Rng, family: str) -> UInt8Array:
-    """A random square texture (256, 256, 3) uint8 RGB of a family, ``train`` or ``heldout``."""
-    patterns = TRAIN_PATTERNS if family == "train" else HELDOUT_PATTERNS
-    value = patterns[rng.integers(len(patterns))](rng)
-    texture = _colorize(rng, value)
+    """A random square texture (256, 256, 3) uint8 RGB.
+
+    Args:
+        rng: source of randomness.
+        family: ``train``, ``photo`` (train mixed with cut-outs of photographs) or ``heldout``.
+
+    Raises:
+        MissingDependencyError: photographs are asked for, but the package that brings them is not installed.
+    """
+    patterns = HELDOUT_PATTERNS if family == "heldout" else TRAIN_PATTERNS
+    if family == "photo" and rng.random() < PHOTO_SHARE:
+        texture = _photograph(rng)
+    else:
+        texture = _colorize(rng, patterns[rng.integers(len(patterns))](rng))
     grain = rng.uniform(0, 0.10) * noise(rng, octaves=7, roughness=0.9) + rng.uniform(0, 0.25) * noise(rng, octaves=3)
     texture = texture * (1 + grain[..., None]) + rng.uniform(0, 0.03) * rng.standard_normal((SIZE, SIZE, 1))
-    if family == "train" and rng.random() < 0.25:
+    if family != "heldout" and rng.random() < 0.25:
         texture = _scribble(rng, texture)
     return np.asarray(np.clip(texture * 255, 0, 255), dtype=np.uint8)
 
@@ -37,6 +52,40 @@ def noise(rng: Rng, octaves: int = 5, roughness: float = 0.55, stretch: tuple[fl
         total += amplitude * np.asarray(cv2.resize(layer, (SIZE, SIZE), interpolation=cv2.INTER_CUBIC))
         amplitude *= roughness
     return np.asarray(total / (np.abs(total).max() + 1e-6), dtype=np.float32)
+
+
+def photo_paths() -> list[Path]:
+    """Photographs of materials from the robosuite package (MIT), which is looked for but never imported.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    spec = find_spec("robosuite")
+    if spec is None or spec.origin is None:
+        raise MissingDependencyError("photographic textures need robosuite: pip install --no-deps robosuite")
+    return sorted((Path(spec.origin).parent / "models" / "assets" / "textures").glob("*.png"))
+
+
+@cache
+def _read_photo(path: Path) -> UInt8Array:
+    picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    scale = 768 / max(picture.shape[:2])
+    if scale < 1:
+        picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(picture, dtype=np.uint8)
+
+
+def _photograph(rng: Rng) -> Float32Array:
+    """A random cut-out of a random photograph, perhaps turned, mirrored and tinted."""
+    paths = photo_paths()
+    photo = np.rot90(_read_photo(paths[int(rng.integers(len(paths)))]), int(rng.integers(4)))
+    if rng.random() < 0.5:
+        photo = photo[:, ::-1]
+    side = int(min(photo.shape[:2]) * rng.uniform(0.3, 1.0))
+    y, x = (int(rng.integers(size - side + 1)) for size in photo.shape[:2])
+    cut = cv2.resize(np.ascontiguousarray(photo[y : y + side, x : x + side]), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    tint = rng.uniform(0.6, 1.3) * (1 + rng.uniform(-0.25, 0.25, 3) * rng.uniform(0, 1))
+    return np.asarray(cut.astype(np.float32) / 255 * tint, dtype=np.float32)
 
 
 def _grid() -> tuple[Float32Array, Float32Array]:

@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,9 @@ POINTS = 8192
 FEATURE_STRIDE = 8
 IGNORED = 255
 """Label of points deep inside solids, which no sensor can ever see."""
+
+KINDS = ("indoor", "indoor", "warehouse", "street")
+"""World of each shard by its number: half of them indoors."""
 
 FIELDS = ("images", "K", "T_map_cam", "T_map_base", "depth_m", "points_m", "edge_m", "labels")
 
@@ -53,17 +59,19 @@ class Shard:
     labels: UInt8Array
 
 
-def make_shard(kind: str, seed: int, path: Path) -> bool:
+def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False) -> bool:
     """Simulate a drive and write its shard; False if the world offers nowhere to drive."""
     rng = np.random.default_rng([seed, 11])
-    world = build_world(kind, seed)
+    world = build_world(kind, seed, photos=photos)
     rig = random_rig(rng)
     try:
         drive = plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=bool(rng.random() < 0.35))
     except SimulationError:
         return False
-    frames = [_render_frame(renderer, rig, drive.T_map_base[n], float(drive.stamps_s[n]), rng)
-              for renderer in [WorldRenderer(world)] for n in range(FRAMES)]  # fmt: skip
+    with WorldRenderer(world) as renderer:
+        frames = [
+            _render_frame(renderer, rig, drive.T_map_base[n], float(drive.stamps_s[n]), rng) for n in range(FRAMES)
+        ]
     arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
     arrays["K"] = np.stack([camera.model.K for camera in rig.cameras]).astype(np.float32)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,6 +79,26 @@ def make_shard(kind: str, seed: int, path: Path) -> bool:
     save_file(arrays, str(partial), metadata={"format": "occupancy_nn_ros shard", "world": kind, "seed": str(seed)})
     os.replace(partial, path)
     return True
+
+
+def make_shards(folder: Path, count: int, processes: int, *, photos: bool = False) -> Iterator[int]:
+    """Make shards 0 to ``count`` - 1 in a folder in parallel, and yield the number finished after each.
+
+    Shards that exist are kept, so that an interrupted run goes on where it stopped. Two of three worlds get photographic textures
+    where those are asked for.
+    """
+    jobs = [(n, folder / f"{KINDS[n % len(KINDS)]}_{n:05d}.safetensors") for n in range(count)]
+    missing = [(n, path) for n, path in jobs if not path.exists()]
+    done = count - len(missing)
+    yield done
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        pending = [
+            pool.submit(make_shard, KINDS[n % len(KINDS)], n, path, photos=photos and n % 3 != 0) for n, path in missing
+        ]
+        for future in as_completed(pending):
+            future.result()
+            done += 1
+            yield done
 
 
 def read_shard(path: Path) -> Shard:
