@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -183,8 +183,8 @@ class Prediction:
     Attributes:
         window: where the voxels lie.
         logit: (X, Y, Z) float32 occupied log-odds, calibrated.
-        weight: (X, Y, Z) float32 in [0, 1], how much evidence the answer rests on: 0 where no camera looks (such voxels must
-            not enter the map), small where inferred, up to 1 where seen.
+        weight: (X, Y, Z) float32 in [0, 1], how much evidence the answer rests on: 0 where no camera looks (such voxels
+            must not enter the map), small where inferred, up to 1 where seen.
         class_logits: (C, X, Y, Z) float32 over ``SEMANTIC_CLASSES``, or None for a model without semantics.
     """
 
@@ -234,3 +234,51 @@ class GridSlice:
     resolution_m: float
     origin_m: tuple[float, float, float]
     values: npt.NDArray[np.int8]
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """How the mapper is doing, as in ``MapStatus.msg``. Names and values are parallel tuples.
+
+    Attributes:
+        stamp_ns: when this was true.
+        frame_id: the map frame.
+        state: ``mapping``, ``paused`` or ``waiting``.
+        keyframes: map updates since start.
+        keyframe_rate: map updates a second over the last ten.
+        map_age: seconds since the newest data in the map; -1 before there is any.
+        camera_names: cameras, in configuration order.
+        frames_received: images received from each camera.
+        drop_reasons: why frames, frame sets or messages were not used.
+        drop_counts: how many for each reason, since start.
+        stages: steps of a map update.
+        latency_p50_ms: median of recent updates for each stage.
+        latency_p95_ms: 95th percentile of the same.
+        device_memory_bytes: of the compute device, 0 on a CPU.
+    """
+
+    stamp_ns: int
+    frame_id: str = ""
+    state: Literal["mapping", "paused", "waiting"] = "waiting"
+    keyframes: int = 0
+    keyframe_rate: float = 0.0
+    map_age: float = -1.0
+    camera_names: tuple[str, ...] = ()
+    frames_received: tuple[int, ...] = ()
+    drop_reasons: tuple[str, ...] = ()
+    drop_counts: tuple[int, ...] = ()
+    stages: tuple[str, ...] = ()
+    latency_p50_ms: tuple[float, ...] = ()
+    latency_p95_ms: tuple[float, ...] = ()
+    device_memory_bytes: int = 0
+
+    def __post_init__(self) -> None:
+        """Check that parallel tuples are parallel."""
+        groups = (
+            (self.camera_names, self.frames_received),
+            (self.drop_reasons, self.drop_counts),
+            (self.stages, self.latency_p50_ms, self.latency_p95_ms),
+        )
+        for names, *values in groups:
+            if any(len(column) != len(names) for column in values):
+                raise ValueError(f"{len(names)} names {names} with {[len(v) for v in values]} values, expected as many")
