@@ -25,21 +25,25 @@ COEFFICIENTS = {
 """Distortion models and how many coefficients each may have; all zeros or none means an ideal pinhole."""
 
 MAX_TANGENT = 1.5
-"""Rectified images end at this tangent of the angle to the optical axis (56 degrees): beyond, a pinhole wastes pixels."""
+"""Rectified images end at this tangent of the angle to the axis (56 degrees): beyond, a pinhole wastes pixels."""
+
+MAX_MISS_PX = 1e-4
+"""An undistorted pixel that does not come back to within this was no image of any ray."""
 
 
 def check_camera(model: CameraModel) -> None:
     """Check that intrinsics can describe a camera.
 
     Raises:
-        CalibrationError: size not positive, NaN, focal length not positive, unknown or incomplete distortion; says which.
+        CalibrationError: size or focal length not positive, NaN, unknown or incomplete distortion; says which.
     """
     if model.width <= 0 or model.height <= 0:
         raise CalibrationError(f"image size is {model.width}x{model.height}, expected positive")
     if model.K.shape != (3, 3) or not np.isfinite(model.K).all():
         raise CalibrationError(f"K is {model.K.tolist()}, expected 3x3 finite numbers")
     if model.K[0, 0] <= 0 or model.K[1, 1] <= 0:
-        raise CalibrationError(f"focal lengths are {model.K[0, 0]}, {model.K[1, 1]}, expected positive (uncalibrated camera?)")
+        focal = f"{model.K[0, 0]}, {model.K[1, 1]}"
+        raise CalibrationError(f"focal lengths are {focal}, expected positive (uncalibrated camera?)")
     if model.distortion_model not in COEFFICIENTS:
         names = ", ".join(name for name in COEFFICIENTS if name)
         raise CalibrationError(f"distortion model is '{model.distortion_model}', expected one of {names}")
@@ -58,8 +62,8 @@ def project(model: CameraModel, points_cam: npt.ArrayLike) -> tuple[FloatArray, 
         points_cam: (N, 3) metres, z forward.
 
     Returns:
-        Pixels (N, 2) and whether each point lies in front of the camera, inside the image and where the distortion model
-        is still one-to-one (polynomials fold back far outside the image).
+        Pixels (N, 2) and whether each point lies in front of the camera, inside the image and where the distortion
+        model is still one-to-one (polynomials fold back far outside the image).
     """
     points = np.asarray(points_cam, dtype=np.float64).reshape(-1, 3)
     pixels = np.full((len(points), 2), np.nan)
@@ -71,28 +75,39 @@ def project(model: CameraModel, points_cam: npt.ArrayLike) -> tuple[FloatArray, 
     if inside.any() and model.D.any():
         tangents = points[inside, :2] / points[inside, 2:]
         back = unproject(model, pixels[inside])
-        inside[inside] = (np.abs(back - tangents) < 1e-2 * (1.0 + np.abs(tangents))).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            inside[inside] = (np.abs(back - tangents) < 1e-2 * (1.0 + np.abs(tangents))).all(axis=1)
     return pixels, inside
 
 
 def unproject(model: CameraModel, pixels: npt.ArrayLike) -> FloatArray:
     """Tangents (x / z, y / z) of the rays through pixels, (N, 2) -> (N, 2).
 
-    Rays at 90 degrees or more from the axis, which an equidistant camera may see, have no tangent and come back as NaN.
+    NaN where there is none: rays at 90 degrees or more from the axis, which an equidistant camera may see, and pixels
+    that the distortion model reaches from no direction, as corners beyond the turning point of its polynomial.
     """
-    points = np.asarray(pixels, dtype=np.float64).reshape(-1, 1, 2)
-    if not model.D.any() and model.distortion_model != "equidistant":
-        focal = np.array([model.K[0, 0], model.K[1, 1]])
-        y = (points[:, 0, 1] - model.K[1, 2]) / focal[1]
-        x = (points[:, 0, 0] - model.K[0, 2] - model.K[0, 1] * y) / focal[0]
-        return np.stack([x, y], axis=1)
+    pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
+    plane = _to_plane(model, pixels)
     if model.distortion_model == "equidistant":
-        return _undistort_equidistant(model, points[:, 0])
-    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 40, 1e-10)
+        return _undistort_equidistant(model, plane)
+    if not model.D.any():
+        return plane
+    criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 200, 1e-10)
     # OpenCV 4 takes a stopping rule only under the first name, OpenCV 5 has only the second.
     undistort = getattr(cv2, "undistortPointsIter", cv2.undistortPoints)
-    tangents = undistort(points, model.K, model.D, R=None, P=None, criteria=criteria)
-    return np.asarray(tangents, dtype=np.float64)[:, 0]
+    tangents = undistort(plane.reshape(-1, 1, 2), np.eye(3), model.D, R=None, P=None, criteria=criteria)
+    tangents = np.asarray(tangents, dtype=np.float64)[:, 0]
+    with np.errstate(invalid="ignore", over="ignore"):
+        missed = np.abs(_distort(model, np.column_stack([tangents, np.ones(len(tangents))])) - pixels).max(axis=1)
+    tangents[~(missed <= MAX_MISS_PX)] = np.nan
+    return tangents
+
+
+def _to_plane(model: CameraModel, pixels: FloatArray) -> FloatArray:
+    """Pixels (N, 2) on the plane z = 1, still distorted."""
+    y = (pixels[:, 1] - model.K[1, 2]) / model.K[1, 1]
+    x = (pixels[:, 0] - model.K[0, 2] - model.K[0, 1] * y) / model.K[0, 0]
+    return np.stack([x, y], axis=1)
 
 
 def _distort(model: CameraModel, points: FloatArray) -> FloatArray:
@@ -103,14 +118,15 @@ def _distort(model: CameraModel, points: FloatArray) -> FloatArray:
     else:
         coefficients = model.D if model.D.any() else np.zeros(5)
         pixels, _ = cv2.projectPoints(points.reshape(-1, 1, 3), zero, zero, model.K, coefficients)
-    return np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
+    pixels = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
+    pixels[:, 0] += model.K[0, 1] * (pixels[:, 1] - model.K[1, 2]) / model.K[1, 1]  # OpenCV leaves the skew out
+    return pixels
 
 
-def _undistort_equidistant(model: CameraModel, pixels: FloatArray) -> FloatArray:
+def _undistort_equidistant(model: CameraModel, plane: FloatArray) -> FloatArray:
     """Newton's method on theta * (1 + k1 theta^2 + ...) = r (Kannala and Brandt 2006, as in OpenCV's fisheye model)."""
     k = model.D if model.D.any() else np.zeros(4)
-    y = (pixels[:, 1] - model.K[1, 2]) / model.K[1, 1]
-    x = (pixels[:, 0] - model.K[0, 2] - model.K[0, 1] * y) / model.K[0, 0]
+    x, y = plane[:, 0], plane[:, 1]
     radius = np.hypot(x, y)
     theta = radius.copy()
     for _ in range(20):
@@ -186,24 +202,17 @@ class Rectifier:
 
 
 def _field_of_view(model: CameraModel) -> tuple[FloatArray, FloatArray]:
-    """Lowest and highest tangents that the image's border reaches, each limited to ``MAX_TANGENT``."""
-    w, h = model.width, model.height
-    across, down = np.linspace(-0.5, w - 0.5, 33), np.linspace(-0.5, h - 0.5, 33)
-    border = np.concatenate(
-        [
-            np.stack([across, np.full(33, -0.5)], 1),
-            np.stack([across, np.full(33, h - 0.5)], 1),
-            np.stack([np.full(33, -0.5), down], 1),
-            np.stack([np.full(33, w - 0.5), down], 1),
-        ]
-    )
-    tangents = unproject(model, border)
-    if np.isnan(tangents).any():
-        return np.full(2, -MAX_TANGENT), np.full(2, MAX_TANGENT)
+    """Lowest and highest tangents that the image reaches, each limited to ``MAX_TANGENT``."""
+    u, v = np.meshgrid(np.linspace(-0.5, model.width - 0.5, 65), np.linspace(-0.5, model.height - 0.5, 65))
+    tangents = unproject(model, np.stack([u, v], axis=-1))
+    tangents = tangents[np.isfinite(tangents).all(axis=1)]
+    if not len(tangents):
+        raise CalibrationError("no pixel of the image has a ray, expected intrinsics of this camera")
     low, high = tangents.min(axis=0), tangents.max(axis=0)
     low, high = np.clip(low, -MAX_TANGENT, MAX_TANGENT), np.clip(high, -MAX_TANGENT, MAX_TANGENT)
     if (high - low < 1e-3).any():
-        raise CalibrationError(f"field of view spans tangents {low.tolist()} to {high.tolist()}, expected a visible range")
+        span = f"{low.tolist()} to {high.tolist()}"
+        raise CalibrationError(f"field of view spans tangents {span}, expected a visible range")
     return low, high
 
 

@@ -63,7 +63,7 @@ def camera_model(width: int, height: int, hfov_deg: float, distortion_model: str
 
 PLUMB_BOB = ("plumb_bob", (-0.20, 0.045, 0.0004, -0.0003, 0.0))
 EQUIDISTANT = ("equidistant", (-0.012, 0.004, -0.003, 0.0006))
-RATIONAL = ("rational_polynomial", (0.35, -0.12, 0.0002, -0.0001, 0.005, 0.70, -0.06, 0.01))
+RATIONAL = ("rational_polynomial", (0.45, -0.02, 0.0002, -0.0001, 0.005, 0.70, 0.06, 0.01))
 
 
 def named_rig(name: str) -> Rig:
