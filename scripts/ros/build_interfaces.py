@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the interface packages that ROS from PyPI lacks into the environment that runs this file.
 
-These are ``tf2_msgs`` (one message, kept beside this file) and the ``msg`` and ``srv`` of this repository. Nothing has to be
-sourced afterwards. The Python module of this repository is not built: it is installed editable, and finds its interfaces
-through the ``__path__`` that its root ``__init__.py`` extends.
+These are ``tf2_msgs`` (one message, kept beside this file) and the ``msg`` and ``srv`` of this repository. Nothing has
+to be sourced afterwards. The Python module of this repository is not built: it is installed editable, and finds its
+interfaces through the ``__path__`` that its root ``__init__.py`` extends.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ def build(log: Path) -> bool:
         f"-DPython3_EXECUTABLE={sys.executable}",
     ]  # fmt: skip
     with log.open("w", encoding="utf-8") as stream:
-        return subprocess.run(command, env=build_environment(), stdout=stream, stderr=stream, check=False).returncode == 0
+        done = subprocess.run(command, env=build_environment(), stdout=stream, stderr=stream, check=False)
+    return done.returncode == 0
 
 
 def build_environment() -> dict[str, str]:
