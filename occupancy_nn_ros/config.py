@@ -147,6 +147,10 @@ class Config(_Checked):
     )
     map_frame: str = setting("odom", "Fixed, gravity-aligned frame of the map.")
     base_frame: str = setting("base_link", "Frame of the robot.")
+    pose_topic: str = setting("", "Odometry or PoseStamped topic that places base_frame instead of TF; empty: TF.")
+    pose_type: Literal["nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped"] = setting(
+        "nav_msgs/msg/Odometry", "Message type of pose_topic."
+    )
     model: str = setting("nano", "Name under models/ or path of a .safetensors file.")
     source: Literal["network", "depth", "lidar"] = setting("network", "What the map is built from.")
     voxel_size_m: float = setting(0.2, "Edge of a voxel.", low=0.01, high=2.0)

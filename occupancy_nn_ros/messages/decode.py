@@ -23,15 +23,15 @@ POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8:
 MAX_POINTS = 20_000_000
 
 
-def decode_camera_info(cdr: bytes | memoryview) -> tuple[Header, CameraModel]:
-    """Intrinsics with binning and region of interest applied.
+def decode_camera_info(cdr: bytes | memoryview, *, is_rectified: bool = False) -> tuple[Header, CameraModel]:
+    """Intrinsics with binning and region of interest applied; for rectified pictures those of P, without distortion.
 
     Raises:
         MessageError: the bytes do not decode.
         CalibrationError: a region of interest outside the image, or a matrix of the wrong size.
     """
     header, message = peek_header(cdr), deserialize(CAMERA_INFO, cdr)
-    K = np.asarray(message.k, dtype=np.float64)
+    K = np.asarray(message.p, dtype=np.float64).reshape(3, 4)[:, :3].reshape(-1) if is_rectified else np.asarray(message.k, dtype=np.float64)
     if K.size != 9:
         raise CalibrationError(f"K has {K.size} numbers, expected 9")
     K = K.reshape(3, 3).copy()
@@ -48,6 +48,8 @@ def decode_camera_info(cdr: bytes | memoryview) -> tuple[Header, CameraModel]:
         K[0] /= bin_x
         K[1] /= bin_y
         width, height = width // bin_x, height // bin_y
+    if is_rectified:
+        return header, CameraModel(width, height, K, "none", np.zeros(0))
     model = message.distortion_model or "plumb_bob"
     return header, CameraModel(width, height, K, model, np.asarray(message.d, dtype=np.float64).copy())
 

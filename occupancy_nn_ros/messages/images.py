@@ -82,6 +82,16 @@ def decode_depth(msgtype: str, cdr: bytes | memoryview) -> tuple[Header, Float32
     return header, _clean(rows.view(dtype).reshape(message.height, message.width))
 
 
+def peek_encoding(msgtype: str, cdr: bytes | memoryview) -> str:
+    """Encoding of an Image, or format of a CompressedImage.
+
+    Raises:
+        MessageError: the bytes do not decode.
+    """
+    message = deserialize(msgtype, cdr)
+    return str(message.format if msgtype == COMPRESSED_IMAGE else message.encoding)
+
+
 def _rows(message: Any, pixel_bytes: int) -> UInt8Array:
     """Pixel bytes (H, W * pixel_bytes) without row padding."""
     width, height, step = int(message.width), int(message.height), int(message.step)

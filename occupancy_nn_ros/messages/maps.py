@@ -129,6 +129,16 @@ def encode_occupied_cloud(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels) 
     return encode_cloud(stamp_ns, frame_id, points.view(np.uint8), len(points), layout)
 
 
+def encode_distance_cloud(grid: GridSlice, distances_m: Float32Array) -> bytes:
+    """A PointCloud2 with fields x y z intensity: distance in metres at the centres of the known cells of a grid slice."""
+    known = np.argwhere(grid.values >= 0)
+    points = np.zeros((len(known), 4), "<f4")
+    points[:, :2] = (known + 0.5) * grid.resolution_m + np.array(grid.origin_m[:2])
+    points[:, 3] = distances_m[known[:, 0], known[:, 1]]
+    layout = [("x", 0, FLOAT32), ("y", 4, FLOAT32), ("z", 8, FLOAT32), ("intensity", 12, FLOAT32)]
+    return encode_cloud(grid.stamp_ns, grid.frame_id, points, len(points), layout)
+
+
 def encode_cloud(stamp_ns: int, frame_id: str, data: np.ndarray, count: int, layout: list[tuple[str, int, int]]) -> bytes:
     """A dense, unordered PointCloud2 from raw bytes; layout lists (name, offset, datatype) of each field."""
     step = data.nbytes // count if count else max(offset for _, offset, _ in layout) + 4

@@ -1,0 +1,208 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag through the mapper without ROS: the same intake and session as the live node, on a bag's bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.scan import BagScan, scan_bag
+from occupancy_nn_ros.bags.writer import BagWriter
+from occupancy_nn_ros.config import Config, to_mapping
+from occupancy_nn_ros.discovery import SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.intake import Intake, RawKeyframe
+from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
+from occupancy_nn_ros.messages.status import encode_map_status
+from occupancy_nn_ros.outputs import OUTPUTS
+from occupancy_nn_ros.pipeline import OccupancyPipeline
+from occupancy_nn_ros.session import MappingSession
+from occupancy_nn_ros.sync.frame_names import choose_frames
+from occupancy_nn_ros.types import FloatArray, MapView, VoxelState
+
+NODE_NAME = "/occupancy_nn"
+ALL_OUTPUTS = tuple(topic.name for topic in OUTPUTS)
+
+
+@dataclass(frozen=True)
+class PlayPlan:
+    """What will be played: settings with frames filled in, and the sensors chosen.
+
+    Attributes:
+        config: the settings, with ``map_frame``, ``base_frame`` and ``pose_topic`` as they will be used.
+        sensors: the chosen sensors.
+        frames: header frame of each sensor topic.
+    """
+
+    config: Config
+    sensors: tuple[SensorStream, ...]
+    frames: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PlayProgress:
+    """How far a bag has been played: seconds of it, seconds in all, map updates so far."""
+
+    done_s: float
+    total_s: float
+    keyframes: int
+
+
+@dataclass(frozen=True)
+class PlayResult:
+    """What came of playing a bag.
+
+    Attributes:
+        view: the final map, None if no keyframe was made.
+        path_m: (K, 3) robot positions at the keyframes, map frame.
+        summary: plain values for ``summary.json``.
+    """
+
+    view: MapView | None
+    path_m: FloatArray
+    summary: dict[str, Any]
+
+
+def plan_play(reader: BagReader, config: Config) -> PlayPlan:
+    """Find sensors and frames in a bag.
+
+    Raises:
+        BagError: no sensor of the wanted kind; says what there is.
+        ConfigError: a configured topic does not exist.
+    """
+    scan = scan_bag(reader)
+    sensors = discover_sensors(config, scan.topics, scan.encodings)
+    if not sensors:
+        kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]
+        there = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(scan.topics.items()))
+        raise BagError(f"{reader.path} has no {kind} ({' or '.join(wanted_types(config.source))}); it has: {there}")
+    return PlayPlan(_with_frames(config, scan, sensors[0]), sensors, scan.frames)
+
+
+def play_bag(
+    reader: BagReader,
+    plan: PlayPlan,
+    out: Path | None = None,
+    *,
+    pipeline: OccupancyPipeline | None = None,
+    report: Callable[[PlayProgress], None] | None = None,
+) -> PlayResult:
+    """Map a whole bag.
+
+    Args:
+        reader: the open bag.
+        plan: from :func:`plan_play`.
+        out: folder for ``map.mcap`` (the node's topics), or None to keep nothing.
+        pipeline: network and map to use; made from the plan's settings if none is given.
+        report: told about the progress.
+
+    Raises:
+        BagError: the bag is damaged, or the output cannot be written.
+        CheckpointError: the model cannot be loaded.
+    """
+    intake = Intake(plan.config, plan.sensors)
+    session = MappingSession(plan.config, pipeline)
+    player = _Player(intake, session, reader, report)
+    if out is None:
+        player.run(None)
+    else:
+        with BagWriter(out / "map.mcap", overwrite=True) as writer:
+            player.run(writer)
+    view = session.view()
+    return PlayResult(view, np.array(player.path).reshape(-1, 3), _summary(plan, intake, session, view))
+
+
+class _Player:
+    """Drives intake and session through a bag."""
+
+    def __init__(
+        self, intake: Intake, session: MappingSession, reader: BagReader, report: Callable[[PlayProgress], None] | None
+    ) -> None:
+        self.intake, self.session, self.reader, self.report = intake, session, reader, report
+        self.path: list[FloatArray] = []
+
+    def run(self, writer: BagWriter | None) -> None:
+        wanted: Collection[str] = ALL_OUTPUTS if writer is not None else ()
+        topics = {topic for topic in self.intake.topics if topic in self.reader.topics}
+        stamp_ns = self.reader.start_ns
+        for message in self.reader.messages(topics):
+            stamp_ns = message.stamp_ns
+            for raw in self.intake.receive(message.topic, message.cdr):
+                self._process(raw, wanted, writer, stamp_ns)
+            if self.report is not None:
+                done_s = (stamp_ns - self.reader.start_ns) * 1e-9
+                self.report(PlayProgress(done_s, self.reader.duration_s, self.session.keyframes))
+        for raw in self.intake.flush():
+            self._process(raw, wanted, writer, stamp_ns)
+        if writer is not None:
+            self._write_final(writer, stamp_ns)
+
+    def _process(self, raw: RawKeyframe, wanted: Collection[str], writer: BagWriter | None, stamp_ns: int) -> None:
+        frame_id = self.intake.frame_names.map_frame if self.intake.frame_names else self.session.config.map_frame
+        messages = self.session.process(raw, frame_id, wanted)
+        self.path.append(raw.T_map_base[:3, 3])
+        if writer is not None:
+            for message in messages:
+                writer.write(f"{NODE_NAME}/{message.name}", message.msgtype, stamp_ns, message.cdr)
+
+    def _write_final(self, writer: BagWriter, stamp_ns: int) -> None:
+        for message in self.session.final_outputs(ALL_OUTPUTS):
+            writer.write(f"{NODE_NAME}/{message.name}", message.msgtype, stamp_ns, message.cdr)
+        status = self.session.status(self.intake, stamp_ns, "mapping" if self.session.keyframes else "waiting")
+        writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
+
+
+def write_summary(result: PlayResult, out: Path) -> None:
+    """Write ``summary.json``.
+
+    Raises:
+        BagError: it cannot be written.
+    """
+    try:
+        (out / "summary.json").write_text(json.dumps(result.summary, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BagError(f"cannot write {out / 'summary.json'}: {error}") from None
+
+
+def _with_frames(config: Config, scan: BagScan, sensor: SensorStream) -> Config:
+    """The settings with the frames that the bag's transforms offer, and its odometry where TF does not move the robot."""
+    frame = sensor.frame_id or scan.frames.get(sensor.topic, "")
+    names = choose_frames(config, scan.poses, frame)
+    config = replace(config, map_frame=names.map_frame, base_frame=names.base_frame)
+    if config.pose_topic or names.map_frame in scan.poses.frames():
+        return config
+    odometry = sorted(topic for topic, msgtype in scan.topics.items() if msgtype == ODOMETRY)
+    return replace(config, pose_topic=odometry[0]) if odometry else config
+
+
+def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapView | None) -> dict[str, Any]:
+    return {
+        "sensors": [asdict(sensor) for sensor in plan.sensors],
+        "frames": {"map": session.frame_id, "base": intake.frame_names.base_frame if intake.frame_names else plan.config.base_frame},
+        "received": dict(intake.received),
+        "keyframes": session.keyframes,
+        "dropped": dict(sorted((intake.dropped + session.dropped).items())),
+        "problems": {**intake.problems, **session.problems},
+        "latency_ms": {stage: asdict(item) for stage, item in session.latency.summary().items()},
+        "map": _map_statistics(view),
+        "config": to_mapping(plan.config),
+    }
+
+
+def _map_statistics(view: MapView | None) -> dict[str, Any] | None:
+    if view is None:
+        return None
+    return {
+        "voxel_size_m": view.window.voxel_size_m,
+        "shape": list(view.window.shape),
+        "origin": list(view.window.origin),
+        "unknown": int((view.state == VoxelState.UNKNOWN).sum()),
+        "free": int((view.state == VoxelState.FREE).sum()),
+        "occupied": int((view.state == VoxelState.OCCUPIED).sum()),
+    }

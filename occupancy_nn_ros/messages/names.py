@@ -1,0 +1,15 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of the message types that go in and out."""
+
+IMAGE = "sensor_msgs/msg/Image"
+COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
+CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
+POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
+TF_MESSAGE = "tf2_msgs/msg/TFMessage"
+ODOMETRY = "nav_msgs/msg/Odometry"
+POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
+OCCUPANCY_GRID = "nav_msgs/msg/OccupancyGrid"
+MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
+DIAGNOSTIC_ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
+VOXEL_GRID = "occupancy_nn_ros/msg/VoxelGrid"
+MAP_STATUS = "occupancy_nn_ros/msg/MapStatus"

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keyframes in, map out: the one place where sensors, network and map meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.predictor import Predictor
+from occupancy_nn_ros.types import FloatArray, Keyframe, MapView
+
+POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
+"""A robot that moves further between two keyframes did not drive there: past keyframes must not be matched across."""
+
+StageTimes = dict[str, float]
+
+
+class OccupancyPipeline:
+    """Fuses keyframes into the rolling map. Not thread-safe: one worker owns it."""
+
+    def __init__(self, config: Config, predictor: Predictor | None = None) -> None:
+        """Start with an unknown map.
+
+        Args:
+            config: all settings.
+            predictor: runs the network; loaded from ``config.model`` if the source is the network and none is given.
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+            ConfigError: impossible map size or device.
+        """
+        self.config = config
+        needs_network = config.source == "network"
+        self.predictor = (predictor or Predictor.load(config.model, config.network)) if needs_network else None
+        self.map = RollingMap.from_config(config, str(self.predictor.device) if self.predictor else "cpu")
+        self._last: tuple[int, FloatArray] | None = None
+
+    def step(self, keyframe: Keyframe) -> StageTimes:
+        """Fuse one keyframe; returns the seconds that each stage took."""
+        times: StageTimes = {}
+        if self._is_jump(keyframe) and self.predictor is not None:
+            self.predictor.reset()
+        self._last = (keyframe.stamp_ns, keyframe.T_map_base)
+        with self._timed(times, "integrate"):
+            self.map.move_to(keyframe.T_map_base)
+            self.map.forget(keyframe.stamp_ns)
+        if keyframe.images and self.predictor is not None:
+            with self._timed(times, "predict"):
+                prediction = self.predictor.predict(keyframe, self.map.window)
+            with self._timed(times, "integrate"):
+                self.map.integrate(prediction, keyframe.stamp_ns, self.config.network.gain)
+        with self._timed(times, "integrate"):
+            for depth in keyframe.depths:
+                integrate_depth(self.map, depth)
+            for cloud in keyframe.clouds:
+                integrate_cloud(self.map, cloud)
+        return times
+
+    def view(self, frame_id: str) -> MapView | None:
+        """A copy of the map, or None before the first keyframe."""
+        if self._last is None:
+            return None
+        stamp_ns, T_map_base = self._last
+        return self.map.view(stamp_ns, frame_id, T_map_base)
+
+    def clear(self) -> None:
+        """Forget the map and the past keyframes."""
+        self.map.clear()
+        if self.predictor is not None:
+            self.predictor.reset()
+
+    def _is_jump(self, keyframe: Keyframe) -> bool:
+        if self._last is None:
+            return False
+        last_ns, T_last = self._last
+        moved = float(np.linalg.norm(keyframe.T_map_base[:3, 3] - T_last[:3, 3]))
+        elapsed_s = (keyframe.stamp_ns - last_ns) * 1e-9
+        return elapsed_s < 0 or moved > POSE_JUMP_M or (rotation_angle(T_last, keyframe.T_map_base) > POSE_JUMP_RAD and elapsed_s < 0.5)
+
+    @contextmanager
+    def _timed(self, times: StageTimes, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if self.map.device.type == "cuda":
+            torch.cuda.synchronize(self.map.device)
+        times[stage] = times.get(stage, 0.0) + time.perf_counter() - start

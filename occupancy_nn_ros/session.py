@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One mapping run, whatever carries the bytes: raw keyframes in, messages to send out, and how it is doing.
+
+The live node and the offline player both drive an :class:`~occupancy_nn_ros.intake.Intake` and one of these.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import replace
+
+import torch
+
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.errors import CalibrationError, MessageError
+from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.messages.decode import decode_point_cloud
+from occupancy_nn_ros.messages.images import decode_depth, decode_image
+from occupancy_nn_ros.outputs import OutMessage, OutputEncoder, OutputTopic
+from occupancy_nn_ros.pipeline import OccupancyPipeline
+from occupancy_nn_ros.statistics import LatencyRecorder
+from occupancy_nn_ros.types import Keyframe, MapView, NodeStatus, PosedCloud, PosedDepth, PosedImage
+
+RATE_WINDOW = 10
+
+
+class MappingSession:
+    """Decodes keyframes, fuses them, and encodes what is wanted. Not thread-safe: one worker owns it.
+
+    Attributes:
+        pipeline: the network and the map.
+        latency: seconds by stage of recent map updates.
+        keyframes: map updates so far.
+        dropped: frames and keyframes that could not be used, by reason.
+        problems: the latest message of each kind of trouble, worded for people.
+    """
+
+    def __init__(self, config: Config, pipeline: OccupancyPipeline | None = None) -> None:
+        """Load the network and start with an unknown map.
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+            ConfigError: impossible map size or device.
+        """
+        self.config = config
+        self.pipeline = pipeline or OccupancyPipeline(config)
+        self.latency = LatencyRecorder()
+        self.keyframes = 0
+        self.dropped: Counter[str] = Counter()
+        self.problems: dict[str, str] = {}
+        self.frame_id = config.map_frame
+        self._encoder = OutputEncoder(config)
+        self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest data in the map, or None before there is any."""
+        return self._recent[-1] if self._recent else None
+
+    def process(self, raw: RawKeyframe, frame_id: str, wanted: Collection[str]) -> list[OutMessage]:
+        """Fuse one keyframe and encode the wanted outputs that are due.
+
+        Args:
+            raw: from the intake.
+            frame_id: the map frame's name.
+            wanted: names of the outputs that somebody listens to.
+        """
+        began = time.perf_counter()
+        self.frame_id = frame_id
+        keyframe = self._decode(raw)
+        if keyframe is None:
+            return []
+        times = {"decode": time.perf_counter() - began}
+        if self._recent and raw.stamp_ns < self._recent[-1]:
+            self._encoder.reset()
+            self._recent.clear()
+        times |= self.pipeline.step(keyframe)
+        self.keyframes += 1
+        self._recent.append(keyframe.stamp_ns)
+        encoding = time.perf_counter()
+        messages = self._encode(self._encoder.due(keyframe.stamp_ns, wanted))
+        times["encode"] = time.perf_counter() - encoding
+        times["total"] = time.perf_counter() - began
+        self.latency.add(times)
+        return messages
+
+    def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
+        """The wanted outputs for the map as it is now, whatever their rate."""
+        return self._encode(self._encoder.due(self.newest_ns or 0, wanted, final=True))
+
+    def view(self) -> MapView | None:
+        """A copy of the map, or None before the first keyframe."""
+        return self.pipeline.view(self.frame_id)
+
+    def clear(self) -> None:
+        """Forget the map."""
+        self.pipeline.clear()
+
+    def status(self, intake: Intake, now_ns: int, state: str) -> NodeStatus:
+        """Figures for ``MapStatus`` and diagnostics."""
+        latency = self.latency.summary()
+        dropped = sorted((intake.dropped + self.dropped).items())
+        span_s = (self._recent[-1] - self._recent[0]) * 1e-9 if len(self._recent) > 1 else 0.0
+        return replace(
+            NodeStatus(now_ns),
+            frame_id=self.frame_id,
+            state=state,
+            keyframes=self.keyframes,
+            keyframe_rate=(len(self._recent) - 1) / span_s if span_s > 0 else 0.0,
+            map_age=max(0.0, (now_ns - self._recent[-1]) * 1e-9) if self._recent else -1.0,
+            camera_names=tuple(intake.sensors),
+            frames_received=tuple(intake.received[name] for name in intake.sensors),
+            drop_reasons=tuple(reason for reason, _ in dropped),
+            drop_counts=tuple(count for _, count in dropped),
+            stages=tuple(latency),
+            latency_p50_ms=tuple(item.p50_ms for item in latency.values()),
+            latency_p95_ms=tuple(item.p95_ms for item in latency.values()),
+            device_memory_bytes=self._device_memory(),
+        )
+
+    def _encode(self, topics: list[OutputTopic]) -> list[OutMessage]:
+        if not topics:
+            return []
+        view = self.view()
+        return [] if view is None else self._encoder.encode(view, topics)
+
+    def _decode(self, raw: RawKeyframe) -> Keyframe | None:
+        """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""
+        images, depths, clouds = [], [], []
+        for frame in raw.frames:
+            try:
+                if frame.model is None:
+                    clouds.append(_decode_cloud(frame))
+                elif self.config.source == "depth":
+                    depths.append(_decode_depth(frame))
+                else:
+                    images.append(_decode_image(frame))
+            except (MessageError, CalibrationError) as error:
+                self._drop(f"{frame.sensor.name}: frame does not decode", f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}")
+        usable = len(images) + len(depths) + len(clouds)
+        if usable == 0 or usable < min(self.config.sync.min_cameras, len(raw.frames)):
+            self._drop("keyframe without usable frames", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {usable} usable frames")
+            return None
+        return Keyframe(raw.stamp_ns, raw.T_map_base, tuple(images), tuple(depths), tuple(clouds))
+
+    def _drop(self, reason: str, text: str) -> None:
+        self.dropped[reason] += 1
+        self.problems[reason] = text
+
+    def _device_memory(self) -> int:
+        device = self.pipeline.map.device
+        return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _decode_image(frame: RawFrame) -> PosedImage:
+    _, image = decode_image(frame.sensor.msgtype, frame.cdr)
+    if frame.model is None:
+        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
+    _check_size(frame, image.shape)
+    return PosedImage(frame.sensor.name, frame.stamp_ns, image, frame.model, frame.T_map_sensor)
+
+
+def _decode_depth(frame: RawFrame) -> PosedDepth:
+    _, depth = decode_depth(frame.sensor.msgtype, frame.cdr)
+    if frame.model is None:
+        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
+    _check_size(frame, depth.shape)
+    return PosedDepth(frame.sensor.name, frame.stamp_ns, depth, frame.model, frame.T_map_sensor)
+
+
+def _decode_cloud(frame: RawFrame) -> PosedCloud:
+    _, points = decode_point_cloud(frame.cdr)
+    return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
+
+
+def _check_size(frame: RawFrame, shape: tuple[int, ...]) -> None:
+    if frame.model is not None and shape[:2] != (frame.model.height, frame.model.width):
+        raise CalibrationError(f"image is {shape[1]}x{shape[0]}, camera_info says {frame.model.width}x{frame.model.height}")
