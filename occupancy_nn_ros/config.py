@@ -84,6 +84,13 @@ class MapConfig(_Checked):
         "off", "How voxels that are not seen again return to unknown.", live=True
     )
     forget_after_s: float = setting(30.0, "Time constant of forgetting.", low=0.1, high=1e6, live=True)
+    forget_beyond_m: float = setting(
+        0.0, "Voxels further than this from base_frame are forgotten; 0: none.", low=0.0, high=1000.0, live=True
+    )
+    clear_in_view_s: float = setting(
+        0.25, "Time constant with which an occupied voxel in view that is seen free decays.", low=0.01, high=1e6, live=True
+    )
+    remember_mib: int = setting(0, "Memory for places that left the window; 0: they are forgotten.", low=0, high=1 << 20)
 
 
 @dataclass(frozen=True)
@@ -170,7 +177,7 @@ def load_config(files: Iterable[Path] = (), overrides: Iterable[str] = ()) -> Co
     """
     merged: dict[str, Any] = {}
     for path in files:
-        _merge(merged, _read_yaml(path))
+        _merge(merged, read_yaml(path))
     for text in overrides:
         _merge(merged, _parse_override(text))
     return from_mapping(Config, merged)
@@ -231,7 +238,12 @@ def _as_mapping(value: Any, name: str) -> Mapping[str, Any]:
     return value
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Plain values of a YAML file that holds a group of settings.
+
+    Raises:
+        ConfigError: unreadable, not YAML, or not a group.
+    """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

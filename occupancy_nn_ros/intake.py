@@ -161,6 +161,11 @@ class Intake:
         self._newest_of.clear()
         self.newest_ns = 0
 
+    def reconfigure(self, config: Config) -> None:
+        """Take settings that may change while running."""
+        self.config = config
+        self.keyframes.config = config.keyframes
+
     def waiting_for(self) -> list[str]:
         """What is missing before there can be a map, worded for people; empty if nothing is."""
         missing = []

@@ -6,16 +6,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.predictor import Predictor
-from occupancy_nn_ros.types import FloatArray, Keyframe, MapView
+from occupancy_nn_ros.types import CameraModel, FloatArray, Keyframe, MapView, PosedImage, Prediction
 
 POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
 """A robot that moves further between two keyframes did not drive there: past keyframes must not be matched across."""
@@ -24,7 +27,13 @@ StageTimes = dict[str, float]
 
 
 class OccupancyPipeline:
-    """Fuses keyframes into the rolling map. Not thread-safe: one worker owns it."""
+    """Fuses keyframes into the rolling map. Not thread-safe: one worker owns it.
+
+    Attributes:
+        predictor: runs the network, None where the map is built from depth or LiDAR.
+        map: the rolling map.
+        prediction: the network's answer to the latest keyframe.
+    """
 
     def __init__(self, config: Config, predictor: Predictor | None = None) -> None:
         """Start with an unknown map.
@@ -41,6 +50,7 @@ class OccupancyPipeline:
         needs_network = config.source == "network"
         self.predictor = (predictor or Predictor.load(config.model, config.network)) if needs_network else None
         self.map = RollingMap.from_config(config, str(self.predictor.device) if self.predictor else "cpu")
+        self.prediction: Prediction | None = None
         self._last: tuple[int, FloatArray] | None = None
 
     def step(self, keyframe: Keyframe) -> StageTimes:
@@ -54,9 +64,9 @@ class OccupancyPipeline:
             self.map.forget(keyframe.stamp_ns)
         if keyframe.images and self.predictor is not None:
             with self._timed(times, "predict"):
-                prediction = self.predictor.predict(keyframe, self.map.window)
+                self.prediction = self.predictor.predict(keyframe, self.map.window)
             with self._timed(times, "integrate"):
-                self.map.integrate(prediction, keyframe.stamp_ns, self.config.network.gain)
+                self.map.integrate(self.prediction, keyframe.stamp_ns, self.config.network.gain)
         with self._timed(times, "integrate"):
             for depth in keyframe.depths:
                 integrate_depth(self.map, depth)
@@ -76,6 +86,41 @@ class OccupancyPipeline:
         self.map.clear()
         if self.predictor is not None:
             self.predictor.reset()
+
+    def reconfigure(self, config: Config) -> None:
+        """Take settings that may change while running."""
+        self.config = config
+        self.map.config = config.map
+
+    def load_map(self, path: Path, frame_id: str) -> None:
+        """Replace the map by a saved one.
+
+        Raises:
+            MapFileError: the file cannot be used, or holds a map of another frame; the map stays as it was.
+        """
+        saved_frame = read_map_frame(path)
+        if saved_frame != frame_id:
+            raise MapFileError(f"{path} holds a map in frame '{saved_frame}', this one is in '{frame_id}'")
+        load_map(self.map, path)
+        if self._last is None:
+            self._last = (0, self._centered_pose())
+
+    def warm_up(self) -> None:
+        """Run the network once on a made-up picture, so that the first keyframe is as fast as the others."""
+        if self.predictor is None:
+            return
+        model = CameraModel(320, 240, np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), "none", np.zeros(0))
+        image = PosedImage("warm_up", 0, np.zeros((240, 320, 3), np.uint8), model, np.eye(4))
+        self.predictor.predict(Keyframe(0, np.eye(4), images=(image,)), self.map.window)
+        self.predictor.reset()
+
+    def _centered_pose(self) -> FloatArray:
+        """A pose in the middle of the map's window, for a map that came from a file."""
+        pose = np.eye(4)
+        window = self.map.window
+        pose[:3, 3] = window.origin_m + np.array(window.shape) * window.voxel_size_m / 2
+        pose[2, 3] = window.origin_m[2] + self.config.map.below_m
+        return pose
 
     def _is_jump(self, keyframe: Keyframe) -> bool:
         if self._last is None:

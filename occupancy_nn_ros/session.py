@@ -9,8 +9,12 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Collection
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config
@@ -21,9 +25,34 @@ from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.outputs import OutMessage, OutputEncoder, OutputTopic
 from occupancy_nn_ros.pipeline import OccupancyPipeline
 from occupancy_nn_ros.statistics import LatencyRecorder
-from occupancy_nn_ros.types import Keyframe, MapView, NodeStatus, PosedCloud, PosedDepth, PosedImage
+from occupancy_nn_ros.types import (
+    Float32Array,
+    FloatArray,
+    Keyframe,
+    MapView,
+    NodeStatus,
+    PosedCloud,
+    PosedDepth,
+    PosedImage,
+    UInt8Array,
+)
 
 RATE_WINDOW = 10
+
+
+@dataclass(frozen=True)
+class PointAnswers:
+    """What the map knows at N points.
+
+    Attributes:
+        probability: (N,) float32 occupied-probability, NaN where unknown.
+        state: (N,) int8 of :class:`~occupancy_nn_ros.types.VoxelState`.
+        classes: (N,) uint8 class ids, 0 where none is known.
+    """
+
+    probability: Float32Array
+    state: npt.NDArray[np.int8]
+    classes: UInt8Array
 
 
 class MappingSession:
@@ -94,11 +123,40 @@ class MappingSession:
         """A copy of the map, or None before the first keyframe."""
         return self.pipeline.view(self.frame_id)
 
+    def warm_up(self) -> None:
+        """Run everything once on made-up input, so that the first keyframe is as fast as the others."""
+        self.pipeline.warm_up()
+
     def clear(self) -> None:
         """Forget the map."""
         self.pipeline.clear()
 
-    def status(self, intake: Intake, now_ns: int, state: str) -> NodeStatus:
+    def reconfigure(self, config: Config) -> None:
+        """Take settings that may change while running."""
+        self.config = config
+        self.pipeline.reconfigure(config)
+        self._encoder.config = config
+
+    def load_map(self, path: Path) -> None:
+        """Replace the map by a saved one.
+
+        Raises:
+            MapFileError: the file cannot be used, or holds a map of another frame; the map stays as it was.
+        """
+        self.pipeline.load_map(path, self.frame_id)
+
+    def query(self, points_m: FloatArray, *, interpolate: bool) -> PointAnswers:
+        """What the map knows at points (N, 3) of the map frame."""
+        probability, state = self.pipeline.map.query(points_m, mode="trilinear" if interpolate else "nearest")
+        classes = np.zeros(len(points_m), np.uint8)
+        view = self.view()
+        if view is not None:
+            cells = view.window.index_of(points_m)
+            inside = ((cells >= 0) & (cells < view.window.shape)).all(axis=1)
+            classes[inside] = view.classes[tuple(cells[inside].T)]
+        return PointAnswers(probability, state, classes)
+
+    def status(self, intake: Intake, now_ns: int, state: Literal["mapping", "paused", "waiting"]) -> NodeStatus:
         """Figures for ``MapStatus`` and diagnostics."""
         latency = self.latency.summary()
         dropped = sorted((intake.dropped + self.dropped).items())

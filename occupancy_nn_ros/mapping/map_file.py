@@ -94,3 +94,19 @@ def _checksum(tensors: dict[str, torch.Tensor]) -> str:
     for name in FIELDS:
         digest.update(np.ascontiguousarray(tensors[name].numpy()).data)
     return digest.hexdigest()
+
+
+def read_map_frame(path: Path) -> str:
+    """Name of the frame that a saved map is in.
+
+    Raises:
+        MapFileError: missing, truncated or foreign.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = file.metadata() or {}
+    except (OSError, SafetensorError) as error:
+        raise MapFileError(f"cannot read map {path}: {error}") from None
+    if header.get("format") != FORMAT or "frame_id" not in header:
+        raise MapFileError(f"{path} says format '{header.get('format')}', expected '{FORMAT}'")
+    return header["frame_id"]

@@ -16,7 +16,19 @@ import torch
 from torch import Tensor
 
 from occupancy_nn_ros.config import Config, MapConfig
-from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.errors import TransformError
+from occupancy_nn_ros.mapping.block_store import BlockStore
+from occupancy_nn_ros.mapping.dense_kernels import DenseRule
+from occupancy_nn_ros.mapping.dense_update import (
+    EXPONENTIAL,
+    LINEAR,
+    add_class_evidence,
+    add_prediction,
+    forget_unseen,
+)
+from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, Block, check_memory, overlap, spans
+from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
+from occupancy_nn_ros.mapping.queries import Unknown, query_map, states
 from occupancy_nn_ros.types import (
     SEMANTIC_CLASSES,
     Float32Array,
@@ -27,18 +39,23 @@ from occupancy_nn_ros.types import (
     VoxelState,
 )
 
-NEVER = -1
-"""Value of ``last seen`` for a voxel that was never observed, or was forgotten."""
+__all__ = ["MAX_VOXELS", "NEVER", "RollingMap"]
 
-MAX_VOXELS = 1 << 30
-EVIDENCE_LIMIT = 60.0
-Block = tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]
+LAST_MS = 1 << 30
+"""When the map's clock passes this (12 days) it is set back, so that 32 bits last for ever."""
 
 
 class RollingMap:
     """Occupancy log-odds, class evidence and time last seen of the voxels in a window that follows the robot.
 
     Not thread-safe: one worker owns it; others get copies by :meth:`view`.
+
+    Attributes:
+        log_odds: (X, Y, Z) float32 storage.
+        seen_ms: (X, Y, Z) int32 storage, when a voxel was last observed on the map's clock, ``NEVER`` if not.
+        class_evidence: (X, Y, Z, C) int16 storage in steps of ``EVIDENCE_STEP``.
+        store: places that left the window, None if they are forgotten.
+        not_finite: predicted voxels left out so far because they were NaN or infinite.
     """
 
     def __init__(
@@ -48,18 +65,20 @@ class RollingMap:
         """Allocate a map of unknown voxels.
 
         Raises:
-            ConfigError: more voxels than could be meant.
+            ConfigError: more voxels than could be meant, or than fit into the free memory.
         """
-        cells = int(np.prod(shape, dtype=object))
-        if min(shape) < 1 or cells > MAX_VOXELS:
-            raise ConfigError(f"map window of {shape} has {cells} voxels, expected 1 to {MAX_VOXELS}")
         self.config, self.device = config, torch.device(device)
+        check_memory(shape, num_classes, self.device)
         self.log_odds = torch.zeros(shape, device=self.device)
         self.seen_ms = torch.full(shape, NEVER, dtype=torch.int32, device=self.device)
-        self.class_evidence = torch.zeros((num_classes, *shape), dtype=torch.float16, device=self.device)
+        self.class_evidence = torch.zeros((*shape, num_classes), dtype=torch.int16, device=self.device)
+        self.store = BlockStore(config.remember_mib << 20, config.log_odds_max) if config.remember_mib else None
+        self.not_finite = 0
         self._window = LatticeWindow(voxel_size_m, (-(shape[0] // 2), -(shape[1] // 2), 0), shape)
+        self._anchor_z = 0
         self._epoch_ns: int | None = None
-        self._forgotten_ms: int | None = None
+        self._newest_ms = self._forgotten_ms = 0
+        self._marks: Marks | None = None
 
     @classmethod
     def from_config(cls, config: Config, device: str = "cpu") -> RollingMap:
@@ -74,53 +93,70 @@ class RollingMap:
         """Where the map lies now."""
         return self._window
 
+    @property
+    def newest_ms(self) -> int:
+        """Time of the newest data on the map's clock."""
+        return self._newest_ms
+
     def move_to(self, T_map_base: FloatArray) -> None:
-        """Center the window on the robot in x and y, with its floor ``below_m`` under the base; clears what enters."""
+        """Center the window on the robot in x and y, with its floor ``below_m`` under the base; clears what enters.
+
+        With ``forget_beyond_m`` set, voxels further from the base than that are forgotten too.
+
+        Raises:
+            TransformError: the position is not finite or too far out for the lattice; the map stays as it was.
+        """
+        position = np.asarray(T_map_base, dtype=np.float64)[:3, 3]
         edge, shape = self._window.voxel_size_m, self._window.shape
-        base = np.floor(np.asarray(T_map_base[:3, 3]) / edge).astype(int)
+        cells = np.floor(position / edge)
+        if not np.isfinite(cells).all() or np.abs(cells).max() > 2**40:
+            raise TransformError(f"robot position is {position.tolist()} m, expected finite numbers within 1e12 voxels")
+        base = cells.astype(np.int64)
         below = round(self.config.below_m / edge)
         self.move_origin((int(base[0]) - shape[0] // 2, int(base[1]) - shape[1] // 2, int(base[2]) - below))
+        if self.config.forget_beyond_m > 0.0:
+            self._forget_beyond(position, self.config.forget_beyond_m)
 
     def move_origin(self, origin: tuple[int, int, int]) -> None:
         """Put the window's lowest voxel at a lattice index; voxels that stay inside keep their values."""
         old, shape = self._window.origin, self._window.shape
+        if self.store is not None:
+            self.store.keep_leaving(self, origin)
+        if abs(origin[2] - old[2]) >= shape[2]:
+            # Nothing stays: begin anew with columns that are not split, which are faster to go through.
+            self.clear()
+            self._anchor_z = origin[2]
         for axis in range(3):
             shift = origin[axis] - old[axis]
-            if shift == 0:
-                continue
             count = min(abs(shift), shape[axis])
             start = origin[axis] + shape[axis] - count if shift > 0 else origin[axis]
-            for span in _spans(start, count, shape[axis]):
-                where = (slice(None),) * axis + (span[0],)
-                self._clear(where)
+            for stored, _ in spans(start - self.anchor[axis], count, shape[axis]):
+                self._clear((slice(None),) * axis + (stored,))
         self._window = LatticeWindow(self._window.voxel_size_m, origin, shape)
+        if self.store is not None:
+            self.store.restore_entering(self, old)
 
     def integrate(self, prediction: Prediction, stamp_ns: int, gain: float = 1.0) -> None:
-        """Add a prediction's weighted log-odds where its weight is positive; voxels outside the window are left out."""
-        time_ms = self._time_ms(stamp_ns)
-        low, high = self.config.log_odds_min, self.config.log_odds_max
-        for stored, given in self._overlap(prediction.window):
-            weight = prediction.weight[given].to(self.device)
-            change = prediction.logit[given].to(self.device) * weight * gain
-            self.log_odds[stored] = (self.log_odds[stored] + change).clamp_(low, high)
-            known = weight > 0
-            self.seen_ms[stored] = torch.where(known, time_ms, self.seen_ms[stored])
-            if prediction.class_logits is not None:
-                classes = torch.softmax(prediction.class_logits[(slice(None), *given)].to(self.device), dim=0)
-                evidence = self.class_evidence[(slice(None), *stored)]
-                evidence += (classes * (weight * torch.sigmoid(change))[None]).half()
-                evidence.clamp_(max=EVIDENCE_LIMIT)
+        """Add a prediction's weighted log-odds where its weight is positive; voxels outside the window are left out.
 
-    def add_evidence(self, linear: Tensor, change: float, stamp_ns: int) -> None:
-        """Add a change of log-odds to voxels given once each by storage index (N,) int64, and mark them as seen."""
-        flat = self.log_odds.view(-1)
-        flat[linear] = (flat[linear] + change).clamp_(self.config.log_odds_min, self.config.log_odds_max)
-        self.seen_ms.view(-1)[linear] = self._time_ms(stamp_ns)
+        Voxels whose log-odds or weight is not finite are left alone and counted in ``not_finite``.
+        """
+        config = self.config
+        now = self.time_ms(stamp_ns)
+        rule = DenseRule(gain, config.log_odds_min, config.log_odds_max, config.clear_in_view_s * 1000, now)
+        logit, weight = (tensor.to(self.device, torch.float32) for tensor in (prediction.logit, prediction.weight))
+        classes = prediction.class_logits
+        for stored, given in self.overlap(prediction.window):
+            block = (self.log_odds[stored], self.seen_ms[stored])
+            self.not_finite += add_prediction(block, (logit[given], weight[given]), rule)
+            if classes is not None:
+                part = classes[(slice(None), *given)].to(self.device, torch.float32)
+                add_class_evidence(self.class_evidence[stored], (logit[given], weight[given], part), gain)
 
     def storage_index(self, cells: Tensor) -> Tensor:
         """Flat storage index (N,) of lattice cells (N, 3) int64 inside the window."""
         x, y, z = self._window.shape
-        return (cells[:, 0].remainder(x) * y + cells[:, 1].remainder(y)) * z + cells[:, 2].remainder(z)
+        return (cells[:, 0].remainder(x) * y + cells[:, 1].remainder(y)) * z + (cells[:, 2] - self._anchor_z).remainder(z)
 
     def contains(self, cells: Tensor) -> Tensor:
         """Which lattice cells (N, 3) lie inside the window, (N,) bool."""
@@ -129,134 +165,104 @@ class RollingMap:
         return ((cells >= low) & (cells < high)).all(dim=1)
 
     def forget(self, stamp_ns: int) -> None:
-        """Let voxels that were not seen again return to unknown, as configured.
+        """Let voxels decay that were not seen since the last call, as configured; what is left of nothing becomes unknown.
 
-        ``linear`` forgets a voxel at once when it is older than ``forget_after_s``; ``exponential`` lets its log-odds decay with
-        that time constant and forgets it when they are close to zero.
+        Voxels in view are not handled here: see ``clear_in_view_s`` for those that are seen free.
         """
-        model = self.config.forget_model
-        if model == "off":
-            return
-        now = self._time_ms(stamp_ns)
-        after_ms = self.config.forget_after_s * 1000
-        if model == "linear":
-            stale = (self.seen_ms != NEVER) & (now - self.seen_ms > after_ms)
-        else:
-            elapsed = now - (now if self._forgotten_ms is None else self._forgotten_ms)
-            self.log_odds *= float(np.exp(-max(0, elapsed) / after_ms))
-            stale = (self.seen_ms != NEVER) & (self.log_odds.abs() < 0.05) & (self.seen_ms < now)
+        now, last = self.time_ms(stamp_ns), self._forgotten_ms
         self._forgotten_ms = now
-        self.log_odds.masked_fill_(stale, 0.0)
-        self.seen_ms.masked_fill_(stale, NEVER)
-        self.class_evidence.masked_fill_(stale[None], 0.0)
+        if self.config.forget_model != "off" and now > last:
+            model = LINEAR if self.config.forget_model == "linear" else EXPONENTIAL
+            tensors = (self.log_odds, self.seen_ms, self.class_evidence)
+            most = max(self.config.log_odds_max, -self.config.log_odds_min)
+            forget_unseen(tensors, (now, last), model, self.config.forget_after_s * 1000, most)
 
     def clear(self) -> None:
-        """Forget everything; the window stays where it is."""
+        """Forget everything in the window; it stays where it is."""
         self._clear(())
 
     def view(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapView:
         """A copy in host memory, in window order."""
-        shape = self._window.shape
-        log_odds = torch.empty(shape)
-        seen = torch.empty(shape, dtype=torch.int32)
-        classes = torch.empty(shape, dtype=torch.uint8)
-        for stored, given in self._overlap(self._window):
-            log_odds[given] = self.log_odds[stored].cpu()
-            seen[given] = self.seen_ms[stored].cpu()
-            evidence = self.class_evidence[(slice(None), *stored)]
-            best = evidence.max(dim=0)
-            classes[given] = torch.where(best.values > 0, best.indices + 1, 0).to(torch.uint8).cpu()
-        probability = torch.sigmoid(log_odds).numpy()
-        state = self._states(probability, seen.numpy())
-        classes = torch.where(torch.from_numpy(state == VoxelState.OCCUPIED), classes, 0)
-        return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes.numpy())
+        log_odds, seen, evidence = self.window_tensors()
+        probability = torch.sigmoid(log_odds).cpu().numpy()
+        state = states(probability, (seen != NEVER).cpu().numpy(), self.config)
+        classes = np.zeros(state.shape, np.uint8)
+        occupied = torch.from_numpy(state == VoxelState.OCCUPIED)
+        if evidence.shape[-1]:
+            best = evidence[occupied.to(self.device)].max(dim=-1)
+            classes[occupied.numpy()] = torch.where(best.values > 0, best.indices + 1, 0).cpu().numpy()
+        return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes)
+
+    def window_tensors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Copies of log-odds (X, Y, Z), time last seen (X, Y, Z) and class evidence (X, Y, Z, C) in window order."""
+        tensors = (self.log_odds, self.seen_ms, self.class_evidence)
+        copies = tuple(torch.empty_like(tensor) for tensor in tensors)
+        for stored, given in self.overlap(self._window):
+            for copy, tensor in zip(copies, tensors, strict=True):
+                copy[given] = tensor[stored]
+        return copies[0], copies[1], copies[2]
 
     def query(
-        self, points_m: npt.ArrayLike, *, mode: Literal["nearest", "trilinear"] = "nearest",
-        unknown: Literal["keep", "free", "occupied"] = "keep",
-    ) -> tuple[Float32Array, npt.NDArray[np.int8]]:  # fmt: skip
+        self, points_m: npt.ArrayLike, *, mode: Literal["nearest", "trilinear"] = "nearest", unknown: Unknown = "keep"
+    ) -> tuple[Float32Array, npt.NDArray[np.int8]]:
         """Occupied-probability (N,) and state (N,) at map-frame points (N, 3).
 
         Args:
-            points_m: anywhere; what lies outside the window is unknown.
+            points_m: anywhere; what lies outside the window or is not finite is unknown.
             mode: the voxel that holds the point, or interpolated between voxel centres (over known ones only).
             unknown: report unknown as it is (probability NaN), or as free or occupied.
         """
-        points = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
-        scaled = points / self._window.voxel_size_m
-        if mode == "nearest":
-            probability, known = self._probability_at(np.floor(scaled).astype(np.int64))
-        else:
-            probability, known = self._interpolate(scaled - 0.5)
-        state = self._states(probability, np.where(known, 0, NEVER))
-        if unknown != "keep":
-            state[~known] = VoxelState.FREE if unknown == "free" else VoxelState.OCCUPIED
-            probability = np.where(known, probability, 0.0 if unknown == "free" else 1.0)
-        return np.where(known | (unknown != "keep"), probability, np.nan).astype(np.float32), state
+        return query_map(self, points_m, mode, unknown)
 
-    def _probability_at(self, cells: npt.NDArray[np.int64]) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        index = torch.from_numpy(cells).to(self.device)
-        inside = self.contains(index)
-        linear = self.storage_index(torch.where(inside[:, None], index, 0))
-        known = inside & (self.seen_ms.view(-1)[linear] != NEVER)
-        return torch.sigmoid(self.log_odds.view(-1)[linear]).cpu().numpy().astype(np.float64), known.cpu().numpy()
+    @property
+    def anchor(self) -> tuple[int, int, int]:
+        """Lattice index that is stored at (0, 0, 0)."""
+        return (0, 0, self._anchor_z)
 
-    def _interpolate(self, scaled: FloatArray) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-        low = np.floor(scaled).astype(np.int64)
-        fraction = scaled - low
-        total, weights = np.zeros(len(low)), np.zeros(len(low))
-        for corner in np.ndindex(2, 2, 2):
-            probability, known = self._probability_at(low + corner)
-            weight = np.where(np.array(corner) == 1, fraction, 1 - fraction).prod(axis=1) * known
-            total += weight * probability
-            weights += weight
-        return total / np.maximum(weights, 1e-12), weights > 1e-9
+    def marks(self) -> Marks:
+        """Scratch memory for one scan, addressed for the window as it lies now; allocated on first use."""
+        shape, origin = self._window.shape, self._window.origin
+        if self._marks is None:
+            self._marks = make_marks(shape)
+        start = tuple((origin[axis] - self.anchor[axis]) % shape[axis] for axis in range(3))
+        self._marks = place_marks(self._marks, shape, (start[0], start[1], start[2]))
+        return self._marks
 
-    def _states(self, probability: npt.NDArray[np.floating], seen: npt.NDArray[np.integer]) -> npt.NDArray[np.int8]:
-        """Known voxels between the two thresholds lean to the side they are closer to, so that a map has no holes."""
-        middle = (self.config.occupied_probability + self.config.free_probability) / 2
-        state = np.where(probability >= middle, VoxelState.OCCUPIED, VoxelState.FREE).astype(np.int8)
-        state[seen == NEVER] = VoxelState.UNKNOWN
-        undecided = (probability < self.config.occupied_probability) & (probability > self.config.free_probability)
-        state[undecided] = VoxelState.UNKNOWN
-        return state
+    def time_ms(self, stamp_ns: int) -> int:
+        """A stamp on the map's clock, in milliseconds since the first data; the newest one is remembered.
 
-    def _time_ms(self, stamp_ns: int) -> int:
-        """Milliseconds since the first data, so that 32 bits last for weeks."""
+        When stamps jump back (a bag starts again), what the map holds counts as seen at the new time.
+        """
         if self._epoch_ns is None:
             self._epoch_ns = stamp_ns
-        return int(np.clip((stamp_ns - self._epoch_ns) // 1_000_000, 0, 2**31 - 1))
+        now = (stamp_ns - self._epoch_ns) // 1_000_000
+        if now < self._newest_ms - 10_000 or now > LAST_MS:
+            kept = max(0, LAST_MS >> 1) if now > LAST_MS else 0
+            shift = now - kept
+            self._epoch_ns += shift * 1_000_000
+            known = self.seen_ms != NEVER
+            moved = (self.seen_ms - min(shift, self._newest_ms)).clamp(0, kept)
+            self.seen_ms.copy_(torch.where(known, moved, self.seen_ms))
+            self._newest_ms = self._forgotten_ms = now = kept
+        self._newest_ms = max(self._newest_ms, now)
+        return max(0, int(now))
+
+    def overlap(self, other: LatticeWindow) -> Iterator[Block]:
+        """Pairs of slices (into the storage, into ``other``) that cover the part of ``other`` inside the window."""
+        return overlap(self._window, other, self.anchor)
 
     def _clear(self, where: tuple[slice, ...]) -> None:
         self.log_odds[where] = 0.0
         self.seen_ms[where] = NEVER
-        self.class_evidence[(slice(None), *where)] = 0.0
+        self.class_evidence[where] = 0
 
-    def _overlap(self, other: LatticeWindow) -> Iterator[Block]:
-        """Pairs of slices (into the storage, into ``other``) that cover the part of ``other`` inside the window."""
-        if abs(other.voxel_size_m - self._window.voxel_size_m) > 1e-9:
-            raise ValueError(f"voxel size is {other.voxel_size_m} m, the map's is {self._window.voxel_size_m} m")
-        axes = []
+    def _forget_beyond(self, position: FloatArray, limit_m: float) -> None:
+        """Clear what lies outside the largest box inside the ball of ``limit_m`` (Chebyshev distance in whole voxels)."""
+        window = self._window
         for axis in range(3):
-            size = self._window.shape[axis]
-            low = max(other.origin[axis], self._window.origin[axis])
-            high = min(other.origin[axis] + other.shape[axis], self._window.origin[axis] + size)
-            offset = low - other.origin[axis]
-            spans = _spans(low, max(0, high - low), size)
-            axes.append([(stored, slice(given.start + offset, given.stop + offset)) for stored, given in spans])
-        for x in axes[0]:
-            for y in axes[1]:
-                for z in axes[2]:
-                    yield (x[0], y[0], z[0]), (x[1], y[1], z[1])
-
-
-def _spans(start: int, count: int, size: int) -> list[tuple[slice, slice]]:
-    """The one or two storage slices of ``count`` lattice indices from ``start``, each with its slice of the input."""
-    if count <= 0:
-        return []
-    first = start % size
-    head = min(count, size - first)
-    spans = [(slice(first, first + head), slice(0, head))]
-    if count > head:
-        spans.append((slice(0, count - head), slice(head, count)))
-    return spans
+            low = int(np.floor((position[axis] - limit_m) / window.voxel_size_m)) - window.origin[axis]
+            high = int(np.floor((position[axis] + limit_m) / window.voxel_size_m)) - window.origin[axis] + 1
+            size = window.shape[axis]
+            for start, count in ((0, min(low, size)), (max(0, high), size - max(0, high))):
+                for stored, _ in spans(start + window.origin[axis] - self.anchor[axis], count, size):
+                    self._clear((slice(None),) * axis + (stored,))

@@ -101,7 +101,8 @@ def decode_point_cloud(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
     order = ">" if message.is_bigendian else "<"
     data = np.asarray(message.data)
     columns = [_column(message, data, name, order) for name in ("x", "y", "z")]
-    points = np.stack(columns, axis=1).astype(np.float32)
+    with np.errstate(over="ignore"):  # what no float32 holds becomes infinite and goes with the rest
+        points = np.stack(columns, axis=1).astype(np.float32)
     return header, points[np.isfinite(points).all(axis=1)]
 
 

@@ -18,6 +18,9 @@ from occupancy_nn_ros.types import Float32Array, UInt8Array
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 MAX_SIDE = 32767
+MAX_PIXELS = 1 << 26
+JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a JPEG's frame header, which holds its size."""
 
 COLOR_ENCODINGS: dict[str, tuple[int, int | None]] = {
     # encoding: (bytes per pixel, OpenCV conversion to RGB)
@@ -103,9 +106,7 @@ def _rows(message: Any, pixel_bytes: int) -> UInt8Array:
     needed = step * (height - 1) + width * pixel_bytes
     if data.size < needed:
         raise ImageError(f"image has {data.size} bytes, expected {needed} for {width}x{height} with step {step}")
-    if data.size < step * height:
-        data = np.concatenate([data, np.zeros(step * height - data.size, np.uint8)])
-    return data[: step * height].reshape(height, step)[:, : width * pixel_bytes]
+    return np.ndarray((height, width * pixel_bytes), np.uint8, np.ascontiguousarray(data), 0, (step, 1))
 
 
 def _clean(raw: npt.NDArray[Any]) -> Float32Array:
@@ -120,7 +121,7 @@ def _clean(raw: npt.NDArray[Any]) -> Float32Array:
 def _decompress(data: npt.NDArray[np.uint8], flags: int, what: str) -> npt.NDArray[Any]:
     if data.size == 0:
         raise ImageError(f"{what} is empty")
-    _check_picture_size(bytes(data[:65536]), what)
+    _check_picture_size(memoryview(np.ascontiguousarray(data)), what)
     try:
         picture = cv2.imdecode(data, flags)
     except cv2.error:
@@ -130,26 +131,32 @@ def _decompress(data: npt.NDArray[np.uint8], flags: int, what: str) -> npt.NDArr
     return np.asarray(picture)
 
 
-def _check_picture_size(start: bytes, what: str) -> None:
-    """Refuse a picture whose header claims an absurd size before anything is allocated."""
-    size = None
-    if start[:8] == b"\x89PNG\r\n\x1a\n" and len(start) >= 24:
-        size = struct.unpack_from(">II", start, 16)
-    elif start[:2] == b"\xff\xd8":
-        size = _jpeg_size(start)
-    if size is not None and (max(size) > MAX_SIDE or size[0] * size[1] > 1 << 28):
-        raise ImageError(f"{what} claims to be {size[0]}x{size[1]}, expected at most {MAX_SIDE} on each side")
+def _check_picture_size(data: memoryview, what: str) -> None:
+    """Refuse a picture whose header claims an absurd size, or hides it, before anything is allocated."""
+    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+    elif data[:2] == b"\xff\xd8":
+        width, height = _jpeg_size(data)
+        if bytes(data).rfind(b"\xff\xd9") < 0:  # libjpeg would fill what is missing with grey
+            raise ImageError(f"{what} of {len(data)} bytes is cut off")
+    else:
+        raise ImageError(f"{what} is neither PNG nor JPEG")
+    if min(width, height) == 0:
+        raise ImageError(f"{what} has no size")
+    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
+        raise ImageError(f"{what} claims to be {width}x{height}, expected at most {MAX_PIXELS} pixels")
 
 
-def _jpeg_size(start: bytes) -> tuple[int, int] | None:
+def _jpeg_size(data: memoryview) -> tuple[int, int]:
+    """Width and height from the frame header; (0, 0) if there is none."""
     at = 2
-    while at + 9 < len(start) and start[at] == 0xFF:
-        marker, length = start[at + 1], struct.unpack_from(">H", start, at + 2)[0]
-        if marker in (0xC0, 0xC1, 0xC2):
-            height, width = struct.unpack_from(">HH", start, at + 5)
+    while at + 9 < len(data) and data[at] == 0xFF:
+        marker, length = data[at + 1], struct.unpack_from(">H", data, at + 2)[0]
+        if marker in JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
             return width, height
-        at += 2 + length
-    return None
+        at += 1 if marker == 0xFF else 2 + length
+    return 0, 0
 
 
 def _decompress_color(message: Any) -> UInt8Array:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,7 @@ POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 CUBE_LIST, ADD = 6, 0
 FLOAT32, UINT8, UINT32 = 7, 2, 6
+MAX_COORDINATE_M = 1e9
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,12 @@ def decode_voxel_grid(cdr: bytes) -> MapView:
     """
     message = deserialize(VOXEL_GRID, cdr)
     shape = (int(message.size_x), int(message.size_y), int(message.size_z))
-    size = float(message.voxel_size)
-    if not size > 0 or any(len(a) != np.prod(shape, dtype=object) for a in (message.state, message.probability, message.class_id)):
-        raise MessageError(f"voxel grid of {shape} with {len(message.state)} states and voxel size {size}")
-    size = round(size, 6)
+    size = round(float(message.voxel_size), 6)
     corner = np.array([message.origin_x, message.origin_y, message.origin_z])
+    fits = all(len(a) == math.prod(shape) for a in (message.state, message.probability, message.class_id))
+    if not fits or not 0 < size < math.inf or not (np.abs(corner) < MAX_COORDINATE_M).all():
+        states = len(message.state)
+        raise MessageError(f"voxel grid of {shape} at {corner.tolist()} with {states} states and voxel size {size}")
     i, j, k = (int(v) for v in np.round(corner / size))
     pose = np.eye(4)
     pose[:3, 3] = corner + np.array(shape) * size / 2

@@ -155,8 +155,8 @@ def _save(
     partial = out / "state.partial"
     torch.save(state, partial)
     os.replace(partial, out / "state.pt")
-    record = {"training": dataclasses.asdict(config), "step": step}
-    del record["training"]["model"]
+    training = {key: value for key, value in dataclasses.asdict(config).items() if key != "model"}
+    record = {"training": training, "step": step}
     save_checkpoint(Checkpoint(average, record=record), out / f"{config.name}.safetensors")
 
 

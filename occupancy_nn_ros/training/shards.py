@@ -137,7 +137,7 @@ def _render_frame(
         "T_map_base": T_map_base.astype(np.float32),
         "depth_m": np.stack([v.depth_m[half::FEATURE_STRIDE, half::FEATURE_STRIDE] for v in views]).astype(np.float16),
         "points_m": points,
-        "edge_m": np.float32(edge),
+        "edge_m": np.asarray(edge, dtype=np.float32),
         "labels": labels,
     }
 

@@ -29,7 +29,7 @@ _TURBO = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP
 
 def class_colors(classes: npt.NDArray[np.integer]) -> UInt8Array:
     """RGB (N, 3) of class ids (N,)."""
-    return CLASS_COLORS[np.clip(classes, 0, len(CLASS_COLORS) - 1)]
+    return np.asarray(CLASS_COLORS[np.clip(classes, 0, len(CLASS_COLORS) - 1)], dtype=np.uint8)
 
 
 def height_colors(z_m: npt.NDArray[np.floating], view: MapView) -> UInt8Array:

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Score a model on simulated drives whose truth is known everywhere.
+
+By default in held-out worlds, whose layouts and textures no training run sees. Needs MuJoCo: pip install 'occupancy-nn-ros[sim]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from occupancy_nn_ros.cli.settings import progress_bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this subcommand."""
+    parser.add_argument("--model", default="nano", help="name under models/ or path of a .safetensors file (default: nano)")
+    parser.add_argument("--worlds", nargs="+", metavar="KIND", help="kinds of worlds (default: the three held-out ones)")
+    parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds of each kind (default: 9000 9001)")
+    parser.add_argument("--rig", default="surround4", help="front, stereo, surround4 or surround6 (default: surround4)")
+    parser.add_argument("--duration", type=float, default=8.0, metavar="S", help="seconds of each drive (default: 8)")
+    parser.add_argument("--voxel-size", type=float, default=0.2, metavar="M", help="edge of a voxel (default: 0.2)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate."""
+    from occupancy_nn_ros.predictor import Predictor
+    from occupancy_nn_ros.training.evaluate import EvaluationPlan, Tally, evaluate
+
+    default = EvaluationPlan()
+    plan = EvaluationPlan(
+        tuple(args.worlds or default.worlds), tuple(args.seeds or default.seeds), args.rig, args.duration, args.voxel_size
+    )
+    tally = Tally()
+    with progress_bar(args.json) as progress:
+        task = progress.add_task("evaluating", total=len(plan.worlds) * len(plan.seeds))
+        for name, tally in evaluate(Predictor.load(args.model), plan):
+            progress.update(task, advance=1, description=f"{name}: {tally.single.text()}")
+    figures = tally.figures()
+    if args.json:
+        print(json.dumps({**{key: round(value, 5) for key, value in figures.items()}, "protocol": plan.protocol()}))
+        return 0
+    print(plan.protocol())
+    for key, value in figures.items():
+        print(f"  {key:26} {value:.3f}")
+    return 0

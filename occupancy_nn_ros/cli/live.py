@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run the ROS 2 node; the same as: ros2 run occupancy_nn_ros occupancy_node.
+
+Needs rclpy, from a sourced ROS distribution or from the wheels that scripts/setup installs. With no cameras given it finds them in the
+ROS graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from occupancy_nn_ros.cli.settings import add_settings
+from occupancy_nn_ros.errors import MissingDependencyError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this subcommand."""
+    add_settings(parser)
+    parser.add_argument("ros_arguments", nargs=argparse.REMAINDER, help="--ros-args ..., as for any node")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the node until it is interrupted."""
+    from occupancy_nn_ros.cli.settings import read_settings
+
+    try:
+        from occupancy_nn_ros.ros.node import run_node
+    except ImportError as error:
+        raise MissingDependencyError(f"the live node needs rclpy ({error}): source a ROS 2 distribution, or run scripts/setup") from None
+    return run_node(read_settings(args), args.ros_arguments)

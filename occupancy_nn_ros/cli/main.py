@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ``occupancy-nn`` command. Each subcommand is a module with ``add_arguments`` and ``run``; heavy imports happen in ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+import traceback
+from collections.abc import Sequence
+from types import ModuleType
+
+from occupancy_nn_ros.errors import OccupancyError
+
+COMMANDS = {
+    "demo": "map a short simulated drive and show the pictures; start here",
+    "play": "map a recorded bag without ROS",
+    "live": "run the ROS 2 node",
+    "sim": "simulate a drive and record it as a bag with exact truth",
+    "shards": "simulate many drives as training data",
+    "train": "train an occupancy network",
+    "eval": "score a model against the simulator's truth",
+    "info": "show a model, a bag or a saved map",
+}
+
+EPILOG = """examples:
+  occupancy-nn demo
+  occupancy-nn play my_bag --out out
+  occupancy-nn play my_bag --set voxel_size_m=0.1 --set cameras.front.image_topic=/front/image_raw
+  occupancy-nn sim --world warehouse --rig surround6 --out recordings/w1
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    parser = _parser()
+    args = parser.parse_args(arguments)
+    if args.command is None:
+        parser.print_help()
+        return 2
+    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    try:
+        return int(_module(args.command).run(args))
+    except OccupancyError as error:
+        if args.verbose:
+            traceback.print_exc()
+        print(f"occupancy-nn {args.command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"occupancy-nn {args.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="occupancy-nn", description="Live 3D occupancy maps from ordinary cameras.", epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        module = _module(name)
+        command = commands.add_parser(
+            name, help=text, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        command.add_argument("-v", "--verbose", action="store_true", help="log more, and print tracebacks")
+        module.add_arguments(command)
+    return parser
+
+
+def _module(name: str) -> ModuleType:
+    return importlib.import_module(f"occupancy_nn_ros.cli.{name}")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Map a recorded bag without ROS.
+
+Finds cameras, camera_info, frames and transforms by itself, says what it chose, and writes to the output folder:
+map.mcap (the node's topics), top_down.png, view_3d.png and summary.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from occupancy_nn_ros.cli.settings import add_settings, make_folder, progress_bar, read_settings
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.errors import BagError
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.bags.player import PlayPlan, PlayResult
+    from occupancy_nn_ros.types import MapView
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this subcommand."""
+    parser.add_argument("bag", type=Path, help="bag folder, .mcap, .db3 or ROS 1 .bag file")
+    parser.add_argument("--out", type=Path, default=Path("out"), help="output folder (default: out)")
+    parser.add_argument("--json", action="store_true", help="print the summary as JSON, nothing else")
+    add_settings(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Play the bag."""
+    result = play(args.bag, read_settings(args), args.out, quiet=args.json)
+    if args.json:
+        print(json.dumps(result.summary))
+    return 0
+
+
+def play(bag: Path, config: Config, out: Path, *, quiet: bool = False) -> PlayResult:
+    """Play a bag with progress, write map, pictures and summary, and print what was chosen and found.
+
+    Raises:
+        OccupancyError: whatever keeps the bag from being mapped.
+    """
+    from occupancy_nn_ros.bags.player import play_bag, plan_play, write_summary
+    from occupancy_nn_ros.bags.reader import BagReader
+
+    make_folder(out)
+    with BagReader(bag) as reader:
+        plan = plan_play(reader, config)
+        if not quiet:
+            _print_plan(plan, reader.duration_s)
+        with progress_bar(quiet) as progress:
+            task = progress.add_task("mapping", total=max(reader.duration_s, 1e-3))
+            result = play_bag(
+                reader, plan, out, report=lambda p: progress.update(task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes")
+            )
+    _draw(result, plan.config, out, truth_beside(bag, result.view))
+    write_summary(result, out)
+    if not quiet:
+        _print_result(result, out)
+    if result.view is None:
+        raise BagError(f"no keyframe could be made of {bag}; {_why(result)}")
+    return result
+
+
+def truth_beside(bag: Path, view: MapView | None) -> MapView | None:
+    """The simulator's truth in the map's window, if the bag lies beside its world."""
+    world_file = (bag if bag.is_dir() else bag.parent) / "world.json"
+    if view is None or not world_file.exists():
+        return None
+    from occupancy_nn_ros.simulation.recording import true_map
+    from occupancy_nn_ros.simulation.world import World
+
+    return true_map(World.load(world_file), view)
+
+
+def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None) -> None:
+    from occupancy_nn_ros.visualization.top_down import draw_top_down
+    from occupancy_nn_ros.visualization.voxel_picture import draw_voxels
+
+    if result.view is None:
+        return
+    try:
+        draw_top_down(result.view, config.grid, result.path_m, out / "top_down.png", truth)
+        draw_voxels(result.view, result.path_m, out / "view_3d.png", color_by=config.outputs.color_by)
+    except OSError as error:
+        raise BagError(f"cannot write pictures to {out}: {error}") from None
+
+
+def _print_plan(plan: PlayPlan, duration_s: float) -> None:
+    print(f"{duration_s:.1f} s, map frame '{plan.config.map_frame}', robot frame '{plan.config.base_frame}', source {plan.config.source}")
+    for sensor in plan.sensors:
+        frame = sensor.frame_id or plan.frames.get(sensor.topic, "?")
+        print(f"  {sensor.name}: {sensor.topic}  info {sensor.info_topic or '-'}  frame {frame}")
+    if plan.config.pose_topic:
+        print(f"  pose: {plan.config.pose_topic}")
+    print("  (--set map_frame=..., --set cameras.NAME.image_topic=... and so on change any choice)")
+
+
+def _print_result(result: PlayResult, out: Path) -> None:
+    summary = result.summary
+    total = summary["latency_ms"].get("total")
+    timing = f", {total['p50_ms']:.0f} ms median each ({total['p95_ms']:.0f} ms p95)" if total else ""
+    print(f"{sum(summary['received'].values())} frames, {summary['keyframes']} keyframes{timing}")
+    for reason, count in summary["dropped"].items():
+        print(f"  not used: {count} {reason}")
+    if result.view is not None:
+        grid = summary["map"]
+        print(f"map: {grid['occupied']} occupied, {grid['free']} free, {grid['unknown']} unknown voxels of {grid['voxel_size_m']:g} m")
+        print(f"look at {out / 'top_down.png'} and {out / 'view_3d.png'}; topics in {out / 'map.mcap'}, figures in {out / 'summary.json'}")
+
+
+def _why(result: PlayResult) -> str:
+    problems = list(result.summary["problems"].values())
+    return problems[-1] if problems else f"messages received: {result.summary['received']}"

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Command line options that several subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from occupancy_nn_ros.config import Config, load_config
+from occupancy_nn_ros.errors import OccupancyError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options that make a :class:`Config`."""
+    parser.add_argument("--config", type=Path, action="append", default=[], metavar="YAML", help="settings file; later files win")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="one setting, such as voxel_size_m=0.1 or grid.max_height_m=2; wins over files (docs/parameters.md lists all)",
+    )  # fmt: skip
+    parser.add_argument("--model", help="name under models/ or path of a .safetensors file")
+    parser.add_argument("--source", choices=["network", "depth", "lidar"], help="what the map is built from (default: network)")
+
+
+def read_settings(args: argparse.Namespace) -> Config:
+    """The configuration that the options describe.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong type or value out of range.
+    """
+    overrides = list(args.overrides)
+    overrides += [f"{key}={value}" for key in ("model", "source") if (value := getattr(args, key)) is not None]
+    return load_config(args.config, overrides)
+
+
+def make_folder(path: Path) -> Path:
+    """Make an output folder.
+
+    Raises:
+        OccupancyError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OccupancyError(f"cannot make output folder {path}: {error}") from None
+    return path
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """A rich progress display on standard error, or a silent one."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as progress:
+        yield progress

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live node: ROS topics in, maps out, with the same intake and session as the offline player.
+
+A lifecycle node. Configuring loads and warms the model, activating subscribes, deactivating keeps model and map. One single-threaded
+executor receives; one worker thread owns network and map.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import rclpy
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.errors import ConfigError, OccupancyError
+from occupancy_nn_ros.intake import RawKeyframe
+from occupancy_nn_ros.ros.parameters import check_changes, declare_config
+from occupancy_nn_ros.ros.publishers import OutputPublishers
+from occupancy_nn_ros.ros.receiver import Receiver
+from occupancy_nn_ros.ros.services import MapServices
+from occupancy_nn_ros.ros.watch import Watch
+from occupancy_nn_ros.ros.worker import Worker
+from occupancy_nn_ros.session import MappingSession
+
+DEFAULT_NAME = "occupancy_nn"
+Transition = Callable[[State], TransitionCallbackReturn]
+
+
+class OccupancyNode(LifecycleNode):  # type: ignore[misc]
+    """Wires subscriptions, worker, publishers, services and watch together.
+
+    Attributes:
+        config: the settings in force.
+        session: network and map, None while unconfigured.
+        receiver: subscriptions and intake, None while inactive.
+        is_paused: whether keyframes are left out on request.
+    """
+
+    def __init__(self, start: Config | None = None, **arguments: Any) -> None:
+        """Declare parameters.
+
+        Args:
+            start: defaults instead of the package's own.
+            arguments: passed on to the ROS node.
+
+        Raises:
+            ConfigError: a parameter or config file cannot be used.
+        """
+        super().__init__(DEFAULT_NAME, **arguments)
+        self.config = declare_config(self, start)
+        self.autostart = bool(self.declare_parameter("autostart", True).value)
+        self.map_folder = str(self.declare_parameter("map_folder", "maps").value)
+        self.session: MappingSession | None = None
+        self.receiver: Receiver | None = None
+        self.worker: Worker[RawKeyframe] | None = None
+        self.is_paused = False
+        self.output_publishers: OutputPublishers | None = None
+        self._map_services: MapServices | None = None
+        self._watch: Watch | None = None
+        self.add_on_set_parameters_callback(self._on_parameters)
+
+    def on_configure(self, state: State) -> TransitionCallbackReturn:
+        """Load and warm the model, make the map, offer topics and services."""
+        return self._guarded("configure", self._configure)
+
+    def on_activate(self, state: State) -> TransitionCallbackReturn:
+        """Start the worker and subscribe."""
+        result = self._guarded("activate", self._activate)
+        return super().on_activate(state) if result == TransitionCallbackReturn.SUCCESS else result
+
+    def on_deactivate(self, state: State) -> TransitionCallbackReturn:
+        """Stop receiving; model and map stay."""
+        super().on_deactivate(state)
+        return self._guarded("deactivate", self._deactivate)
+
+    def on_cleanup(self, state: State) -> TransitionCallbackReturn:
+        """Free model and map."""
+        return self._guarded("clean up", self._free)
+
+    def on_shutdown(self, state: State) -> TransitionCallbackReturn:
+        """Stop and free everything."""
+        return self._guarded("shut down", self.close)
+
+    def on_error(self, state: State) -> TransitionCallbackReturn:
+        """Return to a clean unconfigured state."""
+        return self._guarded("recover", self.close)
+
+    def start(self) -> bool:
+        """Configure and activate at once; False if either failed, which was logged."""
+        success = TransitionCallbackReturn.SUCCESS
+        return bool(self.trigger_configure() == success and self.trigger_activate() == success)
+
+    def close(self) -> None:
+        """Stop the worker and free everything."""
+        self._deactivate()
+        self._free()
+
+    def now_ns(self) -> int:
+        """The node's clock, which is the simulated one with ``use_sim_time``."""
+        return int(self.get_clock().now().nanoseconds)
+
+    def _configure(self) -> None:
+        self.session = MappingSession(self.config)
+        self.session.warm_up()
+        self.output_publishers = OutputPublishers(self)
+        self._map_services = MapServices(self)
+        self.get_logger().info(f"ready: source {self.config.source}, model {self.config.model}, map frame {self.config.map_frame}")
+
+    def _activate(self) -> None:
+        if self.session is None or self.output_publishers is None:
+            raise OccupancyError("the node is not configured")
+        self.worker = Worker(self._process, self._on_worker_error)
+        self.receiver = Receiver(self, self._offer)
+        self._watch = Watch(self, self.output_publishers)
+
+    def _deactivate(self) -> None:
+        for part in (self._watch, self.receiver):
+            if part is not None:
+                part.close()
+        self._watch, self.receiver = None, None
+        if self.worker is not None and not self.worker.stop():
+            self.get_logger().error("the worker did not stop within 30 s")
+        self.worker = None
+
+    def _free(self) -> None:
+        for part in (self._map_services, self.output_publishers):
+            if part is not None:
+                part.close()
+        self._map_services, self.output_publishers, self.session = None, None, None
+
+    def _offer(self, keyframes: Sequence[RawKeyframe]) -> None:
+        """Called in the executor's thread with keyframes that are ready."""
+        if self.worker is not None and not self.is_paused:
+            for keyframe in keyframes:
+                self.worker.offer(keyframe)
+
+    def _process(self, raw: RawKeyframe) -> None:
+        """Called in the worker's thread."""
+        session, publishers, receiver = self.session, self.output_publishers, self.receiver
+        if session is None or publishers is None or receiver is None:
+            return
+        messages = session.process(raw, receiver.map_frame, publishers.wanted())
+        publishers.publish(messages)
+        session.latency.add({"stamp_to_grid": max(0.0, (self.now_ns() - raw.stamp_ns) * 1e-9)})
+
+    def _on_worker_error(self, error: BaseException) -> None:
+        text = "".join(traceback.format_exception(error))
+        self.get_logger().error(f"a keyframe was lost: {text}", throttle_duration_sec=5.0)
+        if self.session is not None:
+            self.session.dropped["keyframe failed"] += 1
+
+    def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        result, config = check_changes(self, self.config, changes)
+        if result.successful and config != self.config:
+            self.config = config
+            if self.receiver is not None:
+                self.receiver.reconfigure(config)
+            if self.session is not None and self.worker is not None:
+                session = self.session
+                self.worker.ask(lambda: session.reconfigure(config))
+            elif self.session is not None:
+                self.session.reconfigure(config)
+        return result
+
+    def _guarded(self, what: str, body: Callable[[], None]) -> TransitionCallbackReturn:
+        """Run a transition; rclpy swallows exceptions in them, so they are logged here."""
+        try:
+            body()
+        except OccupancyError as error:
+            self.get_logger().error(f"cannot {what}: {error}")
+            return TransitionCallbackReturn.FAILURE
+        except Exception:
+            self.get_logger().error(f"cannot {what}: {traceback.format_exc()}")
+            return TransitionCallbackReturn.ERROR
+        return TransitionCallbackReturn.SUCCESS
+
+
+def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:
+    """Run the node until it is shut down; returns the exit code."""
+    rclpy.init(args=[*arguments])
+    try:
+        node = OccupancyNode(start)
+    except ConfigError as error:
+        sys.stderr.write(f"occupancy_node: {error}\n")
+        rclpy.try_shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.autostart and not node.start():
+            return 1
+        executor.spin()
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        executor.shutdown()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+def main() -> None:
+    """Entry point of ``ros2 run occupancy_nn_ros occupancy_node``."""
+    sys.exit(run_node(None, sys.argv))

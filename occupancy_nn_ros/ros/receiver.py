@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds the sensors in the ROS graph, subscribes to their raw bytes, and feeds the intake."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile
+
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.intake import Intake, RawKeyframe
+from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.ros.qos import SENSOR_QOS, TF_QOS, TF_STATIC_QOS
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.ros.node import OccupancyNode
+
+LOOK_PERIOD_S = 0.5
+STEADY_LOOKS = 3
+"""The graph must show the same cameras this often in a row before they are taken: they do not appear all at once."""
+
+
+class Receiver:
+    """Subscriptions of one active phase.
+
+    Attributes:
+        intake: takes the messages, None until the sensors are found.
+        obstacle: why no sensor is found yet, worded for people; empty once they are.
+    """
+
+    def __init__(self, node: OccupancyNode, offer: Callable[[Sequence[RawKeyframe]], None]) -> None:
+        """Start to look for sensors; transforms are listened to at once."""
+        self.node, self.offer = node, offer
+        self.intake: Intake | None = None
+        self.obstacle = "looking for cameras"
+        self._subscriptions: list[Any] = []
+        self._seen: tuple[SensorStream, ...] = ()
+        self._looks = 0
+        self._timer: Any = node.create_timer(LOOK_PERIOD_S, self._look)
+        self._look()
+
+    @property
+    def map_frame(self) -> str:
+        """Name of the map frame: the configured one until transforms tell better."""
+        names = self.intake.frame_names if self.intake is not None else None
+        return names.map_frame if names is not None else self.node.config.map_frame
+
+    def reconfigure(self, config: Config) -> None:
+        """Take settings that may change while running."""
+        if self.intake is not None:
+            self.intake.reconfigure(config)
+
+    def close(self) -> None:
+        """Unsubscribe from everything."""
+        self._stop_looking()
+        for subscription in self._subscriptions:
+            self.node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def _look(self) -> None:
+        topics = {name: types[0] for name, types in self.node.get_topic_names_and_types() if types}
+        own = f"{self.node.get_fully_qualified_name()}/"
+        topics = {name: msgtype for name, msgtype in topics.items() if not name.startswith(own)}
+        try:
+            sensors = discover_sensors(self.node.config, topics)
+        except ConfigError as error:
+            self.obstacle, self._looks = str(error), 0
+            return
+        if not sensors:
+            there = ", ".join(sorted(name for name, kind in topics.items() if kind in wanted_types(self.node.config.source)))
+            self.obstacle, self._looks = f"no {self.node.config.source} sensor topics found; candidates: {there or 'none'}", 0
+            return
+        self._looks = self._looks + 1 if sensors == self._seen else 1
+        self._seen = sensors
+        if self._looks >= (1 if self.node.config.cameras else STEADY_LOOKS):
+            self._subscribe(sensors)
+
+    def _subscribe(self, sensors: tuple[SensorStream, ...]) -> None:
+        self._stop_looking()
+        self.obstacle = ""
+        self.intake = Intake(self.node.config, sensors)
+        for sensor in sensors:
+            self.node.get_logger().info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
+        for topic, msgtype in self.intake.topics.items():
+            self._listen(topic, msgtype)
+
+    def _listen(self, topic: str, msgtype: str) -> None:
+        qos: QoSProfile = SENSOR_QOS
+        if topic in TF_TOPICS:
+            qos = TF_STATIC_QOS if TF_TOPICS[topic] else TF_QOS
+        events = SubscriptionEventCallbacks(incompatible_qos=partial(self._on_incompatible_qos, topic), use_default_callbacks=False)
+        self._subscriptions.append(
+            self.node.create_subscription(
+                interface_class(msgtype), topic, partial(self._on_message, topic), qos, raw=True, event_callbacks=events
+            )
+        )
+
+    def _on_message(self, topic: str, cdr: bytes) -> None:
+        if self.intake is None:
+            return
+        keyframes = self.intake.receive(topic, cdr)
+        if keyframes:
+            self.offer(keyframes)
+
+    def _on_incompatible_qos(self, topic: str, event: Any) -> None:
+        self.node.get_logger().warning(
+            f"{topic}: a publisher offers a QoS that this subscription cannot take (policy {event.last_policy_kind}, "
+            f"{event.total_count} publishers)", throttle_duration_sec=5.0,
+        )  # fmt: skip
+
+    def _stop_looking(self) -> None:
+        if self._timer is not None:
+            self.node.destroy_timer(self._timer)
+            self._timer = None

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's services. The worker answers them between keyframes; the executor never waits for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future as WorkerFuture
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from rclpy.task import Future
+
+from occupancy_nn_ros.errors import MapFileError, OccupancyError
+from occupancy_nn_ros.mapping.map_file import load_map, save_map
+from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.session import MappingSession
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.ros.node import OccupancyNode
+
+MAX_QUERY_POINTS = 1_000_000
+
+
+class MapServices:
+    """clear, pause, resume, save_map, load_map, query_occupancy."""
+
+    def __init__(self, node: OccupancyNode) -> None:
+        """Offer them under the node's own name.
+
+        Raises:
+            MissingDependencyError: a service type is not built.
+        """
+        self.node = node
+        offered: dict[str, tuple[str, Callable[..., Any]]] = {
+            "clear": ("std_srvs/srv/Trigger", self._clear),
+            "pause": ("std_srvs/srv/Trigger", self._pause),
+            "resume": ("std_srvs/srv/Trigger", self._resume),
+            "save_map": ("occupancy_nn_ros/srv/SaveMap", self._save_map),
+            "load_map": ("occupancy_nn_ros/srv/LoadMap", self._load_map),
+            "query_occupancy": ("occupancy_nn_ros/srv/QueryOccupancy", self._query),
+        }
+        self._services = [node.create_service(interface_class(kind), f"~/{name}", call) for name, (kind, call) in offered.items()]
+
+    def close(self) -> None:
+        """Withdraw them."""
+        for service in self._services:
+            self.node.destroy_service(service)
+        self._services.clear()
+
+    async def _clear(self, request: Any, response: Any) -> Any:
+        return await self._answer(response, lambda session: self._do_clear(session))
+
+    async def _pause(self, request: Any, response: Any) -> Any:
+        self.node.is_paused = True
+        response.success, response.message = True, "keyframes are left out until resume"
+        return response
+
+    async def _resume(self, request: Any, response: Any) -> Any:
+        self.node.is_paused = False
+        response.success, response.message = True, "mapping"
+        return response
+
+    async def _save_map(self, request: Any, response: Any) -> Any:
+        def save(session: MappingSession) -> str:
+            path = self._inside(request.file_path or f"map_{session.newest_ns or 0}.safetensors")
+            save_map(session.pipeline.map, path, session.frame_id)
+            return str(path)
+
+        return await self._answer(response, save)
+
+    async def _load_map(self, request: Any, response: Any) -> Any:
+        def load(session: MappingSession) -> str:
+            path = self._inside(request.file_path)
+            session.load_map(path)
+            self._forget_sent()
+            return f"loaded {path}"
+
+        return await self._answer(response, load)
+
+    async def _query(self, request: Any, response: Any) -> Any:
+        if len(request.points) > MAX_QUERY_POINTS:
+            response.success = False
+            response.message = f"{len(request.points)} points, expected at most {MAX_QUERY_POINTS}"
+            return response
+        points = np.array([(p.x, p.y, p.z) for p in request.points], dtype=np.float64).reshape(-1, 3)
+
+        def query(session: MappingSession) -> str:
+            answer = session.query(points, interpolate=bool(request.interpolate))
+            response.frame_id = session.frame_id
+            response.probability = answer.probability.tolist()
+            response.state = answer.state.tolist()
+            response.class_id = answer.classes.tolist()
+            return f"{len(points)} points"
+
+        return await self._answer(response, query)
+
+    def _do_clear(self, session: MappingSession) -> str:
+        session.clear()
+        self._forget_sent()
+        return "the map is unknown everywhere"
+
+    def _forget_sent(self) -> None:
+        if self.node.output_publishers is not None:
+            self.node.output_publishers.forget()
+
+    async def _answer(self, response: Any, work: Callable[[MappingSession], str]) -> Any:
+        """Have the worker do something with the session, and report success and message."""
+        session = self.node.session
+        if session is None:
+            response.success, response.message = False, "the node is not configured"
+            return response
+        try:
+            if self.node.worker is None:
+                response.message = work(session)
+            else:
+                response.message = await self._wait(self.node.worker.ask(lambda: work(session)))
+            response.success = True
+        except (OccupancyError, RuntimeError, ValueError) as error:
+            response.success, response.message = False, str(error)
+        return response
+
+    def _wait(self, answer: WorkerFuture[str]) -> Future:
+        """A future that the executor can await, without blocking, for one of the worker's."""
+        future = Future(executor=self.node.executor)
+
+        def done(finished: WorkerFuture[str]) -> None:
+            error = finished.exception()
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(finished.result())
+            if self.node.executor is not None:
+                self.node.executor.wake()
+
+        answer.add_done_callback(done)
+        return future
+
+    def _inside(self, name: str) -> Path:
+        """A path inside the map folder.
+
+        Raises:
+            MapFileError: it would lie outside.
+        """
+        folder = Path(self.node.map_folder).expanduser().resolve()
+        path = (folder / name).resolve()
+        if not name or not path.is_relative_to(folder) or path == folder:
+            raise MapFileError(f"'{name}' is not a file inside the map folder {folder}")
+        return path

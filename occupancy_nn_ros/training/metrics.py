@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How well a prediction or a map agrees with the truth. Counts are summed over everything judged, then divided.
+
+The inside of solids, occupied voxels that no free voxel borders by a face, is ignored everywhere: no sensor can see it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.ndimage import binary_dilation, generate_binary_structure
+
+from occupancy_nn_ros.types import MapView, VoxelState
+
+Mask = npt.NDArray[np.bool_]
+FACE_NEIGHBOURS = generate_binary_structure(3, 1)
+ALL_NEIGHBOURS = generate_binary_structure(3, 3)
+CALIBRATION_BINS = 15
+
+
+@dataclass(frozen=True)
+class Counts:
+    """True and false positives and negatives of a yes-or-no question; add them up, then ask for the ratios.
+
+    A ratio whose denominator is zero is 0, but for ``iou``, which is 1 where there was nothing to find and nothing was found.
+    """
+
+    tp: int = 0
+    fp: int = 0
+    fn: int = 0
+    tn: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        """Sum of both."""
+        return Counts(self.tp + other.tp, self.fp + other.fp, self.fn + other.fn, self.tn + other.tn)
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union of the positives."""
+        union = self.tp + self.fp + self.fn
+        return self.tp / union if union else 1.0
+
+    @property
+    def precision(self) -> float:
+        """Share of the claimed positives that are right."""
+        return self.tp / max(1, self.tp + self.fp)
+
+    @property
+    def recall(self) -> float:
+        """Share of the true positives that were found."""
+        return self.tp / max(1, self.tp + self.fn)
+
+    @property
+    def mcc(self) -> float:
+        """Matthews correlation, -1 to 1; 0 for any answer that does not depend on the question."""
+        product = float(self.tp + self.fp) * float(self.tp + self.fn) * float(self.tn + self.fp) * float(self.tn + self.fn)
+        return (float(self.tp) * self.tn - float(self.fp) * self.fn) / product**0.5 if product > 0 else 0.0
+
+    def text(self) -> str:
+        """One line for people."""
+        return f"IoU {self.iou:.3f}, MCC {self.mcc:.3f}, precision {self.precision:.3f}, recall {self.recall:.3f}"
+
+
+def count(claimed: Mask, true: Mask, judged: Mask) -> Counts:
+    """Compare two answers where they are judged; all of one shape."""
+    claimed, true = claimed[judged], true[judged]
+    tp, positives, claims = int((claimed & true).sum()), int(true.sum()), int(claimed.sum())
+    return Counts(tp, claims - tp, positives - tp, claimed.size - claims - positives + tp)
+
+
+def interior(occupied: Mask) -> Mask:
+    """Occupied voxels (X, Y, Z) that no free voxel borders by a face; what lies outside the grid counts as occupied."""
+    return np.asarray(occupied & ~binary_dilation(~occupied, FACE_NEIGHBOURS))
+
+
+def with_border(seen: Mask) -> Mask:
+    """Voxels seen, and the up to 26 around each."""
+    return np.asarray(binary_dilation(seen, ALL_NEIGHBOURS))
+
+
+def score_map(view: MapView, truth: MapView, judged: Mask | None = None) -> Counts:
+    """Compare a fused map with the true map of the same window.
+
+    Args:
+        view: the map; what it does not know counts as not occupied.
+        truth: every voxel known.
+        judged: (X, Y, Z) which voxels count; by default those that the map knows and those around them.
+    """
+    occupied = truth.state == VoxelState.OCCUPIED
+    if judged is None:
+        judged = with_border(view.state != VoxelState.UNKNOWN)
+    return count(view.state == VoxelState.OCCUPIED, occupied, judged & ~interior(occupied))
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Predicted probabilities against frequencies, in equal bins; add them up, then ask for the error.
+
+    Attributes:
+        number, probability, occupied: (B,) sums over the voxels of each bin.
+        squared_error: sum of squared differences between probability and truth.
+    """
+
+    number: npt.NDArray[np.float64]
+    probability: npt.NDArray[np.float64]
+    occupied: npt.NDArray[np.float64]
+    squared_error: float
+
+    @classmethod
+    def of(cls, probability: npt.NDArray[np.floating], true: Mask, judged: Mask) -> Reliability:
+        """Bin the judged voxels."""
+        p, y = probability[judged].astype(np.float64), true[judged].astype(np.float64)
+        index = np.clip((p * CALIBRATION_BINS).astype(int), 0, CALIBRATION_BINS - 1)
+        sums = [np.bincount(index, weights, CALIBRATION_BINS).astype(np.float64) for weights in (np.ones_like(p), p, y)]
+        return cls(sums[0], sums[1], sums[2], float(((p - y) ** 2).sum()))
+
+    @classmethod
+    def empty(cls) -> Reliability:
+        """No voxels."""
+        zero = np.zeros(CALIBRATION_BINS)
+        return cls(zero, zero, zero, 0.0)
+
+    def __add__(self, other: Reliability) -> Reliability:
+        """Sum of both."""
+        return Reliability(
+            self.number + other.number, self.probability + other.probability, self.occupied + other.occupied,
+            self.squared_error + other.squared_error,
+        )  # fmt: skip
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: mean over voxels of |frequency - probability| of their bin."""
+        return float(np.abs(self.occupied - self.probability).sum() / max(1.0, self.number.sum()))
+
+    @property
+    def brier(self) -> float:
+        """Mean squared difference between probability and truth."""
+        return self.squared_error / max(1.0, float(self.number.sum()))
