@@ -44,7 +44,10 @@ def arguments() -> list[DeclareLaunchArgument]:
             "respawn", default_value="false", choices=BOOLEAN, description="Start the node again when it exits."
         ),
         DeclareLaunchArgument(
-            "autostart", default_value="true", choices=BOOLEAN, description="Map at once; false: wait for ~/resume."
+            "autostart",
+            default_value="true",
+            choices=BOOLEAN,
+            description="Configure and activate the node at once; false: wait for `ros2 lifecycle set`.",
         ),
     ]
 
