@@ -31,7 +31,11 @@ def decode_camera_info(cdr: bytes | memoryview, *, is_rectified: bool = False) -
         CalibrationError: a region of interest outside the image, or a matrix of the wrong size.
     """
     header, message = peek_header(cdr), deserialize(CAMERA_INFO, cdr)
-    K = np.asarray(message.p, dtype=np.float64).reshape(3, 4)[:, :3].reshape(-1) if is_rectified else np.asarray(message.k, dtype=np.float64)
+    K = (
+        np.asarray(message.p, dtype=np.float64).reshape(3, 4)[:, :3].reshape(-1)
+        if is_rectified
+        else np.asarray(message.k, dtype=np.float64)
+    )
     if K.size != 9:
         raise CalibrationError(f"K has {K.size} numbers, expected 9")
     K = K.reshape(3, 3).copy()
@@ -96,8 +100,15 @@ def decode_point_cloud(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
     width, height, step, row = (int(v) for v in (message.width, message.height, message.point_step, message.row_step))
     if width * height == 0:
         return header, np.zeros((0, 3), np.float32)
-    if width * height > MAX_POINTS or step == 0 or row < width * step or message.data.size < row * (height - 1) + width * step:
-        raise MessageError(f"cloud of {width}x{height} points, steps {step} and {row}, does not fit {message.data.size} bytes")
+    if (
+        width * height > MAX_POINTS
+        or step == 0
+        or row < width * step
+        or message.data.size < row * (height - 1) + width * step
+    ):
+        raise MessageError(
+            f"cloud of {width}x{height} points, steps {step} and {row}, does not fit {message.data.size} bytes"
+        )
     order = ">" if message.is_bigendian else "<"
     data = np.asarray(message.data)
     columns = [_column(message, data, name, order) for name in ("x", "y", "z")]

@@ -64,7 +64,9 @@ def decode_image(msgtype: str, cdr: bytes | memoryview) -> tuple[Header, UInt8Ar
     try:
         return header, np.asarray(cv2.cvtColor(np.ascontiguousarray(pixels), conversion), dtype=np.uint8)
     except cv2.error as error:
-        raise ImageError(f"{message.encoding} image of {message.width}x{message.height} cannot be converted: {error}") from None
+        raise ImageError(
+            f"{message.encoding} image of {message.width}x{message.height} cannot be converted: {error}"
+        ) from None
 
 
 def decode_depth(msgtype: str, cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
@@ -101,7 +103,9 @@ def _rows(message: Any, pixel_bytes: int) -> UInt8Array:
     if not (0 < width <= MAX_SIDE and 0 < height <= MAX_SIDE):
         raise ImageError(f"image size is {width}x{height}, expected 1 to {MAX_SIDE} on each side")
     if step < width * pixel_bytes:
-        raise ImageError(f"step is {step}, expected at least {width * pixel_bytes} for {width} {message.encoding} pixels")
+        raise ImageError(
+            f"step is {step}, expected at least {width * pixel_bytes} for {width} {message.encoding} pixels"
+        )
     data = np.asarray(message.data, dtype=np.uint8)
     needed = step * (height - 1) + width * pixel_bytes
     if data.size < needed:
@@ -121,7 +125,7 @@ def _clean(raw: npt.NDArray[Any]) -> Float32Array:
 def _decompress(data: npt.NDArray[np.uint8], flags: int, what: str) -> npt.NDArray[Any]:
     if data.size == 0:
         raise ImageError(f"{what} is empty")
-    _check_picture_size(memoryview(np.ascontiguousarray(data)), what)
+    _check_picture_size(data.tobytes(), what)
     try:
         picture = cv2.imdecode(data, flags)
     except cv2.error:
@@ -131,23 +135,37 @@ def _decompress(data: npt.NDArray[np.uint8], flags: int, what: str) -> npt.NDArr
     return np.asarray(picture)
 
 
-def _check_picture_size(data: memoryview, what: str) -> None:
+def _check_picture_size(data: bytes, what: str) -> None:
     """Refuse a picture whose header claims an absurd size, or hides it, before anything is allocated."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n" and len(data) >= 24:
-        width, height = struct.unpack_from(">II", data, 16)
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
+        width, height = _png_size(data)
+        is_whole = width > 0
     elif data[:2] == b"\xff\xd8":
         width, height = _jpeg_size(data)
-        if bytes(data).rfind(b"\xff\xd9") < 0:  # libjpeg would fill what is missing with grey
-            raise ImageError(f"{what} of {len(data)} bytes is cut off")
+        is_whole = b"\xff\xd9" in data  # libjpeg would fill what is missing with grey
     else:
         raise ImageError(f"{what} is neither PNG nor JPEG")
-    if min(width, height) == 0:
-        raise ImageError(f"{what} has no size")
+    if not is_whole or min(width, height) == 0:
+        raise ImageError(f"{what} of {len(data)} bytes is cut off or damaged")
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise ImageError(f"{what} claims to be {width}x{height}, expected at most {MAX_PIXELS} pixels")
 
 
-def _jpeg_size(data: memoryview) -> tuple[int, int]:
+def _png_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a PNG whose chunks lie within the data, from the header to the end mark; else (0, 0)."""
+    at = 8
+    while at + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"IEND":
+            width, height = struct.unpack_from(">II", data, 16)
+            return width, height
+        if (kind == b"IHDR") != (at == 8) or at + 12 + length > len(data):
+            break
+        at += 12 + length
+    return 0, 0
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
     """Width and height from the frame header; (0, 0) if there is none."""
     at = 2
     while at + 9 < len(data) and data[at] == 0xFF:
@@ -172,7 +190,7 @@ def _decompress_depth(message: Any) -> npt.NDArray[Any]:
     if "compressedDepth" not in message.format:
         picture = _decompress(data, cv2.IMREAD_UNCHANGED, what)
     else:
-        # compressed_depth_image_transport puts a 12-byte header before the PNG: int32 format, float32 depth parameters A, B.
+        # compressed_depth_image_transport puts 12 bytes before the PNG: int32 format, float32 depth parameters A, B.
         if data.size < 13:
             raise ImageError(f"{what} has {data.size} bytes, expected a 12-byte header and a PNG")
         picture = _decompress(data[12:], cv2.IMREAD_UNCHANGED, what)

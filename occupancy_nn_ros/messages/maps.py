@@ -54,7 +54,7 @@ def occupied_indices(view: MapView) -> np.ndarray:
 
 
 def encode_occupancy_grid(grid: GridSlice) -> bytes:
-    """A ``nav_msgs/OccupancyGrid``; the origin is the corner of cell (0, 0) and carries no rotation, as Nav2 needs it."""
+    """A ``nav_msgs/OccupancyGrid``; its origin is the corner of cell (0, 0) without rotation, as Nav2 needs it."""
     writer = CdrWriter()
     writer.header(grid.stamp_ns, grid.frame_id)
     writer.put("i", grid.stamp_ns // SECOND_NS)
@@ -114,14 +114,21 @@ def decode_voxel_grid(cdr: bytes) -> MapView:
         window=LatticeWindow(size, (i, j, k), shape),
         T_map_base=pose,
         state=np.asarray(message.state, dtype=np.int8).reshape(shape),
-        probability=np.asarray(message.probability, dtype=np.float32).reshape(shape) / 255,
+        probability=np.asarray(message.probability, dtype=np.float32).reshape(shape) / np.float32(255),
         classes=np.asarray(message.class_id, dtype=np.uint8).reshape(shape),
     )
 
 
 def encode_occupied_cloud(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels) -> bytes:
     """A PointCloud2 with fields x y z probability class rgb; rgb is packed as RViz expects it."""
-    layout = [("x", 0, FLOAT32), ("y", 4, FLOAT32), ("z", 8, FLOAT32), ("probability", 12, FLOAT32), ("rgb", 16, FLOAT32), ("class", 20, UINT8)]
+    layout = [
+        ("x", 0, FLOAT32),
+        ("y", 4, FLOAT32),
+        ("z", 8, FLOAT32),
+        ("probability", 12, FLOAT32),
+        ("rgb", 16, FLOAT32),
+        ("class", 20, UINT8),
+    ]
     points = np.zeros(len(voxels.points_m), dtype={
         "names": ["xyz", "probability", "rgb", "class"], "formats": ["3<f4", "<f4", "<u4", "u1"],
         "offsets": [0, 12, 16, 20], "itemsize": 24,
@@ -133,7 +140,7 @@ def encode_occupied_cloud(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels) 
 
 
 def encode_distance_cloud(grid: GridSlice, distances_m: Float32Array) -> bytes:
-    """A PointCloud2 with fields x y z intensity: distance in metres at the centres of the known cells of a grid slice."""
+    """A PointCloud2 with fields x y z intensity: distance in metres at the centres of the known cells of a slice."""
     known = np.argwhere(grid.values >= 0)
     points = np.zeros((len(known), 4), "<f4")
     points[:, :2] = (known + 0.5) * grid.resolution_m + np.array(grid.origin_m[:2])
@@ -142,7 +149,9 @@ def encode_distance_cloud(grid: GridSlice, distances_m: Float32Array) -> bytes:
     return encode_cloud(grid.stamp_ns, grid.frame_id, points, len(points), layout)
 
 
-def encode_cloud(stamp_ns: int, frame_id: str, data: np.ndarray, count: int, layout: list[tuple[str, int, int]]) -> bytes:
+def encode_cloud(
+    stamp_ns: int, frame_id: str, data: np.ndarray, count: int, layout: list[tuple[str, int, int]]
+) -> bytes:
     """A dense, unordered PointCloud2 from raw bytes; layout lists (name, offset, datatype) of each field."""
     step = data.nbytes // count if count else max(offset for _, offset, _ in layout) + 4
     writer = CdrWriter()

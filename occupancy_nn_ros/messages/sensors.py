@@ -45,7 +45,12 @@ def encode_compressed_image(stamp_ns: int, frame_id: str, rgb: UInt8Array, quali
     ok, data = cv2.imencode(".jpg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not ok:
         raise ValueError(f"image of shape {rgb.shape} cannot be encoded as jpeg")
-    message = make("sensor_msgs/CompressedImage", header=header(stamp_ns, frame_id), format="jpeg", data=np.asarray(data).reshape(-1))
+    message = make(
+        "sensor_msgs/CompressedImage",
+        header=header(stamp_ns, frame_id),
+        format="jpeg",
+        data=np.asarray(data).reshape(-1),
+    )
     return serialize(message)
 
 
@@ -75,7 +80,9 @@ def encode_tf(transforms: Sequence[StampedTransform]) -> bytes:
     items = [
         make(
             "geometry_msgs/TransformStamped", header=header(t.stamp_ns, t.target_frame), child_frame_id=t.source_frame,
-            transform=make("geometry_msgs/Transform", translation=_vector(t.T_target_source), rotation=_rotation(t.T_target_source)),
+            transform=make(
+                "geometry_msgs/Transform", translation=_vector(t.T_target_source), rotation=_rotation(t.T_target_source)
+            ),
         )
         for t in transforms
     ]  # fmt: skip
@@ -86,13 +93,20 @@ def encode_odometry(transform: StampedTransform) -> bytes:
     """An Odometry message with a pose and no velocity."""
     matrix, zero = transform.T_target_source, np.zeros(36)
     x, y, z = (float(v) for v in matrix[:3, 3])
-    pose = make("geometry_msgs/Pose", position=make("geometry_msgs/Point", x=x, y=y, z=z), orientation=_rotation(matrix))
+    pose = make(
+        "geometry_msgs/Pose", position=make("geometry_msgs/Point", x=x, y=y, z=z), orientation=_rotation(matrix)
+    )
     still = make("geometry_msgs/Vector3", x=0.0, y=0.0, z=0.0)
-    twist = make("geometry_msgs/TwistWithCovariance", twist=make("geometry_msgs/Twist", linear=still, angular=still), covariance=zero)
+    twist = make(
+        "geometry_msgs/TwistWithCovariance",
+        twist=make("geometry_msgs/Twist", linear=still, angular=still),
+        covariance=zero,
+    )
     return serialize(
         make(
-            "nav_msgs/Odometry", header=header(transform.stamp_ns, transform.target_frame), child_frame_id=transform.source_frame,
-            pose=make("geometry_msgs/PoseWithCovariance", pose=pose, covariance=zero), twist=twist,
+            "nav_msgs/Odometry", header=header(transform.stamp_ns, transform.target_frame),
+            child_frame_id=transform.source_frame, twist=twist,
+            pose=make("geometry_msgs/PoseWithCovariance", pose=pose, covariance=zero),
         )
     )  # fmt: skip
 
