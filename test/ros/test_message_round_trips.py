@@ -28,12 +28,14 @@ NOTHING = maps.OccupiedVoxels(
     np.zeros((0, 3), np.float32), np.zeros(0, np.float32), np.zeros(0, np.uint8), np.zeros((0, 3), np.uint8)
 )
 VIEW = MapView(
-    STAMP, "odom", LatticeWindow(0.2, (-3, 4, -1), (5, 4, 3)), np.eye(4), RNG.integers(-1, 2, (5, 4, 3)).astype(np.int8),
+    STAMP, "odom", LatticeWindow(0.2, (-3, 4, -1), (5, 4, 3)), np.eye(4),
+    RNG.integers(-1, 2, (5, 4, 3)).astype(np.int8),
     RNG.random((5, 4, 3), dtype=np.float32), RNG.integers(0, 7, (5, 4, 3)).astype(np.uint8),
 )  # fmt: skip
 STATUS = NodeStatus(
-    STAMP, "odom", "mapping", 7, 4.5, 0.25, ("front", "b"), (120, 7), ("queue full",), (3,), ("total",), (90.0,), (140.0,)
-)
+    STAMP, "odom", "mapping", 7, 4.5, 0.25, ("front", "b"), (120, 7), ("queue full",), (3,),
+    ("total",), (90.0,), (140.0,),
+)  # fmt: skip
 
 ENCODED = {
     "nav_msgs/OccupancyGrid": maps.encode_occupancy_grid(
