@@ -10,20 +10,26 @@ from scipy.spatial.transform import Rotation
 from occupancy_nn_ros.errors import TransformError
 from occupancy_nn_ros.types import FloatArray
 
+MAX_COORDINATE_M = 1e9
+"""Beyond, lattice indices overflow; no map frame is that large."""
+
 
 def make_transform(translation: npt.ArrayLike, quaternion_xyzw: npt.ArrayLike) -> FloatArray:
     """Transform from a translation in metres and a quaternion, which need not be of unit length.
 
     Raises:
-        TransformError: NaN, infinity, or a quaternion of about zero length.
+        TransformError: NaN, infinity, an absurd distance, or a quaternion of about zero length.
     """
     t, q = np.asarray(translation, dtype=np.float64), np.asarray(quaternion_xyzw, dtype=np.float64)
     if not (np.isfinite(t).all() and np.isfinite(q).all()):
         raise TransformError(f"translation {t.tolist()} or rotation {q.tolist()} is not finite")
-    if np.linalg.norm(q) < 1e-3:
+    if np.abs(t).max() > MAX_COORDINATE_M:
+        raise TransformError(f"translation {t.tolist()} is beyond {MAX_COORDINATE_M:.0e} m")
+    largest = np.abs(q).max()
+    if largest < 1e-3:
         raise TransformError(f"rotation {q.tolist()} has no length, expected a unit quaternion")
     matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_quat(q).as_matrix()
+    matrix[:3, :3] = Rotation.from_quat(q / largest).as_matrix()
     matrix[:3, 3] = t
     return matrix
 

@@ -37,8 +37,9 @@ class FrameSet(Generic[Item]):
 class FrameSync(Generic[Item]):
     """Matches frames by stamp: exactly where stamps agree, else the nearest within a tolerance.
 
-    Of all frames that wait, the camera whose oldest frame is newest sets the pivot; every other camera gives its frame nearest
-    to it. A set without some cameras goes out only by policy (``min_cameras``) and only after ``max_wait_s`` of message time.
+    Of all frames that wait, the camera whose oldest frame is newest sets the pivot; every other camera gives its frame
+    nearest to it, and where a camera's rate promises a still nearer one, that is waited for. A set without some cameras
+    goes out only by policy (``min_cameras``), once they have moved past it or after ``max_wait_s`` of message time.
     """
 
     def __init__(self, cameras: Sequence[str], config: SyncConfig) -> None:
@@ -52,18 +53,20 @@ class FrameSync(Generic[Item]):
         self._stamps: dict[str, list[int]] = {camera: [] for camera in self.cameras}
         self._items: dict[str, dict[int, Item]] = {camera: {} for camera in self.cameras}
         self._newest: dict[str, int] = {}
+        self._period: dict[str, int] = {}
+        self._used: dict[str, int] = {}
         self._done_ns: int | None = None
 
     def add(self, camera: str, stamp_ns: int, item: Item) -> list[FrameSet[Item]]:
         """Take one frame; returns the sets that it completes, oldest first."""
         if stamp_ns < self._newest.get(camera, stamp_ns) - JUMP_BACK_NS:
             self.reset("time jumped back")
-        self._newest[camera] = max(stamp_ns, self._newest.get(camera, stamp_ns))
-        if self._done_ns is not None and stamp_ns <= self._done_ns - self.tolerance_ns:
-            self.discarded[camera, "older than the last set"] += 1
-            return []
-        if stamp_ns in self._items[camera]:
+        self._note_stamp(camera, stamp_ns)
+        if stamp_ns in self._items[camera] or stamp_ns == self._used.get(camera):
             self.discarded[camera, "duplicate stamp"] += 1
+            return []
+        if self._is_past(camera, stamp_ns):
+            self.discarded[camera, "older than the last set"] += 1
             return []
         insort(self._stamps[camera], stamp_ns)
         self._items[camera][stamp_ns] = item
@@ -85,7 +88,21 @@ class FrameSync(Generic[Item]):
             for stamp in list(self._stamps[camera]):
                 self._discard(camera, stamp, reason)
         self._newest.clear()
+        self._period.clear()
+        self._used.clear()
         self._done_ns = None
+
+    def _note_stamp(self, camera: str, stamp_ns: int) -> None:
+        newest = self._newest.setdefault(camera, stamp_ns)
+        if stamp_ns > newest:
+            self._period[camera] = stamp_ns - newest
+            self._newest[camera] = stamp_ns
+
+    def _is_past(self, camera: str, stamp_ns: int) -> bool:
+        """Whether a frame comes after a set, or after a frame of its own camera, that it should have preceded."""
+        if self._done_ns is not None and stamp_ns <= self._done_ns - self.tolerance_ns:
+            return True
+        return camera in self._used and stamp_ns < self._used[camera]
 
     def _complete_sets(self) -> list[FrameSet[Item]]:
         sets: list[FrameSet[Item]] = []
@@ -96,19 +113,30 @@ class FrameSync(Generic[Item]):
             sets += made
 
     def _next_set(self) -> list[FrameSet[Item]] | None:
-        """One step of matching: a list with a set or, if only frames were discarded, an empty one; None when it must wait."""
+        """One step of matching: a list with a set, an empty one if frames were only discarded, None when it must wait."""
         waiting = [stamps for stamps in self._stamps.values() if stamps]
         if not waiting:
             return None
+        oldest = min(stamps[0] for stamps in waiting)
+        is_late = max(self._newest.values()) - oldest > self.max_wait_ns
         if len(waiting) == len(self.cameras):
             pivot = max(stamps[0] for stamps in waiting)
             picks = {camera: self._nearest(camera, pivot) for camera in self.cameras}
-            if all(abs(stamp - pivot) <= self.tolerance_ns for stamp in picks.values()):
+            if max(picks.values()) - min(picks.values()) <= self.tolerance_ns:
+                if not is_late and self._is_better_coming(picks, pivot):
+                    return None
                 return [self._take(picks)]
-        oldest = min(stamps[0] for stamps in waiting)
-        if max(self._newest.values()) - oldest > self.max_wait_ns or self._is_hopeless(oldest):
+        if is_late or self._is_hopeless(oldest):
             return self._partial_set(oldest)
         return None
+
+    def _is_better_coming(self, picks: dict[str, int], pivot: int) -> bool:
+        """Whether some camera's next frame, by its rate, will lie nearer to the pivot than what it has to give now."""
+        return any(
+            self._newest[camera] < pivot
+            and abs(self._newest[camera] + self._period.get(camera, self.max_wait_ns) - pivot) < pivot - stamp
+            for camera, stamp in picks.items()
+        )
 
     def _is_hopeless(self, oldest: int) -> bool:
         """Whether every camera that could still complete the oldest frame's set has moved past it."""
@@ -142,6 +170,7 @@ class FrameSync(Generic[Item]):
         items = {camera: self._items[camera].pop(stamp) for camera, stamp in picks.items()}
         for camera, stamp in picks.items():
             self._stamps[camera].remove(stamp)
+            self._used[camera] = stamp
             for older in self._stamps[camera][: bisect_left(self._stamps[camera], stamp)]:
                 self._discard(camera, older, "passed over by a newer set")
         newest = max(picks.values())

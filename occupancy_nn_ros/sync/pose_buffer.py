@@ -16,9 +16,6 @@ from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, Tr
 from occupancy_nn_ros.geometry.poses import check_transform, interpolate, invert
 from occupancy_nn_ros.types import FloatArray, StampedTransform
 
-MAX_DEPTH = 256
-"""Longest chain of frames; a longer one can only be a loop."""
-
 MAX_SAMPLES = 100_000
 
 
@@ -38,9 +35,9 @@ class _Edge:
         if upper < len(self.stamps) and self.stamps[upper] == stamp_ns:
             return self.matrices[stamp_ns]
         if upper == 0 or upper == len(self.stamps):
-            known = f"{self.stamps[0] * 1e-9:.3f} to {self.stamps[-1] * 1e-9:.3f}"
+            known = f"known from {self.stamps[0] * 1e-9:.3f} to {self.stamps[-1] * 1e-9:.3f} s"
             raise ExtrapolationError(
-                f"transform from '{child}' to '{self.parent}' is known from {known} s, asked for {stamp_ns * 1e-9:.3f} s",
+                f"transform from '{child}' to '{self.parent}' is {known}, asked for {stamp_ns * 1e-9:.3f} s",
                 is_future=upper != 0,
             )
         before, after = self.stamps[upper - 1], self.stamps[upper]
@@ -90,14 +87,11 @@ class PoseBuffer:
         """
         target, source = target_frame.lstrip("/"), source_frame.lstrip("/")
         with self._lock:
-            if target == source:
-                return np.eye(4)
             up_target, up_source = self._ancestors(target), self._ancestors(source)
             common = next((frame for frame in up_source if frame in up_target), None)
             if common is None or not (self._knows(target) and self._knows(source)):
-                raise LookupTransformError(
-                    f"no transform from '{source}' to '{target}'; frames that exist: {', '.join(sorted(self._names())) or 'none'}"
-                )
+                known = ", ".join(sorted(self._names())) or "none"
+                raise LookupTransformError(f"no transform from '{source}' to '{target}'; frames that exist: {known}")
             return invert(self._climb(target, common, stamp_ns)) @ self._climb(source, common, stamp_ns)
 
     def frames(self) -> set[str]:
@@ -143,7 +137,7 @@ class PoseBuffer:
     def _ancestors(self, frame: str) -> dict[str, None]:
         """The frame itself and all frames above it, nearest first."""
         chain: dict[str, None] = {frame: None}
-        while frame in self._edges and len(chain) < MAX_DEPTH:
+        while frame in self._edges:  # loops are refused on entry, so that this ends
             frame = self._edges[frame].parent
             chain[frame] = None
         return chain

@@ -27,6 +27,8 @@ def test_quarter_turn_about_z_maps_x_to_y():
 
 
 def test_quaternion_need_not_be_of_unit_length():
+    huge = poses.make_transform((0, 0, 0), (1e300, 0, 0, 1e300))
+    np.testing.assert_allclose(huge, poses.make_transform((0, 0, 0), (1, 0, 0, 1)), atol=1e-12)
     expected = poses.make_transform((0, 0, 0), (0.1, 0.2, 0.3, 0.4))
     np.testing.assert_allclose(poses.make_transform((0, 0, 0), (0.2, 0.4, 0.6, 0.8)), expected, atol=1e-12)
 
@@ -95,10 +97,11 @@ def test_rotation_angle(angle):
         ((0, 0, 0), (0, 0, np.nan, 1)),
         ((0, 0, 0), (0, 0, 0, 0)),
         ((0, 0, 0), (1e-5, 0, 0, 1e-5)),
+        ((1e10, 0, 0), (0, 0, 0, 1)),
     ],
 )
 def test_unusable_numbers_are_refused(translation, q):
-    with pytest.raises(TransformError, match=r"finite|length"):
+    with pytest.raises(TransformError, match=r"finite|length|beyond"):
         poses.make_transform(translation, q)
 
 
