@@ -24,9 +24,7 @@ from occupancy_nn_ros.errors import ConfigError
 T = TypeVar("T")
 
 
-def setting(
-    default: Any, help: str, *, low: float | None = None, high: float | None = None, live: bool = False
-) -> Any:
+def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None, live: bool = False) -> Any:
     """A dataclass field with its description, inclusive range, and whether it may change while the node runs."""
     return field(default=default, metadata={"help": help, "low": low, "high": high, "live": live})
 
@@ -43,9 +41,10 @@ def _check_range(item: dataclasses.Field[Any], value: object) -> None:
     low, high = item.metadata.get("low"), item.metadata.get("high")
     if isinstance(value, float) and not math.isfinite(value):
         raise ConfigError(f"{item.name} is {value}, expected a finite number")
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if (low is not None and value < low) or (high is not None and value > high):
-            raise ConfigError(f"{item.name} is {value}, expected {_range_text(low, high)}")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return
+    if (low is not None and value < low) or (high is not None and value > high):
+        raise ConfigError(f"{item.name} is {value}, expected {_range_text(low, high)}")
 
 
 def _range_text(low: float | None, high: float | None) -> str:
@@ -76,9 +75,7 @@ class MapConfig(_Checked):
     hit_log_odds: float = setting(0.85, "Added where a depth or LiDAR ray ends.", low=0.01, high=10.0)
     pass_log_odds: float = setting(-0.4, "Added where a depth or LiDAR ray passes.", low=-10.0, high=-0.01)
     max_range_m: float = setting(8.0, "Rays and predictions further from the sensor are not used.", low=0.5, high=200.0)
-    occupied_probability: float = setting(
-        0.55, "A voxel at or above this is occupied.", low=0.5, high=0.99, live=True
-    )
+    occupied_probability: float = setting(0.55, "A voxel at or above this is occupied.", low=0.5, high=0.99, live=True)
     free_probability: float = setting(0.45, "A voxel at or below this is free.", low=0.01, high=0.5, live=True)
     forget_model: Literal["off", "linear", "exponential"] = setting(
         "off", "How voxels that are not seen again return to unknown.", live=True
@@ -88,9 +85,15 @@ class MapConfig(_Checked):
         0.0, "Voxels further than this from base_frame are forgotten; 0: none.", low=0.0, high=1000.0, live=True
     )
     clear_in_view_s: float = setting(
-        0.25, "Time constant with which an occupied voxel in view that is seen free decays.", low=0.01, high=1e6, live=True
+        0.25,
+        "Time constant with which an occupied voxel in view that is seen free decays.",
+        low=0.01,
+        high=1e6,
+        live=True,
     )
-    remember_mib: int = setting(0, "Memory for places that left the window; 0: they are forgotten.", low=0, high=1 << 20)
+    remember_mib: int = setting(
+        0, "Memory for places that left the window; 0: they are forgotten.", low=0, high=1 << 20
+    )
 
 
 @dataclass(frozen=True)
@@ -132,14 +135,18 @@ class NetworkConfig(_Checked):
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
     past_keyframes: int = setting(4, "Past keyframes kept for matching.", low=0, high=32)
-    gain: float = setting(1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True)
+    gain: float = setting(
+        1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True
+    )
 
 
 @dataclass(frozen=True)
 class OutputConfig(_Checked):
     """How often each output goes out while somebody listens; 0 means with every map update."""
 
-    grid_period_s: float = setting(0.0, "occupancy_grid, occupancy_probability, distance_field.", low=0.0, high=60.0, live=True)
+    grid_period_s: float = setting(
+        0.0, "occupancy_grid, occupancy_probability, distance_field.", low=0.0, high=60.0, live=True
+    )
     voxels_period_s: float = setting(0.5, "voxel_grid, occupied_voxels, markers.", low=0.0, high=60.0, live=True)
     max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
     color_by: Literal["height", "class"] = setting("height", "Colours of markers and clouds.", live=True)
@@ -195,7 +202,9 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T
         name = f"{prefix}{key}"
         if key not in hints:
             close = difflib.get_close_matches(str(key), hints, n=1)
-            hint = f", did you mean '{prefix}{close[0]}'?" if close else f", expected one of: {', '.join(sorted(hints))}"
+            hint = (
+                f", did you mean '{prefix}{close[0]}'?" if close else f", expected one of: {', '.join(sorted(hints))}"
+            )
             raise ConfigError(f"unknown setting '{name}'{hint}")
         arguments[key] = _convert(hints[key], value, name)
     try:
@@ -218,18 +227,28 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
     if origin is types.UnionType:
         return None if value is None else _convert(typing.get_args(hint)[0], value, name)
     if origin is dict:
-        return {str(k): _convert(typing.get_args(hint)[1], v, f"{name}.{k}") for k, v in _as_mapping(value, name).items()}
+        return {
+            str(k): _convert(typing.get_args(hint)[1], v, f"{name}.{k}") for k, v in _as_mapping(value, name).items()
+        }
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ConfigError(f"{name} is {value!r}, expected a list")
         return tuple(_convert(typing.get_args(hint)[0], v, f"{name}[{n}]") for n, v in enumerate(value))
     if dataclasses.is_dataclass(hint):
         return from_mapping(typing.cast("type[Any]", hint), _as_mapping(value, name), f"{name}.")
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+    if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
+        return _as_float(value, name)
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{name} is {value!r}, expected {hint.__name__}")
     return value
+
+
+def _as_float(value: int | str, name: str) -> float:
+    """A float from an integer, or from what YAML takes for text although it is a number, such as ``1e-3``."""
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        raise ConfigError(f"{name} is {value!r}, expected float") from None
 
 
 def _as_mapping(value: Any, name: str) -> Mapping[str, Any]:
@@ -246,7 +265,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:  # an impossible date is a ValueError
         raise ConfigError(f"cannot read settings from {path}: {error}") from None
     return dict(_as_mapping(values if values is not None else {}, str(path)))
 
@@ -257,7 +276,7 @@ def _parse_override(text: str) -> dict[str, Any]:
         raise ConfigError(f"'{text}' is not of the form key=value")
     try:
         nested: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (ValueError, yaml.YAMLError):
         nested = value
     for part in reversed(key.split(".")):
         nested = {part: nested}

@@ -113,7 +113,7 @@ class FrameSync(Generic[Item]):
             sets += made
 
     def _next_set(self) -> list[FrameSet[Item]] | None:
-        """One step of matching: a list with a set, an empty one if frames were only discarded, None when it must wait."""
+        """One step of matching: a list with a set, an empty one if frames were only discarded, None if it must wait."""
         waiting = [stamps for stamps in self._stamps.values() if stamps]
         if not waiting:
             return None
