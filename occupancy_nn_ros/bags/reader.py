@@ -64,7 +64,9 @@ class BagReader:
             raise BagError(f"bag {self.path} is empty")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Close the bag."""
         with suppress(AnyReaderError):
             self._reader.close()

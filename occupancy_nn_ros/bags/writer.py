@@ -9,6 +9,7 @@ from types import TracebackType
 
 from rosbags.interfaces import Connection, Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer, WriterError
+from rosbags.typesys import TypesysError
 
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.typestore import typestore
@@ -48,12 +49,23 @@ class BagWriter:
             raise BagError(f"cannot write bag {self.path}: {error}") from None
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Finish the bag and put it in place; after an error leave what was there before."""
-        self._writer.close()
-        if kind is None:
-            self._put_in_place()
-        shutil.rmtree(self._work, ignore_errors=True)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the bag and put it in place; after an error leave what was there before.
+
+        Raises:
+            BagError: the bag cannot be finished, as on a full disk.
+        """
+        try:
+            self._writer.close()
+            if kind is None:
+                self._put_in_place()
+        except (OSError, WriterError) as failure:
+            if kind is None:
+                raise BagError(f"cannot finish bag {self.path}: {failure}") from None
+        finally:
+            shutil.rmtree(self._work, ignore_errors=True)
 
     def _put_in_place(self) -> None:
         if self.path.is_dir():
@@ -64,13 +76,20 @@ class BagWriter:
             self._folder.rename(self.path)
 
     def write(self, topic: str, msgtype: str, stamp_ns: int, cdr: bytes) -> None:
-        """Append a message."""
+        """Append a message.
+
+        Raises:
+            BagError: a type without a known definition, or a disk that takes no more.
+        """
         key = (topic, msgtype)
-        if key not in self._connections:
-            self._connections[key] = self._writer.add_connection(
-                topic, msgtype, typestore=typestore(), offered_qos_profiles=[_qos(topic)]
-            )
-        self._writer.write(self._connections[key], stamp_ns, cdr)
+        try:
+            if key not in self._connections:
+                self._connections[key] = self._writer.add_connection(
+                    topic, msgtype, typestore=typestore(), offered_qos_profiles=[_qos(topic)]
+                )
+            self._writer.write(self._connections[key], stamp_ns, cdr)
+        except (OSError, WriterError, TypesysError) as error:
+            raise BagError(f"cannot write {msgtype} on {topic} to bag {self.path}: {error}") from None
 
 
 def _qos(topic: str) -> Qos:
