@@ -11,8 +11,11 @@ from types import TracebackType
 
 from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
+from rosbags.typesys.store import Typestore
 
 from occupancy_nn_ros.errors import BagError
+
+HEADER = "std_msgs/msg/Header"
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class BagReader:
             self._reader.open()
         except Exception as error:  # rosbags lets whatever yaml, sqlite and zstd raise through
             raise BagError(f"cannot read bag {self.path}: {_one_line(error)}") from None
+        self._ros1_types = None if self._reader.is2 else _with_ros2_header(self._reader.typestore)
         if not self._reader.connections:
             self._reader.close()
             raise BagError(f"bag {self.path} is empty")
@@ -77,7 +81,7 @@ class BagReader:
         counts: dict[str, TopicInfo] = {}
         for connection in self._reader.connections:
             before = counts[connection.topic].count if connection.topic in counts else 0
-            counts[connection.topic] = TopicInfo(connection.msgtype, before + connection.msgcount)
+            counts[connection.topic] = TopicInfo(_ros2_name(connection.msgtype), before + connection.msgcount)
         return counts
 
     @property
@@ -101,12 +105,23 @@ class BagReader:
             return
         try:
             for connection, stamp_ns, raw in self._reader.messages(connections):
-                cdr = raw if self._reader.is2 else self._reader.typestore.ros1_to_cdr(raw, connection.msgtype)
-                yield BagMessage(connection.topic, connection.msgtype, stamp_ns, bytes(cdr))
+                cdr = raw if self._ros1_types is None else self._ros1_types.ros1_to_cdr(raw, connection.msgtype)
+                yield BagMessage(connection.topic, _ros2_name(connection.msgtype), stamp_ns, bytes(cdr))
         except GeneratorExit:
             raise
         except Exception as error:
             raise BagError(f"bag {self.path} is damaged: {_one_line(error)}") from None
+
+
+def _with_ros2_header(store: Typestore) -> Typestore:
+    """The types of a ROS 1 bag with the header of ROS 2, which has no sequence number."""
+    types = get_typestore(Stores.EMPTY)
+    types.register({**store.fielddefs, HEADER: get_typestore(Stores.ROS2_JAZZY).fielddefs[HEADER]})
+    return types
+
+
+def _ros2_name(msgtype: str) -> str:
+    return "tf2_msgs/msg/TFMessage" if msgtype == "tf/msg/tfMessage" else msgtype
 
 
 def _one_line(error: Exception) -> str:
