@@ -20,7 +20,11 @@ from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedIm
 
 CANVAS_MULTIPLE = 32
 INFERRED_WEIGHT = 0.25
-"""Weight of a voxel that a camera points at but something hides."""
+"""Weight of a voxel that is probably hidden behind something, but not surely."""
+
+HIDDEN_BELOW = 0.1
+"""A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and again from
+the same picture, which must not add up to certainty."""
 
 MIN_BASELINE_M = 0.05
 """A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
@@ -183,9 +187,9 @@ def calibrate(logit: Tensor, visible: Tensor, calibration: Calibration) -> Tenso
 
 
 def evidence_weight(visible: Tensor) -> Tensor:
-    """Weight in [0, 1] of each voxel: 0 where no camera looks, ``INFERRED_WEIGHT`` where hidden, 1 where seen."""
+    """Weight in [0, 1] of each voxel: 0 where surely hidden, ``INFERRED_WEIGHT`` where probably hidden, 1 where seen."""
     weight = torch.where(visible >= 0.5, 1.0, INFERRED_WEIGHT)
-    return torch.where(visible > 0, weight, 0.0)
+    return torch.where(visible >= HIDDEN_BELOW, weight, 0.0)
 
 
 def _within_range(window: LatticeWindow, T_map_base: np.ndarray, config: ModelConfig) -> LatticeWindow:

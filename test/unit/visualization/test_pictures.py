@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+import cv2
+import numpy as np
+import pytest
+
+from occupancy_nn_ros.config import GridConfig
+from occupancy_nn_ros.types import LatticeWindow, MapView
+from occupancy_nn_ros.visualization.colors import CLASS_COLORS, class_colors, height_colors
+from occupancy_nn_ros.visualization.top_down import FREE_COLOR, UNKNOWN_COLOR, draw_top_down, top_down_image
+from occupancy_nn_ros.visualization.voxel_picture import BACKGROUND, draw_voxels, render_voxels
+
+
+@pytest.fixture
+def view():
+    """Free floor, one pillar at cell (5, 7), one column unknown."""
+    state = np.zeros((16, 12, 8), np.int8)
+    state[5, 7, :] = 1
+    state[2, 2, :] = -1
+    classes = np.where(state == 1, 3, 0).astype(np.uint8)
+    pose = np.eye(4)
+    return MapView(0, "odom", LatticeWindow(0.25, (0, 0, 0), state.shape), pose, state, (state == 1).astype(np.float32), classes)
+
+
+def test_top_down_shows_obstacle_free_and_unknown(view):
+    image = top_down_image(view, GridConfig())
+    assert image.shape == (16, 12, 3)
+    assert tuple(image[0, 0]) == FREE_COLOR
+    assert tuple(image[2, 2]) == UNKNOWN_COLOR
+    top = height_colors(np.array([1.375]), view)[0]
+    assert np.array_equal(image[5, 7], top)
+
+
+def test_pictures_are_written_and_differ_with_the_map(view, tmp_path):
+    path = np.array([[0.5, 0.5, 0], [2.0, 1.0, 0]])
+    draw_top_down(view, GridConfig(), path, tmp_path / "a.png", truth=view)
+    draw_voxels(view, path, tmp_path / "b.png")
+    assert cv2.imread(str(tmp_path / "a.png")).shape[1] > cv2.imread(str(tmp_path / "a.png")).shape[0]
+    assert cv2.imread(str(tmp_path / "b.png")).shape == (1000, 1400, 3)
+
+
+def test_cubes_cover_the_middle_and_what_is_above_the_cut_is_left_out(view):
+    def covered(cut):
+        picture = render_voxels(view, np.zeros((0, 3)), color_by="class", yaw_deg=-55, pitch_deg=45, cut_above_m=cut)
+        return (np.abs(picture.astype(int) - BACKGROUND) > 6).any(axis=2)
+
+    tall, low = covered(2.0), covered(0.5)
+    assert tall[500, 700] and not tall[5, 5]
+    aspect = [np.ptp(np.flatnonzero(m.any(axis=1))) / np.ptp(np.flatnonzero(m.any(axis=0))) for m in (tall, low)]
+    assert aspect[0] > 2 * aspect[1]
+
+
+def test_empty_map_gives_an_empty_picture(view):
+    view.state[:] = 0
+    picture = render_voxels(view, np.zeros((0, 3)), color_by="height", yaw_deg=0, pitch_deg=45, cut_above_m=2.0)
+    assert (picture == BACKGROUND).all()
+
+
+def test_colours(view):
+    assert np.array_equal(class_colors(np.array([0, 6, 200])), CLASS_COLORS[[0, 6, 6]])
+    low, high = height_colors(np.array([-1.0, 5.0]), view).astype(int)
+    assert low[2] > low[0] and high[0] > high[2]
+
+
+def test_a_file_that_cannot_be_written_is_an_error(view, tmp_path):
+    with pytest.raises(OSError, match="cannot write"):
+        draw_voxels(view, np.zeros((0, 3)), tmp_path / "missing" / "b.png")
