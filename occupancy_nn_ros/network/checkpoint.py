@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,9 +68,10 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, str(partial), metadata=header)
-        os.replace(partial, path)
+        partial.replace(path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise CheckpointError(f"cannot write model {path}: {error}") from None
 
 
@@ -87,8 +88,16 @@ def find_model(name_or_path: str) -> Path:
         return path
     try:
         return resource_path(f"models/{name_or_path}.safetensors")
-    except OccupancyError as error:
-        raise CheckpointError(f"no model named '{name_or_path}': {error}") from None
+    except OccupancyError:
+        known = ", ".join(sorted(path.stem for path in _models())) or "none"
+        raise CheckpointError(f"no model named '{name_or_path}'; models that exist: {known}") from None
+
+
+def _models() -> list[Path]:
+    try:
+        return list(resource_path("models").glob("*.safetensors"))
+    except OccupancyError:
+        return []
 
 
 def read_header(path: Path) -> dict[str, Any]:
@@ -109,9 +118,13 @@ def read_header(path: Path) -> dict[str, Any]:
     if header.get("version") != str(VERSION):
         raise CheckpointError(f"{path} is of version {header.get('version')}, this package reads version {VERSION}")
     try:
-        return {key: json.loads(header[key]) for key in ("config", "calibration", "record")}
-    except (KeyError, ValueError) as error:
+        values = {key: json.loads(header[key]) for key in ("config", "calibration", "record")}
+    except (KeyError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} has a damaged header: {error}") from None
+    for key, value in values.items():
+        if not isinstance(value, dict):
+            raise CheckpointError(f"{path} has a damaged header: {key} is no group of values")
+    return values
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -141,7 +154,9 @@ def load_checkpoint(path: Path) -> Checkpoint:
 def _check_weights(path: Path, tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:
     missing, extra = sorted(expected.keys() - tensors.keys()), sorted(tensors.keys() - expected.keys())
     if missing or extra:
-        raise CheckpointError(f"{path} lacks {len(missing)} weights {missing[:3]} and has {len(extra)} unknown {extra[:3]}")
+        raise CheckpointError(
+            f"{path} lacks {len(missing)} weights {missing[:3]} and has {len(extra)} unknown {extra[:3]}"
+        )
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(f"{path}: {name} is {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}")

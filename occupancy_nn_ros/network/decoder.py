@@ -36,9 +36,7 @@ class Decoder(nn.Module):
         Returns:
             (P, 1 + classes): occupancy logit, then class logits.
         """
-        place = torch.stack(
-            [offset[:, 2], offset[:, :2].norm(dim=1) / 8, torch.log2(edge_m / REFERENCE_EDGE_M)], dim=1
-        )
+        place = torch.stack([offset[:, 2], offset[:, :2].norm(dim=1) / 8, torch.log2(edge_m / REFERENCE_EDGE_M)], dim=1)
         out: Tensor = self.layers(torch.cat([statistics, context, place], dim=1))
         occupancy = out[:, :1] + self.evidence(statistics)
         return torch.cat([occupancy, out[:, 1:]], dim=1)

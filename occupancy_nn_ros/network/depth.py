@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A depth distribution for every feature pixel: a plane sweep against other views, joined with what one image tells.
 
-Matching (Collins 1996; learned as in Yao et al. 2018) is what carries over to scenes never trained on; where no other view helps,
-the single-image prior remains.
+Matching (Collins 1996; learned as in Yao et al. 2018) is what carries over to scenes never trained on; where no other
+view helps, the single-image prior remains.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BEYOND_IMAGE = 3.0
 
 
 class DepthBins(nn.Module):
-    """Depth intervals of equal ratio between ``low_m`` and ``high_m``; the last interval also stands for everything beyond."""
+    """Depth intervals of equal ratio between ``low_m`` and ``high_m``; the last one also holds everything beyond."""
 
     edges: Tensor
     centers: Tensor
@@ -64,13 +64,17 @@ class PlaneSweep(nn.Module):
         super().__init__()
         self.bins, self.groups, self.stride = bins, groups, stride
 
-    def forward(self, features: Tensor, source_features: Tensor, T_source_ref: Tensor, K: Tensor, K_source: Tensor) -> Tensor:
+    def forward(
+        self, features: Tensor, source_features: Tensor, T_source_ref: Tensor, K: Tensor, K_source: Tensor
+    ) -> Tensor:
         """Correlate P pairs of views.
 
         Args:
-            features, source_features: (P, C, h, w), each group of channels of unit length.
+            features: (P, C, h, w) of the reference views, each group of channels of unit length.
+            source_features: (P, C, h, w) of the source views.
             T_source_ref: (P, 4, 4).
-            K, K_source: (P, 3, 3) at image resolution.
+            K: (P, 3, 3) at image resolution.
+            K_source: (P, 3, 3) of the source views.
 
         Returns:
             (P, groups + 1, D, h, w): correlation in [-1, 1] by group, then whether the source sees that point at all.
@@ -96,9 +100,7 @@ class Conv3dBlock(nn.Sequential):
     """3x3x3 convolution, norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(
-            nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(inplace=True)
-        )
+        super().__init__(nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(inplace=True))
 
 
 class DepthHead(nn.Module):
@@ -134,7 +136,9 @@ class DepthHead(nn.Module):
         volume = torch.cat([mean, best, count, prior[:, None]], dim=1)
         logits = prior + self.regularize(volume)[:, 0]
         context = torch.cat([logits, features], dim=1)
-        coarse = functional.interpolate(self.down(context), size=logits.shape[-2:], mode="bilinear", align_corners=False)
+        coarse = functional.interpolate(
+            self.down(context), size=logits.shape[-2:], mode="bilinear", align_corners=False
+        )
         refined: Tensor = logits + self.up(torch.cat([self.skip(context), coarse], dim=1))
         return refined
 

@@ -27,8 +27,8 @@ class Evidence:
     """What all views together say about P points.
 
     Attributes:
-        statistics: (P, STATISTICS) surface mean and maximum, free mean and maximum, hidden mean, views / 4, log-odds of surface
-            against free summed over views, inverse distance to the nearest camera.
+        statistics: (P, STATISTICS) means over views of surface, free and hidden, number of views / 4, half the log-odds
+            of surface against free summed over views, maxima of surface and free, inverse depth in the nearest view.
         features: (P, C) image features merged by how likely each view sees a surface there, or None.
         visible: (P,) in [0, 1], the best view's probability that the point is not hidden; 0 where no camera looks.
     """
@@ -65,8 +65,12 @@ def sample_evidence(
     Returns:
         Evidence for the P points.
     """
-    total = torch.zeros(len(points), 5, device=points.device, dtype=points.dtype)  # surface, free, hidden, count, log-odds
-    best = torch.zeros(len(points), 4, device=points.device, dtype=points.dtype)  # surface, free, not hidden, 1 / distance
+    total = torch.zeros(
+        len(points), 5, device=points.device, dtype=points.dtype
+    )  # surface, free, hidden, count, log-odds
+    best = torch.zeros(
+        len(points), 4, device=points.device, dtype=points.dtype
+    )  # surface, free, not hidden, 1 / distance
     merged = weights = None
     if features is not None:
         merged = torch.zeros(len(points), features.shape[1], device=points.device, dtype=points.dtype)

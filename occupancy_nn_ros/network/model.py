@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from occupancy_nn_ros.config import setting
+from occupancy_nn_ros.config import _Checked, setting
+from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
 from occupancy_nn_ros.network.depth import DepthBins, DepthHead, PlaneSweep, relative_poses
@@ -20,7 +21,7 @@ from occupancy_nn_ros.types import SEMANTIC_CLASSES
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(_Checked):
     """Everything that fixes the network's shape; stored in the checkpoint."""
 
     canvas_pixels: int = setting(49152, "Area of the pinhole images that the network sees.", low=4096, high=4194304)
@@ -41,6 +42,23 @@ class ModelConfig:
     decoder_width: int = setting(48, "Hidden channels of the decoder.", low=8, high=1024)
     range_m: float = setting(8.0, "Horizontal reach from the base.", low=1.0, high=200.0)
     classes: tuple[str, ...] = field(default=SEMANTIC_CLASSES, metadata={"help": "Class names in order."})
+
+    def __post_init__(self) -> None:
+        """Check ranges, and what must fit together.
+
+        Raises:
+            ConfigError: names the setting and what is expected.
+        """
+        super().__post_init__()
+        for name, values, count in (("widths", self.widths, 4), ("volume_shape", self.volume_shape, 3)):
+            if len(values) != count or not all(1 <= value <= 1024 for value in values):
+                raise ConfigError(f"{name} is {list(values)}, expected {count} numbers from 1 to 1024")
+        if self.feature_channels % self.match_groups:
+            raise ConfigError(f"feature_channels is {self.feature_channels}, expected a multiple of match_groups")
+        if self.depth_min_m >= self.depth_max_m:
+            raise ConfigError(f"depth_min_m is {self.depth_min_m}, expected less than depth_max_m ({self.depth_max_m})")
+        if len(self.classes) > 254:
+            raise ConfigError(f"classes has {len(self.classes)} names, expected at most 254")
 
 
 @dataclass(frozen=True)
@@ -81,9 +99,7 @@ class OccupancyNetwork(nn.Module):
         self.grid = VolumeGrid(cell, (x, y, z), (-x * cell / 2, -y * cell / 2, -config.volume_below_m))
         inputs = config.volume_features + lifting.STATISTICS
         self.volume = VolumeNetwork(inputs, config.volume_channels, z, config.volume_width)
-        self.decoder = Decoder(
-            lifting.STATISTICS, config.volume_channels, config.decoder_width, len(config.classes)
-        )
+        self.decoder = Decoder(lifting.STATISTICS, config.volume_channels, config.decoder_width, len(config.classes))
 
     def encode(self, images: Tensor) -> Tensor:
         """Feature maps (V, C, H / 8, W / 8) of normalised images (V, 3, H, W)."""

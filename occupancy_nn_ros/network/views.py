@@ -49,8 +49,8 @@ def to_camera(points: Tensor, T_world_cam: Tensor) -> Tensor:
 def choose_sources(reference: Tensor, candidates: Tensor, count: int, self_index: Tensor) -> Tensor:
     """Pick the views to match each reference view against, by baseline and viewing direction.
 
-    A good source looks the same way from a different place. Scores a baseline of 0.1 to 1 m highest; views that turn away by
-    more than 50 degrees or stand within 2 cm are not used.
+    A good source looks the same way from a different place. Scores a baseline of 0.1 to 1 m highest; views that turn
+    away by more than 50 degrees or stand within 2 cm are not used.
 
     Args:
         reference: (R, 4, 4) T_world_cam of the views to match.

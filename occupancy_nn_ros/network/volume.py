@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Context in space: a light network over a coarse, world-aligned volume around the robot.
 
-Heights are channels of a 2D network (the FlashOcc idea, Yu et al. 2023), which makes whole-scene context affordable on a CPU.
+Heights are channels of a 2D network (the FlashOcc idea, Yu et al. 2023), which makes whole-scene context affordable on
+a CPU.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class VolumeNetwork(nn.Module):
         middle = self.merge_middle(torch.cat([middle, coarse], dim=1))
         middle = functional.interpolate(middle, size=fine.shape[-2:], mode="nearest")
         out = self.expand(self.merge_fine(torch.cat([fine, middle], dim=1)))
-        return out.reshape(batch, self.outputs, z, x, y).permute(0, 1, 3, 4, 2).contiguous()
+        lifted: Tensor = out.reshape(batch, self.outputs, z, x, y).permute(0, 1, 3, 4, 2).contiguous()
+        return lifted
 
 
 def sample_volume(volume: Tensor, position: Tensor) -> Tensor:

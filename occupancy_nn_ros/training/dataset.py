@@ -109,7 +109,12 @@ Augmented = tuple[UInt8Array, np.ndarray, FloatArray, FloatArray, FloatArray]
 
 
 def _flip_or_turn(
-    images: UInt8Array, depth: np.ndarray, poses: FloatArray, K: FloatArray, points: FloatArray, rng: np.random.Generator
+    images: UInt8Array,
+    depth: np.ndarray,
+    poses: FloatArray,
+    K: FloatArray,
+    points: FloatArray,
+    rng: np.random.Generator,
 ) -> Augmented:
     """Mirror the world left to right half of the time, then turn it about the vertical."""
     if rng.random() < 0.5:

@@ -24,7 +24,16 @@ from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, named_rig
 from occupancy_nn_ros.simulation.world import World
 from occupancy_nn_ros.training.metrics import Counts, Mask, Reliability, count, interior, score_map, with_border
-from occupancy_nn_ros.types import FloatArray, Keyframe, LatticeWindow, MapView, PosedDepth, PosedImage, Prediction, VoxelState
+from occupancy_nn_ros.types import (
+    FloatArray,
+    Keyframe,
+    LatticeWindow,
+    MapView,
+    PosedDepth,
+    PosedImage,
+    Prediction,
+    VoxelState,
+)
 
 HELDOUT_WORLDS = ("indoor_heldout", "warehouse_heldout", "street_heldout")
 RATE_HZ = 3.0
@@ -137,7 +146,9 @@ def seen_voxels(window: LatticeWindow, depths: tuple[PosedDepth, ...], range_m: 
         near = np.flatnonzero((local[:, 2] > 0.05) & (np.hypot(local[:, 0], local[:, 2]) < range_m))
         pixels, inside = project(depth.model, local[near])
         near, pixels = near[inside], np.round(pixels[inside]).astype(int)
-        measured = depth.depth_m[pixels[:, 1].clip(0, depth.model.height - 1), pixels[:, 0].clip(0, depth.model.width - 1)]
+        measured = depth.depth_m[
+            pixels[:, 1].clip(0, depth.model.height - 1), pixels[:, 0].clip(0, depth.model.width - 1)
+        ]
         measured = np.where(measured > 0, measured, np.inf)
         seen[near[local[near, 2] <= measured + 0.87 * window.voxel_size_m]] = True
     return seen.reshape(window.shape)
@@ -157,7 +168,9 @@ def _judge_drive(predictor: Predictor, world: World, plan: EvaluationPlan, tally
         view, best = mapped.view("odom"), ceiling.view("odom")
         if view is None or best is None:
             continue
-        seen = seen_voxels(view.window, frame.depths.depths, plan.range_m) & _in_range(view.window, view.T_map_base, plan.range_m)
+        seen = seen_voxels(view.window, frame.depths.depths, plan.range_m) & _in_range(
+            view.window, view.T_map_base, plan.range_m
+        )
         ever.add(view.window, seen)
         true = truth.view(view)
         _judge_prediction(mapped.prediction, view, true, seen, tally)

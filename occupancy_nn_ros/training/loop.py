@@ -8,7 +8,6 @@ import dataclasses
 import json
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -82,7 +81,9 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
         TrainingError: no data, a corrupt shard, or a loss that is not finite; the last checkpoint stays.
     """
     out.mkdir(parents=True, exist_ok=True)
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device)
+    device = torch.device(
+        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    )
     torch.manual_seed(config.seed)
     network = OccupancyNetwork(config.model).to(device).train()
     average = copy.deepcopy(network).eval()
@@ -110,7 +111,9 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
             if report is not None:
                 report(Progress(step + 1, config.steps, **means))
             if (step + 1) % 50 == 0:
-                curve.write(json.dumps({"step": step + 1, "seconds": round(time.monotonic() - began, 1), **means}) + "\n")
+                curve.write(
+                    json.dumps({"step": step + 1, "seconds": round(time.monotonic() - began, 1), **means}) + "\n"
+                )
                 curve.flush()
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                 _save(out, step + 1, network, average, optimizer, config)
@@ -144,7 +147,12 @@ def _average(average: OccupancyNetwork, network: OccupancyNetwork, decay: float)
 
 
 def _save(
-    out: Path, step: int, network: OccupancyNetwork, average: OccupancyNetwork, optimizer: torch.optim.Optimizer, config: TrainConfig
+    out: Path,
+    step: int,
+    network: OccupancyNetwork,
+    average: OccupancyNetwork,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
 ) -> None:
     state = {
         "step": step,
@@ -154,7 +162,7 @@ def _save(
     }
     partial = out / "state.partial"
     torch.save(state, partial)
-    os.replace(partial, out / "state.pt")
+    partial.replace(out / "state.pt")
     training = {key: value for key, value in dataclasses.asdict(config).items() if key != "model"}
     record = {"training": training, "step": step}
     save_checkpoint(Checkpoint(average, record=record), out / f"{config.name}.safetensors")

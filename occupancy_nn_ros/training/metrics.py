@@ -55,7 +55,9 @@ class Counts:
     @property
     def mcc(self) -> float:
         """Matthews correlation, -1 to 1; 0 for any answer that does not depend on the question."""
-        product = float(self.tp + self.fp) * float(self.tp + self.fn) * float(self.tn + self.fp) * float(self.tn + self.fn)
+        product = (
+            float(self.tp + self.fp) * float(self.tp + self.fn) * float(self.tn + self.fp) * float(self.tn + self.fn)
+        )
         return (float(self.tp) * self.tn - float(self.fp) * self.fn) / product**0.5 if product > 0 else 0.0
 
     def text(self) -> str:

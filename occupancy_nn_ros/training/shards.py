@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -77,15 +76,15 @@ def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False) -> boo
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     save_file(arrays, str(partial), metadata={"format": "occupancy_nn_ros shard", "world": kind, "seed": str(seed)})
-    os.replace(partial, path)
+    partial.replace(path)
     return True
 
 
 def make_shards(folder: Path, count: int, processes: int, *, photos: bool = False) -> Iterator[int]:
     """Make shards 0 to ``count`` - 1 in a folder in parallel, and yield the number finished after each.
 
-    Shards that exist are kept, so that an interrupted run goes on where it stopped. Two of three worlds get photographic textures
-    where those are asked for.
+    Shards that exist are kept, so that an interrupted run goes on where it stopped. Two of three worlds get
+    photographic textures where those are asked for.
     """
     jobs = [(n, folder / f"{KINDS[n % len(KINDS)]}_{n:05d}.safetensors") for n in range(count)]
     missing = [(n, path) for n, path in jobs if not path.exists()]
@@ -117,7 +116,9 @@ def read_shard(path: Path) -> Shard:
     shard = Shard(**arrays)
     frames, views = shard.images.shape[:2]
     if shard.T_map_cam.shape != (frames, views, 4, 4) or shard.labels.shape != shard.points_m.shape[:2]:
-        raise TrainingError(f"{path} holds arrays that do not fit together: {shard.images.shape}, {shard.T_map_cam.shape}")
+        raise TrainingError(
+            f"{path} holds arrays that do not fit together: {shard.images.shape}, {shard.T_map_cam.shape}"
+        )
     return shard
 
 

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+import json
+import pickle
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from occupancy_nn_ros.errors import CheckpointError
+from occupancy_nn_ros.network import checkpoint as module
+from occupancy_nn_ros.network.checkpoint import (
+    Calibration,
+    Checkpoint,
+    find_model,
+    load_checkpoint,
+    read_header,
+    save_checkpoint,
+)
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+
+TINY = ModelConfig(
+    canvas_pixels=4096, widths=(8, 8, 8, 8), feature_channels=8, match_groups=2, match_width=4, depth_bins=8,
+    volume_shape=(8, 8, 4), volume_features=2, volume_channels=2, volume_width=8, decoder_width=8,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
+    original = Checkpoint(OccupancyNetwork(TINY), Calibration(0.8, 0.1, 0.3, -0.2), {"step": 12, "scores": [0.5]})
+    save_checkpoint(original, path)
+    return path, original
+
+
+def changed(path, target, *, weights=None, header=None):
+    """A copy of a model file with other weights or header entries; None removes one."""
+    with safe_open(str(path), framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = dict(file.metadata())
+    for values, into in ((weights or {}, tensors), (header or {}, metadata)):
+        for name, value in values.items():
+            into.pop(name, None)
+            if value is not None:
+                into[name] = value
+    save_file(tensors, str(target), metadata=metadata)
+    return target
+
+
+def test_round_trip(saved):
+    path, original = saved
+    loaded = load_checkpoint(path)
+    assert loaded.network.config == TINY
+    assert loaded.calibration == original.calibration
+    assert loaded.record == {"step": 12, "scores": [0.5]}
+    assert not loaded.network.training
+    expected = original.network.state_dict()
+    assert loaded.network.state_dict().keys() == expected.keys()
+    for name, tensor in loaded.network.state_dict().items():
+        assert torch.equal(tensor, expected[name]), name
+    assert read_header(path)["config"]["depth_bins"] == 8
+    assert not list(path.parent.glob("*.partial"))
+
+
+def test_a_name_is_looked_up_and_a_path_taken(saved, monkeypatch):
+    path, _ = saved
+    assert find_model(str(path)) == path
+    monkeypatch.setattr(module, "resource_path", lambda name: path.parent / name.removeprefix("models/"))
+    assert find_model("tiny").name == "tiny.safetensors"
+
+
+def test_models_that_do_not_exist_are_named_with_those_that_do(saved, monkeypatch, tmp_path):
+    path, _ = saved
+    with pytest.raises(CheckpointError, match=r"no model file at .*none\.safetensors"):
+        find_model(str(tmp_path / "none.safetensors"))
+    with pytest.raises(CheckpointError, match="no model named 'nanoo'"):
+        find_model("nanoo")
+
+    def only_folder(name):
+        if name == "models":
+            return path.parent
+        raise module.OccupancyError(name)
+
+    monkeypatch.setattr(module, "resource_path", only_folder)
+    with pytest.raises(CheckpointError, match=r"models that exist: tiny$"):
+        find_model("nanoo")
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00" * 7, b"\xff" * 200, pickle.dumps({"a": 1}), b"\x80\x02}q\x00."])
+def test_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path, content):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="cannot read model"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize("keep", [0.01, 0.3, 0.999])
+def test_truncated_files_are_refused(saved, tmp_path, keep):
+    whole = saved[0].read_bytes()
+    path = tmp_path / "cut.safetensors"
+    path.write_bytes(whole[: int(len(whole) * keep)])
+    with pytest.raises(CheckpointError, match="cannot read model"):
+        load_checkpoint(path)
+
+
+def test_a_folder_and_a_missing_file_are_refused(tmp_path):
+    for path in (tmp_path, tmp_path / "none.safetensors"):
+        with pytest.raises(CheckpointError, match="cannot read model"):
+            load_checkpoint(path)
+
+
+def config_text(**changes):
+    values = {name: getattr(TINY, name) for name in TINY.__dataclass_fields__}
+    return json.dumps({**values, **changes})
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"format": "another"}, "says format 'another'"),
+        ({"format": None}, "says format 'None'"),
+        ({"version": "99"}, "version 99, this package reads version 1"),
+        ({"config": None}, "damaged header"),
+        ({"config": "{"}, "damaged header"),
+        ({"config": "[]"}, "damaged header: config"),
+        ({"calibration": "3"}, "damaged header: calibration"),
+        ({"config": config_text(depth_bins=10**9)}, "depth_bins is 1000000000"),
+        ({"config": config_text(wings=2)}, "unknown setting 'wings'"),
+        ({"config": config_text(widths="abc")}, "widths is 'abc'"),
+        ({"config": config_text(depth_bins=9)}, "expected"),
+        ({"calibration": '{"visible_scale": NaN}'}, "visible_scale is nan"),
+    ],
+)
+def test_headers_that_lie_are_refused(saved, tmp_path, header, words):
+    path = changed(saved[0], tmp_path / "x.safetensors", header=header)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        ({"decoder.evidence.weight": None}, r"lacks 1 weights \['decoder.evidence.weight'\]"),
+        ({"decoder.extra": torch.zeros(3)}, r"1 unknown \['decoder.extra'\]"),
+        ({"decoder.evidence.weight": torch.zeros(2, 8)}, r"is \(2, 8\), expected \(1, 8\)"),
+        ({"decoder.evidence.weight": torch.full((1, 8), float("nan"))}, "not finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(saved, tmp_path, weights, words):
+    path = changed(saved[0], tmp_path / "x.safetensors", weights=weights)
+    with pytest.raises(CheckpointError, match=words):
+        load_checkpoint(path)
+
+
+def test_a_place_that_cannot_be_written(saved, tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(CheckpointError, match="cannot write model"):
+        save_checkpoint(saved[1], tmp_path / "file" / "x.safetensors")

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The geometry inside the network, on scenes whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep, pixel_rays, relative_poses
+from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative, sample_evidence
+from occupancy_nn_ros.network.views import Views
+from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
+from occupancy_nn_ros.training.losses import depth_loss
+
+BINS = DepthBins(24, 0.5, 12.0)
+H, W, STRIDE = 24, 32, 8
+
+
+def test_bins_have_equal_ratios_and_hold_their_centres():
+    edges = BINS.edges.double()
+    torch.testing.assert_close(
+        edges[1:] / edges[:-1], torch.full((24,), 24.0 ** (1 / 24), dtype=torch.double), rtol=1e-5, atol=0
+    )
+    assert edges[0] == 0.5 and abs(float(edges[-1]) - 12.0) < 1e-4
+    assert BINS.index(BINS.centers).tolist() == list(range(24))
+    assert BINS.index(torch.tensor([0.0, 0.1, 12.1, 1e6])).tolist() == [0, 0, 23, 23]
+    torch.testing.assert_close(BINS.position(BINS.edges), torch.arange(25.0), atol=1e-4, rtol=0)
+
+
+def test_rays_go_through_the_centres_of_feature_cells():
+    K = torch.tensor([[[100.0, 0, 50], [0, 80, 40], [0, 0, 1]]])
+    rays = pixel_rays(K, 3, 4, 8).reshape(1, 3, 3, 4)
+    # Cell (1, 2) covers rows 8 to 15 and columns 16 to 23: its centre is at (19.5, 11.5).
+    torch.testing.assert_close(rays[0, :, 1, 2], torch.tensor([(19.5 - 50) / 100, (11.5 - 40) / 80, 1.0]))
+
+
+def textured_plane_features(T_world_cam, K, normal, offset, *, waves):
+    """Unit-length features (1, C, H, W) of a wavy texture painted on the plane normal . p = offset, ray-cast."""
+    rays = pixel_rays(K[None].double(), H, W, STRIDE)[0].T @ T_world_cam[:3, :3].double().T
+    origin = T_world_cam[:3, 3].double()
+    depth = (offset - origin @ normal) / (rays @ normal)
+    points = origin + rays * depth[:, None]
+    features = torch.cat([torch.sin(points @ waves), torch.cos(points @ waves)], dim=1)
+    features = torch.nn.functional.normalize(features.float(), dim=1)
+    return features.T.reshape(1, -1, H, W), depth.reshape(H, W)
+
+
+@pytest.mark.parametrize("depth_m", [1.2, 2.5, 5.0])
+@pytest.mark.parametrize("tilt", [0.0, 0.3])
+def test_the_sweep_peaks_at_the_depth_of_a_textured_plane(depth_m, tilt):
+    K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])
+    reference, source = torch.eye(4), torch.eye(4)
+    source[0, 3], source[1, 3] = 0.3 * depth_m, -0.1 * depth_m
+    normal = torch.tensor([tilt, 0.0, 1.0], dtype=torch.double)
+    waves = torch.randn(3, 12, generator=torch.Generator().manual_seed(4), dtype=torch.double) * 9 / depth_m
+    first, depth = textured_plane_features(reference, K, normal, depth_m, waves=waves)
+    second, _ = textured_plane_features(source, K, normal, depth_m, waves=waves)
+    views = Views(torch.zeros(2, 3, H * STRIDE, W * STRIDE), K.expand(2, 3, 3), torch.stack([reference, source]))
+    T_source_ref = relative_poses(views, torch.tensor([0]), torch.tensor([1]))
+    swept = PlaneSweep(BINS, 1, STRIDE)(first, second, T_source_ref, K[None], K[None])
+    assert swept.shape == (1, 2, 24, H, W)
+    correlation, seen = swept[0, 0], swept[0, 1]
+    assert set(seen.unique().tolist()) <= {0.0, 1.0}
+    interior = seen.gather(0, BINS.index(depth.float())[None])[0] > 0
+    assert interior.float().mean() > 0.5
+    found, expected = correlation.argmax(dim=0)[interior], BINS.index(depth.float())[interior]
+    assert ((found - expected).abs() <= 1).float().mean() > 0.97
+    assert (found == expected).float().mean() > 0.8
+    at_truth = correlation.gather(0, BINS.index(depth.float())[None])[0][interior]
+    assert at_truth.mean() > 0.9
+
+
+def test_what_the_source_does_not_see_is_not_matched():
+    K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])
+    behind = torch.eye(4)
+    behind[2, 3] = -20.0  # T_source_ref: every point lies behind the source
+    features = torch.ones(1, 4, H, W) / 2
+    swept = PlaneSweep(BINS, 2, STRIDE)(features, features, behind[None], K[None], K[None])
+    assert not swept.any()
+
+
+def test_relative_pose_maps_reference_points_into_the_source():
+    poses = torch.eye(4).repeat(2, 1, 1)
+    poses[0, :3, 3], poses[1, :3, 3] = torch.tensor([1.0, 0, 0]), torch.tensor([0.0, 2, 0])
+    views = Views(torch.zeros(2, 3, 8, 8), torch.eye(3).expand(2, 3, 3), poses)
+    (T_source_ref,) = relative_poses(views, torch.tensor([0]), torch.tensor([1]))
+    torch.testing.assert_close(T_source_ref[:3, 3], torch.tensor([1.0, -2, 0]))
+
+
+def test_cumulative_of_one_certain_depth():
+    logits = torch.full((1, 6, 1, 1), -50.0)
+    logits[0, 2] = 50.0
+    torch.testing.assert_close(cumulative(logits)[0, :, 0, 0], torch.tensor([0.0, 0, 0, 1, 1, 1, 1]))
+
+
+def test_what_lies_beyond_the_range_is_never_nearer():
+    logits = torch.full((1, 6, 1, 1), -50.0)
+    logits[0, 5] = 50.0
+    assert cumulative(logits).max() < 1e-30
+
+
+def test_cumulative_rises_and_stays_below_one():
+    logits = torch.randn(2, 9, 3, 4, generator=torch.Generator().manual_seed(0))
+    nearer = cumulative(logits)
+    assert (nearer.diff(dim=1) >= 0).all()
+    assert (nearer[:, 0] == 0).all() and (nearer <= 1).all()
+    torch.testing.assert_close(nearer[:, 1:-1], logits.softmax(1).cumsum(1)[:, :-1])
+
+
+@pytest.fixture
+def one_view():
+    """A camera at the origin that looks along z and is certain of a surface in depth interval 12 everywhere."""
+    K = torch.tensor([[[64.0, 0, 31.5], [0, 64.0, 31.5], [0, 0, 1]]])
+    views = Views(torch.zeros(1, 3, 64, 64), K, torch.eye(4)[None])
+    logits = torch.full((1, 24, 8, 8), -60.0)
+    logits[0, 12] = 60.0
+    return views, cumulative(logits)
+
+
+def evidence_at(views, nearer, points, edge=0.02, features=None):
+    points = torch.tensor(points, dtype=torch.float32)
+    return sample_evidence(points, torch.full((len(points),), edge), views, nearer, BINS, features)
+
+
+def test_certain_depth_is_free_before_surface_at_and_hidden_behind(one_view):
+    low, high = float(BINS.edges[12]), float(BINS.edges[13])
+    middle = float(BINS.centers[12])
+    got = evidence_at(
+        *one_view, [(0, 0, low * 0.8), (0, 0, middle), (0, 0, high * 1.3), (0, 0, -1), (9, 0, 1)], high - low
+    )
+    surface, free, hidden, count = (
+        got.statistics[:, 0],
+        got.statistics[:, 1],
+        got.statistics[:, 2],
+        got.statistics[:, 3],
+    )
+    torch.testing.assert_close(surface[:3], torch.tensor([0.0, 1.0, 0.0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(free[:3], torch.tensor([1.0, 0.0, 0.0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(hidden[:3], torch.tensor([0.0, 0.0, 1.0]), atol=0.02, rtol=0)
+    torch.testing.assert_close(count, torch.tensor([0.25, 0.25, 0.25, 0, 0]))
+    torch.testing.assert_close(got.visible, torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0]), atol=0.02, rtol=0)
+    odds = got.statistics[:, 4] * 2
+    assert odds[0] == pytest.approx(np.log(0.01 / 1.01), abs=0.05)  # certainly free
+    assert odds[1] == pytest.approx(np.log(1.01 / 0.01), abs=0.3)  # certainly surface
+    assert odds[2] == pytest.approx(0, abs=0.1)  # hidden says nothing
+    assert not got.statistics[3:].any()
+
+
+def test_surface_free_and_hidden_add_to_one(one_view):
+    views, _ = one_view
+    nearer = cumulative(torch.randn(1, 24, 8, 8, generator=torch.Generator().manual_seed(2)))
+    depth = np.linspace(0.3, 14, 60)
+    got = evidence_at(views, nearer, [(0.1 * z, -0.05 * z, z) for z in depth], 0.2)
+    torch.testing.assert_close(got.statistics[:, :3].sum(dim=1), torch.ones(60), atol=1e-5, rtol=0)
+
+
+def test_a_small_cube_in_the_interval_holds_its_share_of_the_surface(one_view):
+    """Half the interval's length in log depth holds half of its probability."""
+    views, nearer = one_view
+    middle = float(BINS.centers[12])
+    length = float(BINS.edges[13] - BINS.edges[12])
+    got = evidence_at(views, nearer, [(0, 0, middle)], 0.5 * length / (2 * HALF_DEPTH))
+    assert got.statistics[0, 0].item() == pytest.approx(0.5, abs=0.02)
+
+
+def test_several_views_merge_by_mean_maximum_and_count(one_view):
+    views, nearer = one_view
+    two = Views(views.images.expand(2, 3, 64, 64), views.K.expand(2, 3, 3), views.T_world_cam.repeat(2, 1, 1))
+    far = torch.full((1, 24, 8, 8), -60.0)
+    far[0, 23] = 60.0
+    both = torch.cat([nearer, cumulative(far)])
+    middle, length = float(BINS.centers[12]), float(BINS.edges[13] - BINS.edges[12])
+    got = evidence_at(two, both, [(0, 0, middle)], length)
+    surface_mean, surface_max = got.statistics[0, 0], got.statistics[0, 5]
+    assert surface_mean.item() == pytest.approx(0.5, abs=0.02)
+    assert surface_max.item() == pytest.approx(1.0, abs=0.02)
+    assert got.statistics[0, 3].item() == pytest.approx(0.5)
+    assert got.statistics[0, 7].item() == pytest.approx(1 / middle, rel=1e-4)
+
+
+def test_features_come_from_where_a_point_is_seen(one_view):
+    views, nearer = one_view
+    features = torch.arange(8.0).expand(1, 1, 8, 8).clone()  # the column's number
+    got = evidence_at(views, nearer, [((8 * c + 3.5 - 31.5) / 64, 0, 1.0) for c in range(8)], features=features)
+    torch.testing.assert_close(got.features[:, 0], torch.arange(8.0), atol=0.2, rtol=0.02)
+
+
+def test_volume_samples_are_exact_at_cell_centres():
+    grid = VolumeGrid(0.5, (4, 5, 3), (-1.0, -1.25, -0.5))
+    center = torch.tensor([10.0, -3.0, 1.0])
+    points = grid.points(center)
+    torch.testing.assert_close(points[0], center + torch.tensor([-0.75, -1.0, -0.25]))
+    volume = torch.randn(2, 4, 5, 3, generator=torch.Generator().manual_seed(0))
+    sampled = sample_volume(volume, grid.normalize(points, center))
+    torch.testing.assert_close(sampled, volume.reshape(2, -1).T, atol=1e-4, rtol=0)
+    between = (points[0] + points[3]) / 2  # neighbours along y: Z is 3
+    expected = (volume[:, 0, 0, 0] + volume[:, 0, 1, 0]) / 2
+    torch.testing.assert_close(
+        sample_volume(volume, grid.normalize(between[None], center))[0], expected, atol=1e-4, rtol=0
+    )
+
+
+def test_depth_loss_is_lowest_at_the_truth():
+    depth = torch.full((1, 2, 2), float(BINS.centers[7]))
+    losses = []
+    for guess in range(24):
+        logits = torch.zeros(1, 24, 2, 2)
+        logits[0, guess] = 5.0
+        losses.append(float(depth_loss(logits, depth, BINS)))
+    assert int(np.argmin(losses)) == 7
