@@ -13,6 +13,7 @@ from torch import Tensor
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
+from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.model import ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
@@ -23,8 +24,8 @@ INFERRED_WEIGHT = 0.25
 """Weight of a voxel that is probably hidden behind something, but not surely."""
 
 HIDDEN_BELOW = 0.1
-"""A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and again from
-the same picture, which must not add up to certainty."""
+"""A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and
+again from the same picture, which must not add up to certainty."""
 
 MIN_BASELINE_M = 0.05
 """A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
@@ -100,7 +101,7 @@ class Predictor:
             window=part,
             logit=logits[:, 0].reshape(part.shape),
             weight=evidence_weight(visible).reshape(part.shape),
-            class_logits=logits[:, 1:].T.reshape(-1, *part.shape),
+            class_logits=logits[:, 1:].T.reshape(logits.shape[1] - 1, *part.shape),
         )
 
     @torch.inference_mode()
@@ -135,7 +136,7 @@ class Predictor:
 
     @torch.inference_mode()
     def query(self, scene: Scene, points: Tensor, edge_m: float) -> tuple[Tensor, Tensor]:
-        """Calibrated log-odds and class logits (P, 1 + C) and visibility (P,) at points (P, 3) relative to the origin."""
+        """Calibrated log-odds, class logits (P, 1 + C) and visibility (P,) at points (P, 3) relative to the origin."""
         logits, visible = self.network.query(scene, points, torch.full_like(points[:, 0], edge_m))
         logits = logits.float()
         logits[:, 0] = calibrate(logits[:, 0], visible, self.calibration)
@@ -167,7 +168,7 @@ class Predictor:
     def _remember(self, entry: _PastKeyframe) -> None:
         if self._past:
             moved = np.linalg.norm(entry.T_map_base[:3, 3] - self._past[-1].T_map_base[:3, 3])
-            turned = np.arccos(np.clip((np.trace(entry.T_map_base[:3, :3].T @ self._past[-1].T_map_base[:3, :3]) - 1) / 2, -1, 1))
+            turned = rotation_angle(entry.T_map_base, self._past[-1].T_map_base)
             if moved < MIN_BASELINE_M and turned < 0.2:
                 return
         self._past.append(entry)
@@ -187,7 +188,7 @@ def calibrate(logit: Tensor, visible: Tensor, calibration: Calibration) -> Tenso
 
 
 def evidence_weight(visible: Tensor) -> Tensor:
-    """Weight in [0, 1] of each voxel: 0 where surely hidden, ``INFERRED_WEIGHT`` where probably hidden, 1 where seen."""
+    """Weight in [0, 1] of each voxel: 0 where surely hidden, ``INFERRED_WEIGHT`` where probably, 1 where seen."""
     weight = torch.where(visible >= 0.5, 1.0, INFERRED_WEIGHT)
     return torch.where(visible >= HIDDEN_BELOW, weight, 0.0)
 
@@ -214,6 +215,8 @@ def _choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError:
         raise ConfigError(f"device is '{name}', expected auto, cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"device is '{name}', but torch finds no CUDA device")
+    if device.type not in ("cpu", "cuda"):
+        raise ConfigError(f"device is '{name}', expected auto, cpu, cuda or cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"device is '{name}', but torch finds no CUDA device of this number")
     return device
