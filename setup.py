@@ -9,7 +9,7 @@ from pathlib import Path
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-DATA_FOLDERS = ("config", "models", "msg", "srv")
+DATA_FOLDERS = ("config", "demo", "models", "msg", "srv")
 
 
 class BuildWithData(build_py):

@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "occupancy_nn_ros"
-FOLDERS = ("config", "launch", "models", "msg", "srv", "scripts", "occupancy_nn_ros")
+DATA = tuple(name for name in ("config", "demo", "launch", "models") if (ROOT / name).is_dir())
+FOLDERS = (*DATA, "msg", "srv", "scripts", PACKAGE)
 
 pytest.importorskip("rclpy", reason="no ROS")
 
@@ -94,9 +95,9 @@ class TestInstallTree:
         node = prefix / "lib" / PACKAGE / "occupancy_node"
         assert os.access(node, os.X_OK)
 
-    def test_holds_launch_files_settings_and_models(self, prefix: Path):
+    def test_holds_launch_files_settings_models_and_the_demo(self, prefix: Path):
         share = prefix / "share" / PACKAGE
-        for folder in ("launch", "config", "models"):
+        for folder in DATA:
             sources = [path for path in (ROOT / folder).rglob("*.*") if "__pycache__" not in path.parts]
             assert sources
             assert not [path for path in sources if not (share / path.relative_to(ROOT)).exists()]
