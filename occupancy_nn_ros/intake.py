@@ -146,7 +146,8 @@ class Intake:
         self._queue(self.frames.flush())
         ready = self._ready_keyframes()
         while self._waiting:
-            self._drop_set(self._waiting.popleft(), "end of recording", "the recording ended before transforms came")
+            missing = self.problems.get("transform", "no transform")
+            self._drop_set(self._waiting.popleft(), "end of recording", f"the recording ended, still missing: {missing}")
             ready += self._ready_keyframes()
         return ready
 

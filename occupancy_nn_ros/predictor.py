@@ -27,6 +27,11 @@ HIDDEN_BELOW = 0.1
 """A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and
 again from the same picture, which must not add up to certainty."""
 
+TRUSTED_RANGE_M = 1.5
+"""Evidence falls with the third power of the distance beyond this: a look from afar, and there are many, must not
+overrule the few from close by. Chosen on simulated drives of 20 s in training layouts: IoU of the fused map 0.43
+without, 0.47 with."""
+
 MIN_BASELINE_M = 0.05
 """A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
 
@@ -100,8 +105,9 @@ class Predictor:
         return Prediction(
             window=part,
             logit=logits[:, 0].reshape(part.shape),
-            weight=evidence_weight(visible).reshape(part.shape),
+            weight=evidence_weight(visible, points.norm(dim=1)).reshape(part.shape),
             class_logits=logits[:, 1:].T.reshape(logits.shape[1] - 1, *part.shape),
+            visible=visible.reshape(part.shape),
         )
 
     @torch.inference_mode()
@@ -187,10 +193,16 @@ def calibrate(logit: Tensor, visible: Tensor, calibration: Calibration) -> Tenso
     return torch.where(visible >= 0.5, seen, hidden)
 
 
-def evidence_weight(visible: Tensor) -> Tensor:
-    """Weight in [0, 1] of each voxel: 0 where surely hidden, ``INFERRED_WEIGHT`` where probably, 1 where seen."""
+def evidence_weight(visible: Tensor, distance_m: Tensor) -> Tensor:
+    """Weight in [0, 1] of each voxel: 0 where surely hidden, less where probably hidden, and less with distance.
+
+    Args:
+        visible: (P,) probability that the voxel is not hidden.
+        distance_m: (P,) from the robot's base.
+    """
     weight = torch.where(visible >= 0.5, 1.0, INFERRED_WEIGHT)
-    return torch.where(visible >= HIDDEN_BELOW, weight, 0.0)
+    weight = torch.where(visible >= HIDDEN_BELOW, weight, 0.0)
+    return weight / (1 + (distance_m / TRUSTED_RANGE_M) ** 3)
 
 
 def _within_range(window: LatticeWindow, T_map_base: np.ndarray, config: ModelConfig) -> LatticeWindow:

@@ -186,12 +186,14 @@ class Prediction:
         weight: (X, Y, Z) float32 in [0, 1], how much evidence the answer rests on: 0 where no camera looks (such voxels
             must not enter the map), small where inferred, up to 1 where seen.
         class_logits: (C, X, Y, Z) float32 over ``SEMANTIC_CLASSES``, or None for a model without semantics.
+        visible: (X, Y, Z) float32 in [0, 1], probability that some camera sees the voxel; None where that is not known.
     """
 
     window: LatticeWindow
     logit: torch.Tensor
     weight: torch.Tensor
     class_logits: torch.Tensor | None = None
+    visible: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -185,18 +185,18 @@ def _judge_drive(predictor: Predictor, world: World, plan: EvaluationPlan, tally
 
 
 def _judge_prediction(prediction: Prediction | None, view: MapView, true: MapView, seen: Mask, tally: Tally) -> None:
-    if prediction is None:
+    if prediction is None or prediction.visible is None:
         return
     low = np.subtract(prediction.window.origin, view.window.origin)
     part = tuple(slice(int(a), int(a) + n) for a, n in zip(low, prediction.window.shape, strict=True))
     occupied = true.state == VoxelState.OCCUPIED
     judged = (with_border(seen) & ~interior(occupied))[part]
-    logit, weight = prediction.logit.cpu().numpy(), prediction.weight.cpu().numpy()
-    tally.single += count((logit > 0) & (weight > 0), occupied[part], judged)
+    logit, visible = prediction.logit.cpu().numpy(), prediction.visible.cpu().numpy()
+    tally.single += count((logit > 0) & (visible > 0), occupied[part], judged)
     probability = 1 / (1 + np.exp(-logit))
-    shown = judged & (weight >= 1.0)
+    shown = judged & (visible >= 0.5)
     tally.visible += Reliability.of(probability, occupied[part], shown)
-    tally.inferred += Reliability.of(probability, occupied[part], judged & (weight > 0) & (weight < 1.0))
+    tally.inferred += Reliability.of(probability, occupied[part], judged & (visible > 0) & (visible < 0.5))
     if prediction.class_logits is not None:
         named = prediction.class_logits.argmax(dim=0).cpu().numpy() + 1
         hit = shown & occupied[part] & (logit > 0)

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The live node over real DDS: discovery, services, parameters, what it says when something is missing, and how it ends."""
+
+import signal
+
+import numpy as np
+import pytest
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.messages.sensors import encode_image
+from occupancy_nn_ros.messages.typestore import deserialize
+
+NODE = "/occupancy_nn"
+
+
+@pytest.fixture
+def arguments(tiny_model, tmp_path):
+    settings = {"model": tiny_model, "map.size_xy_m": 8.0, "network.threads": 1, "map_folder": tmp_path / "maps"}
+    return [part for key, value in settings.items() for part in ("-p", f"{key}:={value}")]
+
+
+def offer_all(graph, bag):
+    with BagReader(bag) as reader:
+        topics = {topic: info.msgtype for topic, info in reader.topics.items()}
+        for topic, msgtype in topics.items():
+            graph.offer(topic, msgtype)
+        graph.wait_for_node(topics)
+        return list(reader.messages())
+
+
+def publish(graph, messages, pause_s=0.005):
+    for message in messages:
+        graph.publishers[message.topic].publish(message.cdr)
+        graph.spin(pause_s)
+
+
+def status(graph):
+    return deserialize(names.MAP_STATUS, graph.received[f"{NODE}/status"][-1])
+
+
+def listen_status(graph):
+    from occupancy_nn_ros.ros.qos import STATUS_QOS
+
+    graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
+    graph.listen("/diagnostics", names.DIAGNOSTIC_ARRAY, STATUS_QOS)
+
+
+def wait_for_keyframes(graph, count):
+    graph.until(lambda: graph.received[f"{NODE}/status"] and status(graph).keyframes >= count)
+
+
+def test_services_status_and_diagnostics(graph, start_node, small_bag, arguments, tmp_path):
+    node = start_node(*arguments)
+    listen_status(graph)
+    publish(graph, offer_all(graph, small_bag))
+    wait_for_keyframes(graph, 1)
+    report = status(graph)
+    assert list(report.camera_names) == ["back", "front"]
+    assert report.frames_received.tolist() == [12, 12]
+    assert {"decode", "predict", "integrate", "total", "stamp_to_grid"} <= set(report.stages)
+    diagnostics = deserialize(names.DIAGNOSTIC_ARRAY, graph.received["/diagnostics"][-1])
+    assert diagnostics.status[0].name.startswith("occupancy_nn")
+
+    from geometry_msgs.msg import Point
+
+    points = [Point(x=0.5, y=0.0, z=0.5), Point(x=900.0, y=0.0, z=0.0)]
+    answer = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=points, interpolate=False)
+    assert answer.success and answer.frame_id == "odom"
+    assert list(answer.state)[1] == -1 and np.isnan(answer.probability[1])
+
+    saved = graph.call(f"{NODE}/save_map", "occupancy_nn_ros/srv/SaveMap", file_path="kitchen.safetensors")
+    assert saved.success, saved.message
+    assert (tmp_path / "maps" / "kitchen.safetensors").stat().st_size > 10_000
+    outside = graph.call(f"{NODE}/save_map", "occupancy_nn_ros/srv/SaveMap", file_path="../outside.safetensors")
+    assert not outside.success and "not a file inside the map folder" in outside.message
+    assert not (tmp_path / "outside.safetensors").exists()
+    missing = graph.call(f"{NODE}/load_map", "occupancy_nn_ros/srv/LoadMap", file_path="nothing.safetensors")
+    assert not missing.success and "cannot read map" in missing.message
+
+    assert graph.call(f"{NODE}/clear", "std_srvs/srv/Trigger").success
+    cleared = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=points)
+    assert list(cleared.state) == [-1, -1]
+    loaded = graph.call(f"{NODE}/load_map", "occupancy_nn_ros/srv/LoadMap", file_path="kitchen.safetensors")
+    assert loaded.success, loaded.message
+    again = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=points)
+    assert list(again.state) == list(answer.state)
+
+    assert graph.call(f"{NODE}/pause", "std_srvs/srv/Trigger").success
+    graph.until(lambda: status(graph).state == "paused")
+    assert graph.call(f"{NODE}/resume", "std_srvs/srv/Trigger").success
+    assert node.stop()[0] == 0
+
+
+def test_parameters_change_live_or_are_refused_with_the_reason(graph, start_node, arguments):
+    from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+
+    start_node(*arguments)
+
+    def change(name, **value):
+        kind = {"double_value": ParameterType.PARAMETER_DOUBLE, "string_value": ParameterType.PARAMETER_STRING}[next(iter(value))]
+        parameter = Parameter(name=name, value=ParameterValue(type=kind, **value))
+        return graph.call(f"{NODE}/set_parameters", "rcl_interfaces/srv/SetParameters", parameters=[parameter]).results[0]
+
+    assert change("map.occupied_probability", double_value=0.7).successful
+    assert not change("map.occupied_probability", double_value=1.7).successful
+    fixed = change("voxel_size_m", double_value=0.1)
+    assert not fixed.successful and fixed.reason
+    values = graph.call(f"{NODE}/get_parameters", "rcl_interfaces/srv/GetParameters", names=["map.occupied_probability", "voxel_size_m"])
+    assert [v.double_value for v in values.values] == [0.7, 0.2]
+    described = graph.call(f"{NODE}/describe_parameters", "rcl_interfaces/srv/DescribeParameters", names=["map.occupied_probability"])
+    (descriptor,) = described.descriptors
+    assert descriptor.floating_point_range[0].to_value == pytest.approx(0.99)
+    assert "occupied" in descriptor.description
+
+
+def test_named_cameras_use_their_topics_frames_and_offsets(graph, start_node, small_bag, arguments):
+    start_node(*arguments, "-p", "cameras:=[one]", "-p", "one.image_topic:=/front/image_raw", "-p", "one.time_offset_s:=0.01")
+    listen_status(graph)
+    with BagReader(small_bag) as reader:
+        messages = [m for m in reader.messages() if not m.topic.startswith("/back")]
+        topics = {m.topic: m.msgtype for m in messages}
+    for topic, msgtype in topics.items():
+        graph.offer(topic, msgtype)
+    graph.wait_for_node(topics)
+    publish(graph, messages)
+    wait_for_keyframes(graph, 1)
+    assert list(status(graph).camera_names) == ["one"]
+
+
+def test_it_says_what_it_waits_for(graph, start_node, small_bag, arguments):
+    """First no camera at all, then pictures without camera_info."""
+    node = start_node(*arguments)
+    listen_status(graph)
+    graph.until(lambda: graph.received[f"{NODE}/status"])
+    assert status(graph).state == "waiting"
+    graph.spin(6.0)
+    graph.offer("/front/image_raw", names.IMAGE)
+    graph.wait_for_node(["/front/image_raw"])
+    for n in range(8):
+        graph.publishers["/front/image_raw"].publish(encode_image(10**18 + n, "front_optical", np.zeros((12, 16, 3), np.uint8)))
+        graph.spin(1.0)
+    code, output = node.stop()
+    assert code == 0
+    assert "no network sensor topics found; candidates: none" in output
+    assert "no camera_info on /front/camera_info (front)" in output
+
+
+def test_bad_messages_cost_themselves_and_the_node_goes_on(graph, start_node, small_bag, arguments):
+    node = start_node(*arguments)
+    listen_status(graph)
+    messages = offer_all(graph, small_bag)
+    half = len(messages) // 2
+    publish(graph, messages[:half])
+    image = next(m.cdr for m in messages if m.topic == "/front/image_raw")
+    liar = bytearray(image)
+    liar[12:16] = (2**31).to_bytes(4, "little")  # the frame_id claims two gigabytes
+    for junk in (image[:60], bytes(liar), b"", b"\x00\x01\x00\x00", image[:8] + b"\xff" * 40):
+        graph.publishers["/front/image_raw"].publish(junk) if junk else None
+    graph.publishers["/tf"].publish(b"\x00\x01\x00\x00\xff\xff\xff\xff")
+    graph.publishers["/front/camera_info"].publish(b"\x00\x01\x00\x00" + b"\x01" * 30)
+    publish(graph, messages[half:])
+    wait_for_keyframes(graph, 3)
+    graph.until(lambda: any("does not decode" in reason for reason in status(graph).drop_reasons))
+    reasons = dict(zip(status(graph).drop_reasons, status(graph).drop_counts, strict=True))
+    assert reasons["/tf: message does not decode"] == 1
+    assert node.stop()[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("bad", "line"),
+    [
+        (["-p", "model:=no_such_model"], "no model named 'no_such_model'"),
+        (["-p", "voxel_size_m:=-1.0"], "voxel_size_m"),
+        (["-p", "config_files:=/nowhere.yaml"], "cannot read settings from /nowhere.yaml"),
+    ],
+)
+def test_a_node_that_cannot_work_says_why_and_fails(graph, start_node, arguments, bad, line):
+    node = start_node(*arguments, *bad)
+    graph.until(lambda: node.process.poll() is not None)
+    code, output = node.stop()
+    assert code != 0
+    assert line in output
+    assert "Traceback" not in output
+
+
+def test_two_robots_in_two_namespaces(graph, start_node, arguments):
+    nodes = [start_node(*arguments, namespace=f"/robot{n}") for n in (1, 2)]
+    grids = {f"/robot{n}/occupancy_nn/occupancy_grid" for n in (1, 2)}
+    graph.until(lambda: grids <= dict(graph.node.get_topic_names_and_types()).keys())
+    assert [node.stop()[0] for node in nodes] == [0, 0]
+
+
+def test_lifecycle_can_be_driven_from_outside(graph, start_node, arguments):
+    node = start_node(*arguments, "-p", "autostart:=false")
+    from lifecycle_msgs.msg import State, Transition
+
+    def go(transition):
+        kind = Transition(id=transition)
+        return graph.call(f"{NODE}/change_state", "lifecycle_msgs/srv/ChangeState", transition=kind).success
+
+    def state():
+        return graph.call(f"{NODE}/get_state", "lifecycle_msgs/srv/GetState").current_state.id
+
+    assert state() == State.PRIMARY_STATE_UNCONFIGURED
+    for _ in range(2):
+        assert go(Transition.TRANSITION_CONFIGURE) and state() == State.PRIMARY_STATE_INACTIVE
+        assert go(Transition.TRANSITION_ACTIVATE) and state() == State.PRIMARY_STATE_ACTIVE
+        assert go(Transition.TRANSITION_DEACTIVATE) and go(Transition.TRANSITION_CLEANUP)
+    assert state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert node.stop(signal.SIGINT)[0] == 0
