@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """How compiled kernels are made and run: one decorator, one thread pool, one warm-up.
 
-Kernels release the interpreter lock and are run in threads of our own: numba's own parallel loops abort the process when two
-threads enter them at once, or when it forks later, and both happen in a node and in data loaders. Knows nothing about maps.
+Kernels release the interpreter lock and are run in threads of our own: numba's own parallel loops abort the process
+when two threads enter them at once, or when it forks later, and both happen in a node and in data loaders. Knows
+nothing about maps.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.mapping.compiled import kernel
-from occupancy_nn_ros.mapping.ray_kernels import IN_VIEW_MS
+from occupancy_nn_ros.mapping.ray_update import IN_VIEW_MS
 from occupancy_nn_ros.types import Float32Array
 
 EVIDENCE_STEP = 1 / 256
@@ -38,76 +38,101 @@ class DenseRule(NamedTuple):
     now_ms: int
 
 
+class Rows(NamedTuple):
+    """Stretches of memory that belong together.
+
+    Attributes:
+        stored: (N,) int64 where each stretch begins in the map's storage.
+        given: (N,) int64 where it begins in the prediction.
+        length: voxels of each.
+    """
+
+    stored: npt.NDArray[np.int64]
+    given: npt.NDArray[np.int64]
+    length: int
+
+
 @kernel
 def add_dense(
-    start: int, stop: int, stored: tuple[Float32Array, npt.NDArray[np.int32]], given: tuple[Float32Array, Float32Array],
-    rule: DenseRule,
+    start: int, stop: int, rows: Rows, stored: tuple[Float32Array, npt.NDArray[np.int32]],
+    given: tuple[Float32Array, Float32Array], rule: DenseRule,
 ) -> int:  # fmt: skip
     """Add weighted log-odds to rows ``start`` to ``stop``.
 
     Args:
-        start, stop: part of the first axis.
-        stored: log-odds and time last seen, (X, Y, N), changed in place.
-        given: log-odds and weights, (X, Y, N); voxels without weight or finite log-odds are left alone.
+        start: first of ``rows`` to process.
+        stop: the one after the last.
+        rows: which voxels belong together.
+        stored: the map's log-odds and time last seen, flat, changed in place.
+        given: log-odds and weights, flat; voxels without weight or finite log-odds are left alone.
         rule: gain, clamps and times.
 
     Returns:
         Voxels left out because their log-odds or weight was not finite.
     """
-    log_odds, seen_ms = stored
     broken = 0
-    gain, low, high = np.float32(rule.gain), np.float32(rule.low), np.float32(rule.high)
-    zero, now = np.float32(0.0), np.int32(rule.now_ms)
-    for x in range(start, stop):
-        for y in range(log_odds.shape[1]):
-            values, times, logits, weights = log_odds[x, y], seen_ms[x, y], given[0][x, y], given[1][x, y]
-            special = 0
-            for z in range(len(values)):
-                change = logits[z] * weights[z]
-                # One compare finds NaN and infinity: only for them the difference is not zero.
-                special |= (change - change != zero) | ((values[z] > zero) & (change < zero))
-            if special:
-                broken += _add_row(values, times, logits, weights, rule)
-                continue
-            for z in range(len(values)):
-                change = logits[z] * weights[z] * gain
-                known = weights[z] > zero
-                total = min(max(values[z] + change, low), high)
-                values[z] = total if known else values[z]
-                times[z] = max(times[z], now) if known else times[z]
+    for n in range(start, stop):
+        a, b = rows.stored[n], rows.given[n]
+        values, times = stored[0][a : a + rows.length], stored[1][a : a + rows.length]
+        logits, weights = given[0][b : b + rows.length], given[1][b : b + rows.length]
+        broken += int(_count_not_finite(logits, weights))
+        _add_row(values, times, logits, weights, rule)
+        _see_row(times, logits, weights, rule.now_ms)
     return broken
+
+
+# The compiler makes vector instructions of the following loops as long as they hold no branch, no call, and 32 bits
+# only.
+
+
+@kernel
+def _count_not_finite(logits: Float32Array, weights: Float32Array) -> np.int32:
+    zero, one, count = np.int32(0), np.int32(1), np.int32(0)
+    for z in range(len(logits)):
+        change = logits[z] * weights[z]
+        count += zero if change - change == np.float32(0.0) else one
+    return count
 
 
 @kernel
 def _add_row(
     values: Float32Array, times: npt.NDArray[np.int32], logits: Float32Array, weights: Float32Array, rule: DenseRule
-) -> int:
-    """One row with values that are not finite or with occupied voxels that are predicted free."""
-    broken = 0
+) -> None:
     gain, low, high = np.float32(rule.gain), np.float32(rule.low), np.float32(rule.high)
+    zero, one, half, sixth = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.float32(1 / 6)
+    now, window, pace = np.int32(rule.now_ms), np.float32(IN_VIEW_MS), np.float32(1.0 / rule.clear_ms)
     for z in range(len(values)):
         change = logits[z] * weights[z] * gain
-        if not np.isfinite(change):
-            broken += 1
-        elif weights[z] > 0.0:
-            value = values[z]
-            total = min(max(value + change, low), high)
-            age = rule.now_ms - times[z]
-            if value > 0.0 and change < 0.0 and times[z] >= 0 and 0 < age <= IN_VIEW_MS:
-                total = min(total, value * np.float32(np.exp(-age * weights[z] / rule.clear_ms)))
-            values[z] = total
-            times[z] = max(times[z], np.int32(rule.now_ms))
-    return broken
+        known = (change - change == zero) & (weights[z] > zero)
+        age = np.float32(np.int32(now - times[z]))
+        fading = (values[z] > zero) & (change < zero) & (times[z] >= 0) & (age > zero) & (age <= window)
+        t = age * weights[z] * pace
+        left = values[z] / (one + t * (one + t * (half + t * sixth)))
+        total = min(max(values[z] + change, low), high)
+        total = min(total, left) if fading else total
+        values[z] = total if known else values[z]
+
+
+@kernel
+def _see_row(times: npt.NDArray[np.int32], logits: Float32Array, weights: Float32Array, now_ms: int) -> None:
+    zero, now = np.float32(0.0), np.int32(now_ms)
+    for z in range(len(times)):
+        change = logits[z] * weights[z]
+        known = (change - change == zero) & (weights[z] > zero)
+        newest = times[z] if times[z] > now else now
+        times[z] = newest if known else times[z]
 
 
 @kernel
 def add_classes(
-    start: int, stop: int, evidence: npt.NDArray[np.int16], given: tuple[Float32Array, Float32Array, Float32Array], gain: float
-) -> None:
+    start: int, stop: int, evidence: npt.NDArray[np.int16], given: tuple[Float32Array, Float32Array, Float32Array],
+    gain: float,
+) -> None:  # fmt: skip
     """Add class evidence where a prediction says occupied.
 
     Args:
-        start, stop: part of the first axis.
+        start: first of the first axis to process.
+        stop: the one after the last.
         evidence: (X, Y, Z, C) in steps of ``EVIDENCE_STEP``, changed in place.
         given: log-odds (X, Y, Z), weights (X, Y, Z) and class logits (C, X, Y, Z).
         gain: scales log-odds.
@@ -132,8 +157,8 @@ def add_classes(
                 if not np.isfinite(scale):
                     continue
                 for c in range(count):
-                    sum_ = evidence[x, y, z, c] + np.int32(shares[c] * scale + 0.5)
-                    evidence[x, y, z, c] = min(sum_, EVIDENCE_LIMIT)
+                    more = evidence[x, y, z, c] + np.int32(shares[c] * scale + 0.5)
+                    evidence[x, y, z, c] = min(more, EVIDENCE_LIMIT)
 
 
 @kernel
@@ -144,8 +169,11 @@ def forget_old(
     """Let voxels that were not seen since the last call decay.
 
     Args:
-        start, stop: part of the first axis.
-        log_odds, seen_ms, evidence: storage (X, Y, Z) and (X, Y, Z, C), changed in place.
+        start: first of the first axis to process.
+        stop: the one after the last.
+        log_odds: (X, Y, Z) storage, changed in place.
+        seen_ms: (X, Y, Z) likewise.
+        evidence: (X, Y, Z, C) likewise.
         times: now, and the last call, in milliseconds of the map.
         rule: model (1 linear, 2 exponential), amount (linear: how far log-odds move towards zero; exponential: factor),
             and the log-odds below which a voxel is forgotten.

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,44 +14,49 @@ from occupancy_nn_ros.mapping.dense_kernels import (
     EVIDENCE_LIMIT,
     EVIDENCE_STEP,
     DenseRule,
+    Rows,
     add_classes,
     add_dense,
     forget_old,
 )
-from occupancy_nn_ros.mapping.ray_kernels import IN_VIEW_MS
+from occupancy_nn_ros.mapping.map_memory import Block
+from occupancy_nn_ros.mapping.ray_update import IN_VIEW_MS
 
 LINEAR, EXPONENTIAL = 1, 2
 ROWS_FOR_A_THREAD = 64
 
 
-def add_prediction(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], rule: DenseRule) -> int:
+def add_prediction(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], where: Block, rule: DenseRule) -> int:
     """Add weighted log-odds to a block of the map where the weight is positive.
 
     Args:
-        stored: log-odds (X, Y, Z) float32 and time last seen (X, Y, Z) int32, views of the map, changed in place.
-        given: log-odds and weights (X, Y, Z) float32 on the same device.
+        stored: the map's log-odds (X, Y, Z) float32 and time last seen (X, Y, Z) int32, changed in place.
+        given: log-odds and weights of a prediction, float32, contiguous, on the same device.
+        where: the block, in ``stored`` and in ``given``.
         rule: gain, clamps and times.
 
     Returns:
         Voxels left out because their log-odds or weight was not finite.
     """
-    if use_kernels(stored[0].device):
-        # Rows of one voxel column are short; where the blocks allow it, a row is a whole plane.
-        flat = [_planes(tensor) for tensor in (*stored, *given)]
-        if any(part is None for part in flat):
-            flat = [*stored, *given]
-        arrays = [part.numpy() for part in flat if part is not None]
-        return sum(run_split(add_dense, len(arrays[0]), arrays[:2], arrays[2:], rule, least=ROWS_FOR_A_THREAD))
-    return add_prediction_reference(stored, given, rule)
+    if not use_kernels(stored[0].device):
+        blocks = [tensor[where[0]] for tensor in stored] + [tensor[where[1]] for tensor in given]
+        return add_prediction_reference((blocks[0], blocks[1]), (blocks[2], blocks[3]), rule)
+    flat = [tensor.numpy().reshape(-1) for tensor in (*stored, *given)]
+    rows = _rows(stored[0].shape, given[0].shape, where)
+    parts = run_split(add_dense, len(rows.stored), rows, (flat[0], flat[1]), (flat[2], flat[3]), rule, least=256)
+    return sum(parts)
 
 
-def _planes(tensor: Tensor) -> Tensor | None:
-    """The block as (X, pieces, cells) with long contiguous pieces, or None if its columns are not adjacent in memory."""
-    x, y, z = tensor.shape
-    if tensor.stride(2) != 1 or (y > 1 and tensor.stride(1) != z):
-        return None
-    pieces = next(n for n in (8, 5, 4, 2, 1) if y % n == 0)
-    return tensor.as_strided((x, pieces, y // pieces * z), (tensor.stride(0), y // pieces * z, 1))
+def _rows(stored: torch.Size, given: torch.Size, where: Block) -> Rows:
+    """A block as stretches of adjacent voxels: whole slabs where it has all voxels of the columns, else columns."""
+    y, z = (part.stop - part.start for part in where[0][1:])
+    slabs = z == stored[2] == given[2]
+    starts = []
+    for shape, part in zip((stored, given), where, strict=True):
+        first = np.arange(part[0].start, part[0].stop)[:, None] * shape[1]
+        first = first + (part[1].start if slabs else np.arange(part[1].start, part[1].stop)[None])
+        starts.append((first * shape[2] + part[2].start).reshape(-1))
+    return Rows(starts[0], starts[1], y * z if slabs else z)
 
 
 def add_prediction_reference(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], rule: DenseRule) -> int:
@@ -63,7 +69,8 @@ def add_prediction_reference(stored: tuple[Tensor, Tensor], given: tuple[Tensor,
     total = (log_odds + torch.where(known, change, 0.0)).clamp(rule.low, rule.high)
     age = rule.now_ms - seen_ms
     fading = known & (log_odds > 0) & (change < 0) & (seen_ms >= 0) & (age > 0) & (age <= IN_VIEW_MS)
-    left = log_odds * torch.exp(-age * weight / rule.clear_ms)
+    t = age.float() * weight * (1.0 / rule.clear_ms)
+    left = log_odds / (1.0 + t * (1.0 + t * (0.5 + t * (1 / 6))))
     total = torch.where(fading, torch.minimum(total, left), total)
     log_odds.copy_(torch.where(known, total, log_odds))
     seen_ms.copy_(torch.where(known, seen_ms.clamp(min=rule.now_ms), seen_ms))
@@ -103,8 +110,8 @@ def forget_unseen(
     Args:
         tensors: log-odds, time last seen, class evidence: the map's storage, changed in place.
         times: now and the last call, in milliseconds of the map.
-        model: ``LINEAR``: log-odds move towards zero at a rate that takes ``most`` there in ``after_ms``; ``EXPONENTIAL``:
-            they shrink with that time constant.
+        model: ``LINEAR``: log-odds move towards zero at a rate that takes ``most`` there in ``after_ms``;
+            ``EXPONENTIAL``: they shrink with that time constant.
         after_ms: see there.
         most: largest log-odds.
 
@@ -115,7 +122,8 @@ def forget_unseen(
     amount, least = (most * elapsed / after_ms, 0.0) if model == LINEAR else (math.exp(-elapsed / after_ms), 0.05)
     if use_kernels(tensors[0].device):
         arrays = tuple(tensor.numpy() for tensor in tensors)
-        return sum(run_split(forget_old, len(arrays[0]), *arrays, times, (model, amount, least), least=ROWS_FOR_A_THREAD))
+        rule = (model, amount, least)
+        return sum(run_split(forget_old, len(arrays[0]), *arrays, times, rule, least=ROWS_FOR_A_THREAD))
     return forget_unseen_reference(tensors, times, (model, amount, least))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from occupancy_nn_ros.errors import MapFileError
-from occupancy_nn_ros.mapping.rolling_map import MAX_VOXELS, RollingMap
+from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
 
-FORMAT, VERSION = "occupancy_nn_ros map", 1
-FIELDS = ("log_odds", "seen_ms", "class_evidence")
+FORMAT, VERSION = "occupancy_nn_ros map", 2
+FIELDS = {"log_odds": torch.float32, "known": torch.bool, "class_evidence": torch.int16}
+"""Tensors of a map file and their types: (X, Y, Z), (X, Y, Z) and (X, Y, Z, C), in window order."""
+
+Header = tuple[float, tuple[int, int, int], tuple[int, int, int]]
 
 
 def save_map(grid: RollingMap, path: Path, frame_id: str) -> None:
@@ -26,78 +31,89 @@ def save_map(grid: RollingMap, path: Path, frame_id: str) -> None:
     Raises:
         MapFileError: the file cannot be written; an older one stays.
     """
-    tensors = {name: getattr(grid, name).detach().cpu().contiguous() for name in FIELDS}
+    log_odds, seen_ms, evidence = grid.window_tensors()
+    tensors = {"log_odds": log_odds.cpu(), "known": (seen_ms != NEVER).cpu(), "class_evidence": evidence.cpu()}
     window = grid.window
     header = {
         "format": FORMAT,
         "version": str(VERSION),
         "frame_id": frame_id,
         "window": json.dumps([window.voxel_size_m, window.origin, window.shape]),
-        "checksum": _checksum(tensors),
     }
-    partial = path.with_name(path.name + ".partial")
+    header["checksum"] = _checksum(header, tensors)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(tensors, str(partial), metadata=header)
-        os.replace(partial, path)
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())  # or a power cut after the rename could leave an empty file
+        partial.replace(path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise MapFileError(f"cannot write map {path}: {error}") from None
 
 
 def load_map(grid: RollingMap, path: Path) -> str:
     """Replace the map's content and place by a saved one; returns the frame it is in.
 
+    What is loaded counts as seen at the time of the map's newest data, however old the file is.
+
     Raises:
         MapFileError: missing, truncated, foreign, damaged, or of another voxel size or shape; the map stays as it was.
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            header = file.metadata() or {}
-            edge, origin, shape = _check_header(path, header, grid)
+            header: dict[str, str] = file.metadata() or {}
+            _, origin, shape = _check_header(path, header, grid)
+            if set(file.keys()) != set(FIELDS):
+                raise MapFileError(f"map {path} holds {sorted(file.keys())}, expected {sorted(FIELDS)}")
             tensors = {name: file.get_tensor(name) for name in FIELDS}
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
         raise MapFileError(f"cannot read map {path}: {error}") from None
-    if _checksum(tensors) != header["checksum"]:
+    for name, tensor in tensors.items():
+        expected = (*shape, grid.class_evidence.shape[-1]) if name == "class_evidence" else shape
+        if tuple(tensor.shape) != expected or tensor.dtype != FIELDS[name]:
+            found = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise MapFileError(f"map {path}: {name} is {found}, expected {FIELDS[name]} {expected}")
+    if _checksum(header, tensors) != header["checksum"]:
         raise MapFileError(f"map {path} is damaged: its checksum does not fit")
-    for name in FIELDS:
-        if tensors[name].shape != getattr(grid, name).shape:
-            raise MapFileError(f"map {path}: {name} is {tuple(tensors[name].shape)}, expected {tuple(getattr(grid, name).shape)}")
-    grid.clear()
-    grid.move_origin(origin)
-    for name in FIELDS:
-        getattr(grid, name).copy_(tensors[name])
-    # Times in the file count from another start: what is loaded counts as seen now.
-    grid.seen_ms.clamp_(max=0)
+    if not bool(torch.isfinite(tensors["log_odds"]).all()):
+        raise MapFileError(f"map {path} is damaged: log-odds that are not finite")
+    grid.replace_content(origin, tensors["log_odds"], tensors["known"], tensors["class_evidence"])
     return header["frame_id"]
 
 
-def _check_header(path: Path, header: dict[str, str], grid: RollingMap) -> tuple[float, tuple[int, int, int], tuple[int, int, int]]:
+def _check_header(path: Path, header: dict[str, str], grid: RollingMap) -> Header:
     if header.get("format") != FORMAT or header.get("version") != str(VERSION):
-        raise MapFileError(f"{path} says '{header.get('format')}' {header.get('version')}, expected '{FORMAT}' {VERSION}")
+        found = f"'{header.get('format')}' {header.get('version')}"
+        raise MapFileError(f"{path} says {found}, expected '{FORMAT}' {VERSION}")
     try:
         edge, origin, shape = json.loads(header["window"])
-        i, j, k = (int(v) for v in origin)
-        x, y, z = (int(v) for v in shape)
-    except (KeyError, ValueError, TypeError) as error:
+        edge, (i, j, k), (x, y, z) = float(edge), (int(v) for v in origin), (int(v) for v in shape)
+        complete = "checksum" in header and "frame_id" in header and max(abs(i), abs(j), abs(k)) < 2**52
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise MapFileError(f"{path} has a damaged header: {error}") from None
-    if "checksum" not in header or x * y * z > MAX_VOXELS:
-        raise MapFileError(f"{path} has a damaged header: window {shape}")
-    if abs(edge - grid.window.voxel_size_m) > 1e-9 or (x, y, z) != grid.window.shape:
+    if not complete or min(x, y, z) < 1 or x * y * z > MAX_VOXELS:
+        raise MapFileError(f"{path} has a damaged header: window {shape} at {origin}")
+    if not abs(edge - grid.window.voxel_size_m) <= 1e-9 or (x, y, z) != grid.window.shape:
         expected = f"{grid.window.shape} of {grid.window.voxel_size_m} m"
         raise MapFileError(f"{path} holds {(x, y, z)} voxels of {edge} m, this map has {expected}")
-    return float(edge), (i, j, k), (x, y, z)
+    return edge, (i, j, k), (x, y, z)
 
 
-def _checksum(tensors: dict[str, torch.Tensor]) -> str:
+def _checksum(header: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
+    """Over the header and the tensors: a flipped bit in either is found."""
     digest = hashlib.sha256()
+    for name in ("format", "version", "frame_id", "window"):
+        digest.update(f"{name}={header[name]}\n".encode())
     for name in FIELDS:
         digest.update(np.ascontiguousarray(tensors[name].numpy()).data)
     return digest.hexdigest()
 
 
 def read_map_frame(path: Path) -> str:
-    """Name of the frame that a saved map is in.
+    """Name of the frame that a saved map is in, without reading the map.
 
     Raises:
         MapFileError: missing, truncated or foreign.
@@ -109,4 +125,4 @@ def read_map_frame(path: Path) -> str:
         raise MapFileError(f"cannot read map {path}: {error}") from None
     if header.get("format") != FORMAT or "frame_id" not in header:
         raise MapFileError(f"{path} says format '{header.get('format')}', expected '{FORMAT}'")
-    return header["frame_id"]
+    return str(header["frame_id"])

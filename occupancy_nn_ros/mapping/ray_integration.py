@@ -1,25 +1,47 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images and LiDAR sweeps into the map: rays carve free space, their ends mark hits, and a hit wins over passes."""
+"""Depth images and LiDAR sweeps into the map: rays carve free space, their ends mark hits, and a hit wins over passes.
+
+Of the rays of one scan that end in the same voxel one is followed, since the others pass almost the same voxels.
+Shortly before its end a ray runs along the surface that it ends on; there it tells little, so that known surfaces are
+not carved at grazing angles, and other voxels count as seen free once at most.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from occupancy_nn_ros.geometry.cameras import project, unproject
+from occupancy_nn_ros.geometry.cameras import unproject
+from occupancy_nn_ros.mapping import ray_reference
+from occupancy_nn_ros.mapping.compiled import run_split, use_kernels
+from occupancy_nn_ros.mapping.marks import GRAZE, PASS, Marks
+from occupancy_nn_ros.mapping.ray_kernels import collect_depth, collect_points, walk
+from occupancy_nn_ros.mapping.ray_update import RayRule, apply_marks
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import FloatArray, PosedCloud, PosedDepth
+from occupancy_nn_ros.types import CameraModel, Float32Array, FloatArray, LatticeWindow, PosedCloud, PosedDepth
 
-RAYS_AT_ONCE = 16384
+GRAZE_SHARE = 0.05
+"""Share of a hitting ray before its end where it grazes: a sensor 1.2 m up crosses the top 6 cm of the ground there."""
+
+DEPTH_SURFACE, CLOUD_SURFACE = 1.0, 0.0
+"""Log-odds above which a voxel is a surface that grazing rays leave alone. A far pixel of a depth image may be off by
+a voxel, so that there one hit is not enough."""
 
 
 @dataclass(frozen=True)
 class RayStatistics:
-    """What became of the rays: used, not finite, of no length, and voxels hit and passed."""
+    """What became of the rays of one scan.
+
+    Attributes:
+        used: rays with a finite end and a length.
+        not_finite: rays left out because of NaN or infinity.
+        too_short: rays left out because they have no length.
+        hits, passes: voxels that rays end in, and that they pass.
+    """
 
     used: int
     not_finite: int
@@ -29,33 +51,42 @@ class RayStatistics:
 
 
 def integrate_depth(grid: RollingMap, depth: PosedDepth) -> RayStatistics:
-    """Integrate a depth image.
+    """Integrate a depth image; pixels that are 0, negative or NaN were not measured.
 
-    Hits come from every measured pixel. Passes are found the other way round: each voxel of the window is projected into the
-    image and is free if the surface there lies clearly behind it, which visits no voxel twice.
+    Raises:
+        ValueError: the image's size is not the camera model's, or the pose is not finite; the map stays as it was.
     """
-    edge, reach = grid.window.voxel_size_m, grid.config.max_range_m
-    v, u = np.nonzero(np.isfinite(depth.depth_m) & (depth.depth_m > 0))
-    z = depth.depth_m[v, u].astype(np.float64)
-    tangents = unproject(depth.model, np.stack([u, v], axis=1))
-    points = np.concatenate([tangents * z[:, None], z[:, None]], axis=1)
-    distance = np.linalg.norm(points, axis=1)
-    valid = np.isfinite(distance)
-    near = valid & (distance <= reach)
-    surface = points[near] @ depth.T_map_cam[:3, :3].T + depth.T_map_cam[:3, 3]
-    hits = _unique_cells(grid, _cells(surface, edge))
-    passes = _looked_through(grid, depth)
-    passes[hits] = False
-    passed = torch.nonzero(passes)[:, 0]
-    grid.add_evidence(passed, grid.config.pass_log_odds, depth.stamp_ns)
-    grid.add_evidence(hits, grid.config.hit_log_odds, depth.stamp_ns)
-    return RayStatistics(int(near.sum()), int((~valid).sum()), 0, len(hits), len(passed))
+    model, shape = depth.model, depth.depth_m.shape
+    if shape != (model.height, model.width):
+        raise ValueError(f"depth image is {shape}, the camera model says {(model.height, model.width)}")
+    pose = np.ascontiguousarray(depth.T_map_cam, dtype=np.float64)
+    if not np.isfinite(pose).all():
+        raise ValueError("the camera's pose is not finite")
+    image = np.ascontiguousarray(depth.depth_m, dtype=np.float32).reshape(-1)
+    tangents = _tangents_of(model)
+    rule = _rule(grid, depth.stamp_ns, DEPTH_SURFACE)
+    if not use_kernels(grid.device):
+        points, measured, broken = ray_reference.depth_points(image, tangents, pose)
+        hits, passes = ray_reference.integrate(grid, pose[None, :3, 3], points, GRAZE_SHARE, rule)
+        return RayStatistics(measured - broken, broken, 0, hits, passes)
+    frame, limits = _frame(grid.window), _limits(grid)
+    rays = np.empty((len(image), 7))
+    marks = grid.marks()
+    count, measured, broken = collect_depth(image, tangents, pose, frame, limits, marks, rays)
+    hits, passes = _carve(grid, marks, rays[:count], rule)
+    return RayStatistics(measured - broken, broken, 0, hits, passes)
 
 
 def integrate_cloud(grid: RollingMap, cloud: PosedCloud) -> RayStatistics:
-    """Integrate a LiDAR sweep seen from one place."""
-    ends = cloud.points_m.astype(np.float64) @ cloud.T_map_sensor[:3, :3].T + cloud.T_map_sensor[:3, 3]
-    return integrate_rays(grid, cloud.T_map_sensor[:3, 3], ends, cloud.stamp_ns)
+    """Integrate a LiDAR sweep seen from one place.
+
+    Raises:
+        ValueError: the points are not (N, 3), or the pose is not finite; the map stays as it was.
+    """
+    pose = np.ascontiguousarray(cloud.T_map_sensor, dtype=np.float64)
+    if not np.isfinite(pose).all():
+        raise ValueError("the sensor's pose is not finite")
+    return _integrate_points(grid, pose[None, :3, 3].copy(), np.ascontiguousarray(cloud.points_m), pose, cloud.stamp_ns)
 
 
 def integrate_rays(grid: RollingMap, origins_m: npt.ArrayLike, ends_m: npt.ArrayLike, stamp_ns: int) -> RayStatistics:
@@ -63,74 +94,72 @@ def integrate_rays(grid: RollingMap, origins_m: npt.ArrayLike, ends_m: npt.Array
 
     Args:
         grid: the map, changed in place.
-        origins_m: (3,) or (N, 3) in the map frame.
+        origins_m: (3,) or (N, 3) in the map frame; with one origin, rays that end in the same voxel are merged.
         ends_m: (N, 3); a ray longer than ``max_range_m`` carves up to there and marks no hit.
         stamp_ns: time of the scan.
+
+    Raises:
+        ValueError: the shapes do not fit; the map stays as it was.
     """
-    ends = np.asarray(ends_m, dtype=np.float64).reshape(-1, 3)
-    origins = np.broadcast_to(np.asarray(origins_m, dtype=np.float64), ends.shape)
-    finite = np.isfinite(ends).all(axis=1) & np.isfinite(origins).all(axis=1)
-    length = np.linalg.norm(np.where(finite[:, None], ends - origins, 0), axis=1)
-    use = finite & (length > 1e-6)
-    origins, ends, length = origins[use], ends[use], length[use]
-    edge, reach = grid.window.voxel_size_m, grid.config.max_range_m
-    hits = _unique_cells(grid, _cells(ends[length <= reach], edge))
-    passes = torch.zeros(grid.log_odds.numel(), dtype=torch.bool, device=grid.device)
-    for start in range(0, len(ends), RAYS_AT_ONCE):
-        part = slice(start, start + RAYS_AT_ONCE)
-        _mark_passed(grid, passes, origins[part], ends[part], np.minimum(length[part], reach) / length[part])
-    passes[hits] = False
-    passed = torch.nonzero(passes)[:, 0]
-    grid.add_evidence(passed, grid.config.pass_log_odds, stamp_ns)
-    grid.add_evidence(hits, grid.config.hit_log_odds, stamp_ns)
-    return RayStatistics(int(use.sum()), int((~finite).sum()), int((finite & ~use).sum()), len(hits), len(passed))
+    ends = np.ascontiguousarray(ends_m, dtype=np.float64)
+    origins = np.ascontiguousarray(origins_m, dtype=np.float64).reshape(-1, 3)
+    return _integrate_points(grid, origins, ends, np.eye(4), stamp_ns)
 
 
-def _cells(points: FloatArray, edge: float) -> Tensor:
-    return torch.from_numpy(np.floor(points / edge).astype(np.int64))
+def _integrate_points(
+    grid: RollingMap, origins: FloatArray, points: npt.NDArray[Any], pose: FloatArray, stamp_ns: int
+) -> RayStatistics:
+    if points.ndim != 2 or points.shape[1] != 3 or len(origins) not in (1, len(points)):
+        found = f"origins {origins.shape} and ends {points.shape}"
+        raise ValueError(f"rays have {found}, expected (1, 3) or (N, 3), and (N, 3)")
+    rule = _rule(grid, stamp_ns, CLOUD_SURFACE)
+    if use_kernels(grid.device):
+        rays, marks = np.empty((len(points), 7)), grid.marks()
+        frame, limits = _frame(grid.window), _limits(grid)
+        count, broken, short = collect_points(origins, points, pose, frame, limits, marks, rays)
+        hits, passes = _carve(grid, marks, rays[:count], rule)
+    else:
+        ends = ray_reference.moved(pose, points.astype(np.float64))
+        broken, short = ray_reference.count_bad(origins, ends)
+        hits, passes = ray_reference.integrate(grid, origins, ends, GRAZE_SHARE, rule)
+    return RayStatistics(len(points) - broken - short, broken, short, hits, passes)
 
 
-def _unique_cells(grid: RollingMap, cells: Tensor) -> Tensor:
-    """Storage indices of the distinct cells inside the window."""
-    cells = cells.to(grid.device)
-    return torch.unique(grid.storage_index(cells[grid.contains(cells)]))
+def _carve(grid: RollingMap, marks: Marks, rays: FloatArray, rule: RayRule) -> tuple[int, int]:
+    """Walk collected rays and update the marked voxels; returns voxels hit and passed."""
+    for value in (PASS, GRAZE):
+        run_split(walk, len(rays), rays, marks, GRAZE_SHARE, value, least=512)
+    log_odds, seen_ms = grid.log_odds.numpy(), grid.seen_ms.numpy()
+    parts = run_split(apply_marks, len(marks.flags), marks, log_odds, seen_ms, rule, least=4096)
+    return sum(hits for hits, _ in parts), sum(passes for _, passes in parts)
 
 
-def _mark_passed(grid: RollingMap, passes: Tensor, origins: FloatArray, ends: FloatArray, fraction: FloatArray) -> None:
-    """Mark the voxels along rays at half-voxel steps, leaving out the last voxel of each."""
-    edge = grid.window.voxel_size_m
-    start = torch.from_numpy(np.ascontiguousarray(origins)).to(grid.device)
-    way = torch.from_numpy((ends - origins) * fraction[:, None]).to(grid.device)
-    length = way.norm(dim=1)
-    last = torch.floor((start + way) / edge).long()
-    steps = torch.ceil(length / (edge / 2)).long()
-    order = torch.argsort(steps)
-    start, way, last, steps = start[order], way[order], last[order], steps[order]
-    for step in range(int(steps[-1]) if len(steps) else 0):
-        first = int(torch.searchsorted(steps, step, right=True))
-        at = start[first:] + way[first:] * (step / steps[first:])[:, None]
-        cells = torch.floor(at / edge).long()
-        keep = grid.contains(cells) & (cells != last[first:]).any(dim=1)
-        passes[grid.storage_index(cells[keep])] = True
+def _rule(grid: RollingMap, stamp_ns: int, surface: float) -> RayRule:
+    config = grid.config
+    clamps = (config.log_odds_min, config.log_odds_max)
+    times = (config.clear_in_view_s * 1000.0, grid.time_ms(stamp_ns))
+    return RayRule(config.hit_log_odds, config.pass_log_odds, *clamps, surface, *times)
 
 
-def _looked_through(grid: RollingMap, depth: PosedDepth) -> Tensor:
-    """Which voxels, by storage index, lie clearly in front of the surface that the image shows behind them."""
-    window, reach = grid.window, grid.config.max_range_m
-    camera = depth.T_map_cam[:3, 3]
-    low = np.maximum(np.floor((camera - reach) / window.voxel_size_m).astype(int), window.origin)
-    high = np.minimum(np.ceil((camera + reach) / window.voxel_size_m).astype(int), np.add(window.origin, window.shape))
-    passes = torch.zeros(grid.log_odds.numel(), dtype=torch.bool, device=grid.device)
-    if (high <= low).any():
-        return passes
-    axes = [np.arange(a, b) for a, b in zip(low, high, strict=True)]
-    cells = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-    local = ((cells + 0.5) * window.voxel_size_m - camera) @ depth.T_map_cam[:3, :3]
-    front = np.flatnonzero((local[:, 2] > 0.05) & (np.einsum("ij,ij->i", local, local) < reach * reach))
-    pixels, inside = project(depth.model, local[front])
-    front, pixels = front[inside], np.round(pixels[inside]).astype(int)
-    h, w = depth.depth_m.shape
-    measured = depth.depth_m[pixels[:, 1].clip(0, h - 1), pixels[:, 0].clip(0, w - 1)]
-    free = front[np.isfinite(measured) & (measured > local[front, 2] + 0.87 * window.voxel_size_m)]
-    passes[grid.storage_index(torch.from_numpy(cells[free]).to(grid.device))] = True
-    return passes
+def _frame(window: LatticeWindow) -> tuple[float, tuple[float, float, float]]:
+    i, j, k = window.origin
+    return window.voxel_size_m, (float(i), float(j), float(k))
+
+
+def _limits(grid: RollingMap) -> tuple[float, float, float, float]:
+    x, y, z = grid.window.shape
+    return float(x), float(y), float(z), grid.config.max_range_m / grid.window.voxel_size_m
+
+
+def _tangents_of(model: CameraModel) -> Float32Array:
+    key = (model.width, model.height, model.distortion_model)
+    return _tangents(key, np.asarray(model.K, np.float64).tobytes(), np.asarray(model.D, np.float64).tobytes())
+
+
+@lru_cache(maxsize=16)
+def _tangents(key: tuple[int, int, str], matrix: bytes, distortion: bytes) -> Float32Array:
+    """Tangents x / z and y / z (H * W, 2) of the rays through all pixels; kept, as distortion takes long to undo."""
+    width, height, name = key
+    model = CameraModel(width, height, np.frombuffer(matrix).reshape(3, 3), name, np.frombuffer(distortion))
+    v, u = np.divmod(np.arange(width * height), width)
+    return np.ascontiguousarray(unproject(model, np.stack([u, v], axis=1)), dtype=np.float32)

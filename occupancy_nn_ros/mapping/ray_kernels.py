@@ -1,53 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled ray integration on the CPU: collect one ray for each end voxel, walk them, update the voxels they marked.
+"""Compiled ray integration on the CPU: collect one ray for each end voxel, walk them and mark the voxels they pass.
 
-Coordinates are in voxels from the window's lowest corner. A ray is followed from its end towards the sensor, from one voxel
-plane of its longest axis to the next, and marks the voxel on either side of each plane. Marks do not depend on the order of
-the rays, so the result is the same for any number of threads, and the same as that of ``ray_reference``, voxel for voxel.
+Coordinates are in voxels from the window's lowest corner. A ray is followed from its end towards the sensor, from one
+voxel plane of its longest axis to the next, and marks the voxel on either side of each plane. Marks do not depend on
+the order of the rays, so the result is the same for any number of threads, and the same as that of ``ray_reference``,
+voxel for voxel.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.mapping.compiled import kernel
-from occupancy_nn_ros.mapping.marks import BLOCK, BLOCK_BITS, BLOCK_CELLS, HIT, MISSED_END, PASS, Marks
+from occupancy_nn_ros.mapping.marks import BLOCK_BITS, HIT, MISSED_END, PASS, Marks
 from occupancy_nn_ros.types import Float32Array, FloatArray
 
 INSIDE = 1e-6
 """Rays cut off by the window end this many voxels inside it."""
 
-IN_VIEW_MS = 2000
-"""A voxel seen again within this time counts as in view all along."""
-
 Triple = tuple[float, float, float]
-
-
-class RayRule(NamedTuple):
-    """How marks change log-odds.
-
-    Attributes:
-        hit, passed: added where rays end and where they pass.
-        low, high: clamps.
-        surface: voxels above this are a known surface, which rays that end just behind do not carve.
-        clear_ms: time constant with which an occupied voxel in view decays while rays pass it.
-        now_ms: time of the scan.
-    """
-
-    hit: float
-    passed: float
-    low: float
-    high: float
-    surface: float
-    clear_ms: float
-    now_ms: int
+Limits = tuple[float, float, float, float]
 
 
 @kernel
-def clip(origin: Triple, way: Triple, limits: tuple[int, int, int]) -> tuple[float, float]:
+def clip(origin: Triple, way: Triple, limits: Triple) -> tuple[float, float]:
     """Part of ``origin + t * way`` inside the window, as first and last t within 0 and 1; empty if first >= last."""
     first, last = 0.0, 1.0
     for axis in range(3):
@@ -62,12 +41,13 @@ def clip(origin: Triple, way: Triple, limits: tuple[int, int, int]) -> tuple[flo
 
 @kernel
 def add_ray(
-    origin: Triple, end: Triple, limits: tuple[int, int, int, float], merge: bool, marks: Marks, rays: FloatArray, count: int
+    origin: Triple, end: Triple, limits: Limits, merge: bool, marks: Marks, rays: FloatArray, count: int
 ) -> int:
     """Mark where a ray ends and append it, cut to range and window, to ``rays`` (N, 7): end, origin, is it a hit.
 
     Args:
-        origin, end: in voxels of the window.
+        origin: in voxels of the window.
+        end: likewise.
         limits: window size (X, Y, Z) and range, in voxels.
         merge: leave a ray out if one to the same voxel was appended.
         marks: changed in place.
@@ -96,27 +76,51 @@ def add_ray(
             row[axis] = end[axis]
     row[6] = 1.0 if hit else 0.0
     cell = marks.along_x[int(row[0])] + marks.along_y[int(row[1])] + marks.along_z[int(row[2])]
-    bit = HIT if hit else MISSED_END
-    known = marks.cells[cell]
-    if known & bit and merge:
+    if merge and marks.cells[cell] & (HIT if hit else MISSED_END):
         return count
     marks.flags[cell >> (3 * BLOCK_BITS)] = 1
-    marks.cells[cell] = known | (HIT if hit else MISSED_END | PASS)
+    marks.cells[cell] |= HIT if hit else MISSED_END | PASS
     return count + 1
 
 
 @kernel
+def is_merged(origin: Triple, end: Triple, limits: Limits, marks: Marks) -> bool:
+    """Whether a ray ends in a voxel that was hit before, as most rays of a dense scan do; cheap."""
+    x, y, z, reach = limits
+    if not (end[0] >= 0 and end[1] >= 0 and end[2] >= 0 and end[0] < x and end[1] < y and end[2] < z):
+        return False
+    cell = marks.along_x[int(end[0])] + marks.along_y[int(end[1])] + marks.along_z[int(end[2])]
+    if not marks.cells[cell] & HIT:
+        return False
+    a, b, c = end[0] - origin[0], end[1] - origin[1], end[2] - origin[2]
+    return a * a + b * b + c * c <= 0.999999 * reach * reach
+
+
+@kernel
+def moved(pose: FloatArray, x: float, y: float, z: float) -> Triple:
+    """A point (x, y, z) mapped by a (4, 4) transform."""
+    return (
+        pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3],
+        pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3],
+        pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3],
+    )
+
+
+@kernel
 def collect_points(
-    origins: FloatArray, ends: FloatArray, frame: tuple[float, Triple], limits: tuple[int, int, int, float],
+    origins: FloatArray, points: npt.NDArray[Any], pose: FloatArray, frame: tuple[float, Triple], limits: Limits,
     marks: Marks, rays: FloatArray,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Rays to points.
 
     Args:
-        origins: (1, 3) or (N, 3) metres in the map frame.
-        ends: (N, 3) likewise.
+        origins: (1, 3) or (N, 3) metres in the map frame; with one, rays that end in the same voxel are merged.
+        points: (N, 3) float32 or float64.
+        pose: (4, 4) maps points into the map frame.
         frame: edge of a voxel in metres and the window's origin in voxels.
-        limits, marks, rays: as in :func:`add_ray`.
+        limits: as in :func:`add_ray`.
+        marks: likewise.
+        rays: likewise.
 
     Returns:
         Rays appended, ends that are not finite, and rays of no length.
@@ -124,8 +128,9 @@ def collect_points(
     edge, (i, j, k) = frame
     count, broken, short = 0, 0, 0
     one = len(origins) == 1
-    for n in range(len(ends)):
-        o, e = origins[0 if one else n], ends[n]
+    for n in range(len(points)):
+        o = origins[0 if one else n]
+        e = moved(pose, np.float64(points[n, 0]), np.float64(points[n, 1]), np.float64(points[n, 2]))
         distance = abs(e[0] - o[0]) + abs(e[1] - o[1]) + abs(e[2] - o[2])
         if not np.isfinite(distance):
             broken += 1
@@ -134,14 +139,15 @@ def collect_points(
         else:
             origin = (o[0] / edge - i, o[1] / edge - j, o[2] / edge - k)
             end = (e[0] / edge - i, e[1] / edge - j, e[2] / edge - k)
-            count = add_ray(origin, end, limits, one, marks, rays, count)
+            if not (one and is_merged(origin, end, limits, marks)):
+                count = add_ray(origin, end, limits, one, marks, rays, count)
     return count, broken, short
 
 
 @kernel
 def collect_depth(
     depth: Float32Array, tangents: Float32Array, pose: FloatArray, frame: tuple[float, Triple],
-    limits: tuple[int, int, int, float], marks: Marks, rays: FloatArray,
+    limits: Limits, marks: Marks, rays: FloatArray,
 ) -> tuple[int, int, int]:  # fmt: skip
     """Rays through the measured pixels of a depth image.
 
@@ -149,7 +155,10 @@ def collect_depth(
         depth: (N,) metres along the optical axis; 0 or NaN: not measured.
         tangents: (N, 2) x / z and y / z of each pixel's ray; NaN: no ray.
         pose: (4, 4) camera into map.
-        frame, limits, marks, rays: as in :func:`collect_points`.
+        frame: as in :func:`collect_points`.
+        limits: as in :func:`add_ray`.
+        marks: likewise.
+        rays: likewise.
 
     Returns:
         Rays appended, pixels measured, and measured pixels without a finite point.
@@ -166,10 +175,10 @@ def collect_depth(
         if not np.isfinite(x + y + z):
             broken += 1
             continue
-        px = pose[0, 0] * x + pose[0, 1] * y + pose[0, 2] * z + pose[0, 3]
-        py = pose[1, 0] * x + pose[1, 1] * y + pose[1, 2] * z + pose[1, 3]
-        pz = pose[2, 0] * x + pose[2, 1] * y + pose[2, 2] * z + pose[2, 3]
-        count = add_ray(origin, (px / edge - i, py / edge - j, pz / edge - k), limits, True, marks, rays, count)
+        e = moved(pose, x, y, z)
+        end = (e[0] / edge - i, e[1] / edge - j, e[2] / edge - k)
+        if not is_merged(origin, end, limits, marks):
+            count = add_ray(origin, end, limits, True, marks, rays, count)
     return count, measured, broken
 
 
@@ -177,10 +186,12 @@ def collect_depth(
 def walk(start: int, stop: int, rays: FloatArray, marks: Marks, graze_share: float, value: int) -> None:
     """Follow rays ``start`` to ``stop`` and set unmarked voxels to PASS or GRAZE.
 
-    All passes come before all grazes: then marks only ever change from 0 to one value, and threads cannot disturb each other.
+    All passes come before all grazes: then marks only ever change from 0 to one value, and threads cannot disturb each
+    other.
 
     Args:
-        start, stop: part of ``rays``.
+        start: first of ``rays`` to process.
+        stop: the one after the last.
         rays: (N, 7) as left by :func:`add_ray`.
         marks: changed in place.
         graze_share: share of a hitting ray's length before its end where it only grazes.
@@ -213,7 +224,7 @@ def walk(start: int, stop: int, rays: FloatArray, marks: Marks, graze_share: flo
 
 @kernel
 def _mark_line(
-    marks: Marks, tables: tuple[npt.NDArray[np.int32], ...], lead: tuple[int, int], line: tuple[float, float, float, float],
+    marks: Marks, tables: tuple[npt.NDArray[np.int32], ...], lead: tuple[int, int], line: Limits,
     span: tuple[int, int], value: int,
 ) -> None:  # fmt: skip
     """Mark the voxels on both sides of planes ``span`` where they are unmarked."""
@@ -229,54 +240,3 @@ def _mark_line(
         if marks.cells[cell] == 0:
             marks.cells[cell] = value
             marks.flags[cell >> (3 * BLOCK_BITS)] = 1
-
-
-@kernel
-def updated(mark: int, value: float, age_ms: int, rule: RayRule) -> float:
-    """Log-odds after a mark, of a voxel that was last seen ``age_ms`` ago (negative: never)."""
-    if mark & HIT:
-        return min(value + rule.hit, rule.high)
-    if mark & PASS:
-        result = max(value + rule.passed, rule.low)
-        if value > 0.0 and 0 < age_ms <= IN_VIEW_MS:
-            result = min(result, value * np.exp(-age_ms / rule.clear_ms))
-        return result
-    if value > rule.surface:
-        return value
-    return min(value, max(value, 0.0) + rule.passed)
-
-
-@kernel
-def apply_marks(
-    start: int, stop: int, marks: Marks, log_odds: Float32Array, seen_ms: npt.NDArray[np.int32], rule: RayRule
-) -> tuple[int, int]:
-    """Update the voxels of blocks ``start`` to ``stop`` and clear their marks; returns voxels hit and voxels passed.
-
-    Args:
-        start, stop: part of the blocks.
-        marks: cleared.
-        log_odds, seen_ms: (X, Y, Z) storage, changed in place.
-        rule: what a mark does.
-    """
-    size_x, size_y, size_z = log_odds.shape
-    blocks_y, blocks_z = (size_y + BLOCK - 1) // BLOCK, (size_z + BLOCK - 1) // BLOCK
-    hits, passes = 0, 0
-    for block in range(start, stop):
-        if marks.flags[block] == 0:
-            continue
-        marks.flags[block] = 0
-        x, y, z = block // (blocks_y * blocks_z) * BLOCK, block // blocks_z % blocks_y * BLOCK, block % blocks_z * BLOCK
-        for n in range(BLOCK_CELLS):
-            mark = marks.cells[block * BLOCK_CELLS + n]
-            if mark == 0:
-                continue
-            marks.cells[block * BLOCK_CELLS + n] = 0
-            i, j, k = x + n // (BLOCK * BLOCK), y + n // BLOCK % BLOCK, z + n % BLOCK
-            age = rule.now_ms - seen_ms[i, j, k] if seen_ms[i, j, k] >= 0 else -1
-            log_odds[i, j, k] = updated(mark, log_odds[i, j, k], age, rule)
-            seen_ms[i, j, k] = max(seen_ms[i, j, k], rule.now_ms)
-            if mark & HIT:
-                hits += 1
-            else:
-                passes += 1
-    return hits, passes

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rolling voxel map: fixed memory, however far the robot drives. The only mutable map in the package.
 
-Storage is toroidal: the voxel with lattice index g lives at g modulo the window's size, on each axis, so that moving the window
-costs only the voxels that enter. Log-odds fusion follows Moravec and Elfes (1985), with clamps as in OctoMap (Hornung et al. 2013).
+Storage is toroidal: the voxel with lattice index g lives at g modulo the window's size, on each axis, so that moving
+the window costs only the voxels that enter. Log-odds fusion follows Moravec and Elfes (1985), with clamps as in
+OctoMap (Hornung et al. 2013).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor
 from occupancy_nn_ros.config import Config, MapConfig
 from occupancy_nn_ros.errors import TransformError
 from occupancy_nn_ros.mapping.block_store import BlockStore
+from occupancy_nn_ros.mapping.clock import MapClock
 from occupancy_nn_ros.mapping.dense_kernels import DenseRule
 from occupancy_nn_ros.mapping.dense_update import (
     EXPONENTIAL,
@@ -36,13 +38,11 @@ from occupancy_nn_ros.types import (
     LatticeWindow,
     MapView,
     Prediction,
+    UInt8Array,
     VoxelState,
 )
 
 __all__ = ["MAX_VOXELS", "NEVER", "RollingMap"]
-
-LAST_MS = 1 << 30
-"""When the map's clock passes this (12 days) it is set back, so that 32 bits last for ever."""
 
 
 class RollingMap:
@@ -55,6 +55,7 @@ class RollingMap:
         seen_ms: (X, Y, Z) int32 storage, when a voxel was last observed on the map's clock, ``NEVER`` if not.
         class_evidence: (X, Y, Z, C) int16 storage in steps of ``EVIDENCE_STEP``.
         store: places that left the window, None if they are forgotten.
+        clock: turns stamps into the map's time.
         not_finite: predicted voxels left out so far because they were NaN or infinite.
     """
 
@@ -76,8 +77,7 @@ class RollingMap:
         self.not_finite = 0
         self._window = LatticeWindow(voxel_size_m, (-(shape[0] // 2), -(shape[1] // 2), 0), shape)
         self._anchor_z = 0
-        self._epoch_ns: int | None = None
-        self._newest_ms = self._forgotten_ms = 0
+        self.clock = MapClock()
         self._marks: Marks | None = None
 
     @classmethod
@@ -93,15 +93,10 @@ class RollingMap:
         """Where the map lies now."""
         return self._window
 
-    @property
-    def newest_ms(self) -> int:
-        """Time of the newest data on the map's clock."""
-        return self._newest_ms
-
     def move_to(self, T_map_base: FloatArray) -> None:
         """Center the window on the robot in x and y, with its floor ``below_m`` under the base; clears what enters.
 
-        With ``forget_beyond_m`` set, voxels further from the base than that are forgotten too.
+        With ``forget_beyond_m`` set, voxels further from the base than that along any axis are forgotten too.
 
         Raises:
             TransformError: the position is not finite or too far out for the lattice; the map stays as it was.
@@ -122,7 +117,7 @@ class RollingMap:
         old, shape = self._window.origin, self._window.shape
         if self.store is not None:
             self.store.keep_leaving(self, origin)
-        if abs(origin[2] - old[2]) >= shape[2]:
+        if abs(origin[2] - old[2]) >= shape[2] or (not self.clock.started and not bool((self.seen_ms != NEVER).any())):
             # Nothing stays: begin anew with columns that are not split, which are faster to go through.
             self.clear()
             self._anchor_z = origin[2]
@@ -144,11 +139,13 @@ class RollingMap:
         config = self.config
         now = self.time_ms(stamp_ns)
         rule = DenseRule(gain, config.log_odds_min, config.log_odds_max, config.clear_in_view_s * 1000, now)
-        logit, weight = (tensor.to(self.device, torch.float32) for tensor in (prediction.logit, prediction.weight))
+        logit = prediction.logit.to(self.device, torch.float32).contiguous()
+        weight = prediction.weight.to(self.device, torch.float32).contiguous()
+        storage = (self.log_odds, self.seen_ms)
         classes = prediction.class_logits
-        for stored, given in self.overlap(prediction.window):
-            block = (self.log_odds[stored], self.seen_ms[stored])
-            self.not_finite += add_prediction(block, (logit[given], weight[given]), rule)
+        for where in self.overlap(prediction.window):
+            stored, given = where
+            self.not_finite += add_prediction(storage, (logit, weight), where, rule)
             if classes is not None:
                 part = classes[(slice(None), *given)].to(self.device, torch.float32)
                 add_class_evidence(self.class_evidence[stored], (logit[given], weight[given], part), gain)
@@ -156,7 +153,8 @@ class RollingMap:
     def storage_index(self, cells: Tensor) -> Tensor:
         """Flat storage index (N,) of lattice cells (N, 3) int64 inside the window."""
         x, y, z = self._window.shape
-        return (cells[:, 0].remainder(x) * y + cells[:, 1].remainder(y)) * z + (cells[:, 2] - self._anchor_z).remainder(z)
+        columns = cells[:, 0].remainder(x) * y + cells[:, 1].remainder(y)
+        return columns * z + (cells[:, 2] - self._anchor_z).remainder(z)
 
     def contains(self, cells: Tensor) -> Tensor:
         """Which lattice cells (N, 3) lie inside the window, (N,) bool."""
@@ -165,12 +163,12 @@ class RollingMap:
         return ((cells >= low) & (cells < high)).all(dim=1)
 
     def forget(self, stamp_ns: int) -> None:
-        """Let voxels decay that were not seen since the last call, as configured; what is left of nothing becomes unknown.
+        """Let voxels decay that were not seen since the last call, as configured, until they are unknown.
 
         Voxels in view are not handled here: see ``clear_in_view_s`` for those that are seen free.
         """
-        now, last = self.time_ms(stamp_ns), self._forgotten_ms
-        self._forgotten_ms = now
+        now, last = self.time_ms(stamp_ns), self.clock.forgotten_ms
+        self.clock.forgotten_ms = now
         if self.config.forget_model != "off" and now > last:
             model = LINEAR if self.config.forget_model == "linear" else EXPONENTIAL
             tensors = (self.log_odds, self.seen_ms, self.class_evidence)
@@ -183,15 +181,26 @@ class RollingMap:
 
     def view(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapView:
         """A copy in host memory, in window order."""
-        log_odds, seen, evidence = self.window_tensors()
-        probability = torch.sigmoid(log_odds).cpu().numpy()
-        state = states(probability, (seen != NEVER).cpu().numpy(), self.config)
-        classes = np.zeros(state.shape, np.uint8)
-        occupied = torch.from_numpy(state == VoxelState.OCCUPIED)
-        if evidence.shape[-1]:
-            best = evidence[occupied.to(self.device)].max(dim=-1)
-            classes[occupied.numpy()] = torch.where(best.values > 0, best.indices + 1, 0).cpu().numpy()
+        shape = self._window.shape
+        log_odds, known = np.empty(shape, np.float32), np.empty(shape, np.bool_)
+        for stored, given in self.overlap(self._window):
+            log_odds[given] = self.log_odds[stored].cpu().numpy()
+            known[given] = self.seen_ms[stored].cpu().numpy() != NEVER
+        probability = (np.float32(1) / (np.float32(1) + np.exp(-log_odds))).astype(np.float32)
+        state = states(probability, known, self.config)
+        classes = self._classes(np.argwhere(state == VoxelState.OCCUPIED))
         return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes)
+
+    def _classes(self, occupied: npt.NDArray[np.int64]) -> UInt8Array:
+        """Classes (X, Y, Z) of the voxels at window indices (N, 3), where evidence for one was seen; 0 elsewhere."""
+        classes = np.zeros(self._window.shape, np.uint8)
+        count = self.class_evidence.shape[-1]
+        if count and len(occupied):
+            cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
+            best = self.class_evidence.view(-1, count)[self.storage_index(cells)].max(dim=-1)
+            chosen = torch.where(best.values > 0, best.indices + 1, 0)
+            classes[tuple(occupied.T)] = chosen.cpu().numpy()
+        return classes
 
     def window_tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Copies of log-odds (X, Y, Z), time last seen (X, Y, Z) and class evidence (X, Y, Z, C) in window order."""
@@ -214,6 +223,24 @@ class RollingMap:
         """
         return query_map(self, points_m, mode, unknown)
 
+    def replace_content(self, origin: tuple[int, int, int], log_odds: Tensor, known: Tensor, evidence: Tensor) -> None:
+        """Put the window at ``origin`` with new content in window order; it counts as seen at the newest time.
+
+        Args:
+            origin: lattice index of the window's lowest voxel.
+            log_odds: (X, Y, Z) float32, clamped here.
+            known: (X, Y, Z) bool.
+            evidence: (X, Y, Z, C) int16.
+        """
+        self._anchor_z = origin[2]
+        self._window = LatticeWindow(self._window.voxel_size_m, origin, self._window.shape)
+        known = known.to(self.device)
+        values = log_odds.to(self.device).clamp(self.config.log_odds_min, self.config.log_odds_max)
+        for stored, given in self.overlap(self._window):
+            self.log_odds[stored] = torch.where(known[given], values[given], 0.0)
+            self.seen_ms[stored] = torch.where(known[given], self.clock.newest_ms, NEVER)
+            self.class_evidence[stored] = evidence[given].to(self.device)
+
     @property
     def anchor(self) -> tuple[int, int, int]:
         """Lattice index that is stored at (0, 0, 0)."""
@@ -229,23 +256,8 @@ class RollingMap:
         return self._marks
 
     def time_ms(self, stamp_ns: int) -> int:
-        """A stamp on the map's clock, in milliseconds since the first data; the newest one is remembered.
-
-        When stamps jump back (a bag starts again), what the map holds counts as seen at the new time.
-        """
-        if self._epoch_ns is None:
-            self._epoch_ns = stamp_ns
-        now = (stamp_ns - self._epoch_ns) // 1_000_000
-        if now < self._newest_ms - 10_000 or now > LAST_MS:
-            kept = max(0, LAST_MS >> 1) if now > LAST_MS else 0
-            shift = now - kept
-            self._epoch_ns += shift * 1_000_000
-            known = self.seen_ms != NEVER
-            moved = (self.seen_ms - min(shift, self._newest_ms)).clamp(0, kept)
-            self.seen_ms.copy_(torch.where(known, moved, self.seen_ms))
-            self._newest_ms = self._forgotten_ms = now = kept
-        self._newest_ms = max(self._newest_ms, now)
-        return max(0, int(now))
+        """A stamp on the map's clock."""
+        return self.clock.to_ms(stamp_ns, self.seen_ms)
 
     def overlap(self, other: LatticeWindow) -> Iterator[Block]:
         """Pairs of slices (into the storage, into ``other``) that cover the part of ``other`` inside the window."""
@@ -257,7 +269,7 @@ class RollingMap:
         self.class_evidence[where] = 0
 
     def _forget_beyond(self, position: FloatArray, limit_m: float) -> None:
-        """Clear what lies outside the largest box inside the ball of ``limit_m`` (Chebyshev distance in whole voxels)."""
+        """Clear the voxels that lie further than ``limit_m`` from the robot along any axis."""
         window = self._window
         for axis in range(3):
             low = int(np.floor((position[axis] - limit_m) / window.voxel_size_m)) - window.origin[axis]

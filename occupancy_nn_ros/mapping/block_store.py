@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Places that left the map's window, kept in few bytes and given back when the robot returns.
+
+Cubes of voxels on the lattice are quantised and compressed; when their bytes exceed the limit, those that were stored
+longest ago are dropped. Times are not kept: what comes back counts as seen at the time of the newest data.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from occupancy_nn_ros.types import LatticeWindow
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.mapping.rolling_map import RollingMap
+
+SIDE = 16
+"""Edge of a stored cube in voxels."""
+
+OVERHEAD_BYTES = 200
+"""What the dictionary and its key take for each cube, about."""
+
+UNKNOWN = -128
+Index = tuple[int, int, int]
+Int8Array = npt.NDArray[np.int8]
+
+
+class BlockStore:
+    """Compressed cubes by lattice position, bounded by bytes.
+
+    Attributes:
+        dropped: cubes lost so far because the limit was reached.
+    """
+
+    def __init__(self, limit_bytes: int, log_odds_max: float) -> None:
+        """Start empty; log-odds up to ``log_odds_max`` are kept to within a 127th of it."""
+        self.limit_bytes, self.dropped = limit_bytes, 0
+        self._scale = 127.0 / log_odds_max
+        self._cubes: OrderedDict[Index, bytes] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        """Number of cubes."""
+        return len(self._cubes)
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory taken, about."""
+        return self._bytes
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._cubes.clear()
+        self._bytes = 0
+
+    def keep_leaving(self, grid: RollingMap, origin: Index) -> None:
+        """Store what a move of the window to ``origin`` will drop."""
+        for box in _outside(grid.window, LatticeWindow(grid.window.voxel_size_m, origin, grid.window.shape)):
+            values, classes = self._read(grid, box)
+            if (values == UNKNOWN).all():
+                continue
+            for key, inside, given in _cubes_of(box):
+                if (values[given] != UNKNOWN).any():
+                    cube = self._take(key)
+                    cube[0][inside], cube[1][inside] = values[given], classes[given]
+                    self._put(key, cube)
+
+    def restore_entering(self, grid: RollingMap, old_origin: Index) -> None:
+        """Give back what is stored of the part of the window that was not in it at ``old_origin``."""
+        if not self._cubes:
+            return
+        for box in _outside(grid.window, LatticeWindow(grid.window.voxel_size_m, old_origin, grid.window.shape)):
+            for key, inside, given in _cubes_of(box):
+                if key in self._cubes:
+                    cube = self._take(key)
+                    part = tuple(int(box.origin[a] + given[a].start) for a in range(3))
+                    self._write(grid, (part[0], part[1], part[2]), cube[0][inside], cube[1][inside])
+                    cube[0][inside] = UNKNOWN
+                    self._put(key, cube)
+
+    def _read(self, grid: RollingMap, box: LatticeWindow) -> tuple[Int8Array, Int8Array]:
+        values, classes = np.full(box.shape, UNKNOWN, np.int8), np.zeros(box.shape, np.int8)
+        for stored, given in grid.overlap(box):
+            scaled = (grid.log_odds[stored] * self._scale).round().clamp(-127, 127)
+            known = grid.seen_ms[stored] >= 0
+            values[given] = torch.where(known, scaled, UNKNOWN).to(torch.int8).cpu().numpy()
+            if grid.class_evidence.shape[-1]:
+                best = grid.class_evidence[stored].max(dim=-1)
+                classes[given] = torch.where(best.values > 0, best.indices + 1, 0).to(torch.int8).cpu().numpy()
+        return values, classes
+
+    def _write(self, grid: RollingMap, origin: Index, values: Int8Array, classes: Int8Array) -> None:
+        shape = (values.shape[0], values.shape[1], values.shape[2])
+        for stored, given in grid.overlap(LatticeWindow(grid.window.voxel_size_m, origin, shape)):
+            part = torch.from_numpy(values[given]).to(grid.device)
+            known = part != UNKNOWN
+            grid.log_odds[stored] = torch.where(known, part / self._scale, grid.log_odds[stored])
+            grid.seen_ms[stored] = torch.where(known, grid.clock.newest_ms, grid.seen_ms[stored])
+            kept = torch.from_numpy(classes[given]).to(grid.device).long()
+            count = grid.class_evidence.shape[-1]
+            if count and bool((kept > 0).any()):
+                # The winner of the past begins with one observation's worth of evidence.
+                one_hot = torch.nn.functional.one_hot(kept, count + 1)[..., 1:] * 256
+                grid.class_evidence[stored] = one_hot.to(torch.int16)
+
+    def _take(self, key: Index) -> tuple[Int8Array, Int8Array]:
+        """Remove a cube and unpack it; one of unknown voxels if there is none."""
+        packed = self._cubes.pop(key, None)
+        if packed is None:
+            return np.full((SIDE,) * 3, UNKNOWN, np.int8), np.zeros((SIDE,) * 3, np.int8)
+        self._bytes -= len(packed) + OVERHEAD_BYTES
+        both = np.frombuffer(zlib.decompress(packed), np.int8).reshape(2, SIDE, SIDE, SIDE).copy()
+        return both[0], both[1]
+
+    def _put(self, key: Index, cube: tuple[Int8Array, Int8Array]) -> None:
+        if (cube[0] == UNKNOWN).all():
+            return
+        packed = zlib.compress(np.stack(cube).tobytes(), 1)
+        self._cubes[key] = packed
+        self._bytes += len(packed) + OVERHEAD_BYTES
+        while self._bytes > self.limit_bytes and self._cubes:
+            _, oldest = self._cubes.popitem(last=False)
+            self._bytes -= len(oldest) + OVERHEAD_BYTES
+            self.dropped += 1
+
+
+def _outside(window: LatticeWindow, other: LatticeWindow) -> Iterator[LatticeWindow]:
+    """Boxes that cover, without overlap, the part of ``window`` outside ``other``."""
+    low, high = list(window.origin), [o + n for o, n in zip(window.origin, window.shape, strict=True)]
+    for axis in range(3):
+        inner_low = min(max(other.origin[axis], low[axis]), high[axis])
+        inner_high = max(min(other.origin[axis] + other.shape[axis], high[axis]), inner_low)
+        for start, stop in ((low[axis], inner_low), (inner_high, high[axis])):
+            if stop > start:
+                first, last = list(low), list(high)
+                first[axis], last[axis] = start, stop
+                shape = (last[0] - first[0], last[1] - first[1], last[2] - first[2])
+                yield LatticeWindow(window.voxel_size_m, (first[0], first[1], first[2]), shape)
+        low[axis], high[axis] = inner_low, inner_high
+
+
+def _cubes_of(box: LatticeWindow) -> Iterator[tuple[Index, tuple[slice, ...], tuple[slice, ...]]]:
+    """Cubes that a box touches: their key, the part of the cube, and the part of the box."""
+    axes = []
+    for start, count in zip(box.origin, box.shape, strict=True):
+        parts = []
+        for key in range(start // SIDE, (start + count - 1) // SIDE + 1):
+            low, high = max(start, key * SIDE), min(start + count, (key + 1) * SIDE)
+            parts.append((key, slice(low - key * SIDE, high - key * SIDE), slice(low - start, high - start)))
+        axes.append(parts)
+    for x in axes[0]:
+        for y in axes[1]:
+            for z in axes[2]:
+                yield (x[0], y[0], z[0]), (x[1], y[1], z[1]), (x[2], y[2], z[2])
