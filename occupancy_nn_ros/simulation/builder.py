@@ -40,7 +40,9 @@ class WorldBuilder:
         """Add a box."""
         self._add("box", center, half, label, yaw, texture)
 
-    def cylinder(self, center: Vector, radius: float, half_height: float, label: str, *, texture: int | None = None) -> None:
+    def cylinder(
+        self, center: Vector, radius: float, half_height: float, label: str, *, texture: int | None = None
+    ) -> None:
         """Add an upright cylinder."""
         self._add("cylinder", center, (radius, radius, half_height), label, 0.0, texture)
 
@@ -48,7 +50,9 @@ class WorldBuilder:
         """Add a sphere."""
         self._add("sphere", center, (radius, radius, radius), label, 0.0, texture, mover)
 
-    def wall(self, start: tuple[float, float], end: tuple[float, float], height: float, thickness: float, texture: int) -> None:
+    def wall(
+        self, start: tuple[float, float], end: tuple[float, float], height: float, thickness: float, texture: int
+    ) -> None:
         """Add a straight wall between two points on the floor."""
         length, angle = np.hypot(end[0] - start[0], end[1] - start[1]), np.arctan2(end[1] - start[1], end[0] - start[0])
         if length < 0.05:
@@ -82,7 +86,12 @@ class WorldBuilder:
     def add_shelf(self, x: float, y: float, yaw: float) -> None:
         """Boards between two sides, partly filled."""
         rng = self.rng
-        width, depth, height, texture = rng.uniform(0.4, 1.2), rng.uniform(0.15, 0.3), rng.uniform(1.0, 2.2), self.texture()
+        width, depth, height, texture = (
+            rng.uniform(0.4, 1.2),
+            rng.uniform(0.15, 0.3),
+            rng.uniform(1.0, 2.2),
+            self.texture(),
+        )
         for side in (-1, 1):
             px, py = self._turned(x, y, yaw, side * width, 0.0)
             self.box((px, py, height / 2), (0.025, depth, height / 2), "object", yaw=yaw, texture=texture)
@@ -142,7 +151,9 @@ class WorldBuilder:
         for _ in range(int(self.rng.integers(2, 6))):
             offset = self.rng.normal(0, 0.3, 2)
             radius = float(self.rng.uniform(0.25, 0.6))
-            self.sphere((x + float(offset[0]), y + float(offset[1]), radius * 0.7), radius, "vegetation", texture=texture)
+            self.sphere(
+                (x + float(offset[0]), y + float(offset[1]), radius * 0.7), radius, "vegetation", texture=texture
+            )
 
     def add_pole(self, x: float, y: float, yaw: float) -> None:
         """A lamp post, sign or bollard."""
@@ -165,7 +176,12 @@ class WorldBuilder:
     def add_rack(self, x: float, y: float, yaw: float) -> None:
         """A pallet rack with goods."""
         rng = self.rng
-        length, depth, height, texture = rng.uniform(1.0, 1.6), rng.uniform(0.4, 0.6), rng.uniform(2.0, 4.0), self.texture()
+        length, depth, height, texture = (
+            rng.uniform(1.0, 1.6),
+            rng.uniform(0.4, 0.6),
+            rng.uniform(2.0, 4.0),
+            self.texture(),
+        )
         for i, j in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
             px, py = self._turned(x, y, yaw, i * length, j * depth)
             self.box((px, py, height / 2), (0.05, 0.05, height / 2), "structure", yaw=yaw, texture=texture)
@@ -175,7 +191,9 @@ class WorldBuilder:
                 if rng.random() < 0.75:
                     half = rng.uniform(0.15, 0.4)
                     px, py = self._turned(x, y, yaw, slot * length, 0.0)
-                    self.box((px, py, float(level) + 0.06 + half), (0.28 * length, 0.85 * depth, half), "object", yaw=yaw)
+                    self.box(
+                        (px, py, float(level) + 0.06 + half), (0.28 * length, 0.85 * depth, half), "object", yaw=yaw
+                    )
 
     def add_pile(self, x: float, y: float, yaw: float) -> None:
         """A stack of boxes on a pallet."""

@@ -85,7 +85,9 @@ def _wobble(rng: np.random.Generator, stamps: FloatArray) -> FloatArray:
     """Four smooth random signals of about unit range, (F, 4)."""
     total = np.zeros((len(stamps), 4))
     for frequency in (0.11, 0.23, 0.47):
-        total += np.sin(2 * np.pi * frequency * stamps[:, None] + rng.uniform(0, 2 * np.pi, 4)) * rng.uniform(0.2, 0.6, 4)
+        total += np.sin(2 * np.pi * frequency * stamps[:, None] + rng.uniform(0, 2 * np.pi, 4)) * rng.uniform(
+            0.2, 0.6, 4
+        )
     return total
 
 
@@ -105,7 +107,8 @@ def _free_path(world: World, rng: np.random.Generator, length_m: float) -> Float
     walked = [cells[current]]
     total = 0.0
     for _ in range(60):
-        distance, previous = dijkstra(graph, indices=current, return_predecessors=True)
+        distances, predecessors = dijkstra(graph, indices=[current], return_predecessors=True)
+        distance, previous = distances[0], predecessors[0]
         reachable = np.flatnonzero(np.isfinite(distance) & (distance > 2.0))
         if not len(reachable):
             current = int(rng.integers(len(cells)))

@@ -67,7 +67,9 @@ def _furniture(build: WorldBuilder) -> list[tuple[Place, float]]:
     ]  # fmt: skip
 
 
-def _door_wall(build: WorldBuilder, start: tuple[float, float], end: tuple[float, float], height: float, texture: int) -> None:
+def _door_wall(
+    build: WorldBuilder, start: tuple[float, float], end: tuple[float, float], height: float, texture: int
+) -> None:
     """A wall with one doorway, lintel above it."""
     rng = build.rng
     a, b = np.array(start), np.array(end)
@@ -121,7 +123,12 @@ def _indoor(build: WorldBuilder) -> Bounds:
             _door_wall(build, (-w / 2, y), (w / 2, y), height, texture)
     for _ in range(int(rng.integers(2, 9))):  # shelves and counters along the walls
         side, along = int(rng.integers(4)), float(rng.uniform(-0.4, 0.4))
-        x, y = ((along * w, -d / 2 + 0.45), (along * w, d / 2 - 0.45), (-w / 2 + 0.45, along * d), (w / 2 - 0.45, along * d))[side]
+        x, y = (
+            (along * w, -d / 2 + 0.45),
+            (along * w, d / 2 - 0.45),
+            (-w / 2 + 0.45, along * d),
+            (w / 2 - 0.45, along * d),
+        )[side]
         if build.place(x, y, 0.7):
             place = (build.add_shelf, build.add_cabinet)[int(rng.integers(2))]
             place(x, y, 0.0 if side < 2 else np.pi / 2)
@@ -142,8 +149,8 @@ def _warehouse(build: WorldBuilder) -> Bounds:
             if rng.random() < 0.75 and build.place(float(x), float(y), 1.2):
                 build.add_rack(float(x), float(y), 0.0)
     things: list[tuple[Place, float]] = [
-        (build.add_pile, 0.8), (build.add_barrel, 0.4), (build.add_pole, 0.2), (build.add_person, 0.4), (build.add_cabinet, 0.8),
-        (build.add_car, 2.0),
+        (build.add_pile, 0.8), (build.add_barrel, 0.4), (build.add_pole, 0.2), (build.add_person, 0.4),
+        (build.add_cabinet, 0.8), (build.add_car, 2.0),
     ]  # fmt: skip
     _scatter(build, _inner(bounds, 1.0), things, int(rng.integers(10, 40)))
     _walkers(build, _inner(bounds, 2.0), int(rng.integers(0, 4)))
@@ -169,7 +176,14 @@ def _street(build: WorldBuilder) -> Bounds:
                 build.add_car(float(x), side * (road - 0.9), float(rng.normal(0, 0.05)))
         for _ in range(int(rng.integers(4, 14))):
             x, y = float(rng.uniform(-length / 2, length / 2)), side * (road + float(rng.uniform(0.3, pavement)))
-            things = (build.add_pole, build.add_tree, build.add_bush, build.add_person, build.add_barrel, build.add_pole)
+            things = (
+                build.add_pole,
+                build.add_tree,
+                build.add_bush,
+                build.add_person,
+                build.add_barrel,
+                build.add_pole,
+            )
             if build.place(x, y, 0.5):
                 things[int(rng.integers(len(things)))](x, y, 0.0)
     bounds = (-length / 2 + 2, -road, length / 2 - 2, road)
@@ -192,7 +206,9 @@ def _indoor_heldout(build: WorldBuilder) -> Bounds:
         reach = float(rng.uniform(0.8, 1.8))
         if build.place(x, y, reach):
             start = (x - reach * np.cos(angle), y - reach * np.sin(angle))
-            build.wall(start, (2 * x - start[0], 2 * y - start[1]), float(rng.uniform(1.2, height)), 0.12, build.texture())
+            build.wall(
+                start, (2 * x - start[0], 2 * y - start[1]), float(rng.uniform(1.2, height)), 0.12, build.texture()
+            )
     for _ in range(int(rng.integers(6, 14))):
         x, y = float(rng.uniform(-w / 2 + 1, w / 2 - 1)), float(rng.uniform(-d / 2 + 1, d / 2 - 1))
         if build.place(x, y, 1.2):
@@ -218,10 +234,16 @@ def _warehouse_heldout(build: WorldBuilder) -> Bounds:
             z = 0.0
             for _level in range(int(rng.integers(1, 4))):
                 half = float(rng.uniform(0.4, 0.9))
-                build.box((x, y, z + half), (float(rng.uniform(1.0, 2.0)), float(rng.uniform(0.6, 1.1)), half), "object", yaw=yaw)
+                build.box(
+                    (x, y, z + half),
+                    (float(rng.uniform(1.0, 2.0)), float(rng.uniform(0.6, 1.1)), half),
+                    "object",
+                    yaw=yaw,
+                )
                 z += 2 * half
     things: list[tuple[Place, float]] = [
-        (build.add_barrel, 0.4), (build.add_pile, 0.8), (build.add_pole, 0.2), (build.add_person, 0.4), (build.add_bush, 0.6),
+        (build.add_barrel, 0.4), (build.add_pile, 0.8), (build.add_pole, 0.2), (build.add_person, 0.4),
+        (build.add_bush, 0.6),
     ]  # fmt: skip
     _scatter(build, _inner(bounds, 0.8), things, int(rng.integers(14, 40)))
     _walkers(build, _inner(bounds, 2.0), int(rng.integers(0, 3)))
@@ -235,14 +257,19 @@ def _street_heldout(build: WorldBuilder) -> Bounds:
     for angle in np.arange(0, 2 * np.pi, float(rng.uniform(0.3, 0.6))):
         x, y = (half + 2) * float(np.cos(angle)), (half + 2) * float(np.sin(angle))
         height = float(rng.uniform(1.2, 4))
-        build.box((x, y, height), (float(rng.uniform(0.6, 1.5)), float(rng.uniform(1.5, 3)), height), "structure", yaw=float(angle))
+        build.box(
+            (x, y, height),
+            (float(rng.uniform(0.6, 1.5)), float(rng.uniform(1.5, 3)), height),
+            "structure",
+            yaw=float(angle),
+        )
     build.place(0, 0, 2.0)
     build.cylinder((0, 0, 0.3), float(rng.uniform(0.8, 1.6)), 0.3, "structure")
     build.cylinder((0, 0, 1.0), 0.25, 1.0, "structure")
     bounds = (-half * 0.8, -half * 0.8, half * 0.8, half * 0.8)
     things: list[tuple[Place, float]] = [
-        (build.add_car, 2.3), (build.add_bush, 0.7), (build.add_tree, 0.7), (build.add_pole, 0.3), (build.add_person, 0.5),
-        (build.add_table, 1.0), (build.add_cabinet, 0.8),
+        (build.add_car, 2.3), (build.add_bush, 0.7), (build.add_tree, 0.7), (build.add_pole, 0.3),
+        (build.add_person, 0.5), (build.add_table, 1.0), (build.add_cabinet, 0.8),
     ]  # fmt: skip
     _scatter(build, bounds, things, int(rng.integers(16, 40)))
     _walkers(build, bounds, int(rng.integers(0, 3)))

@@ -31,7 +31,7 @@ class RenderedView:
 
     Attributes:
         image: (H, W, 3) uint8 RGB.
-        depth_m: (H, W) float32 distance along the optical axis; 0 beyond ``FAR_M`` and outside the rendered field of view.
+        depth_m: (H, W) float32 distance along the optical axis; 0 beyond ``FAR_M`` and outside the rendered view.
         classes: (H, W) uint8 class ids, 0 for sky.
     """
 
@@ -87,7 +87,9 @@ class WorldRenderer:
         """Return itself."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Free the GL contexts."""
         for renderer in self._renderers.values():
             renderer.close()
@@ -161,7 +163,7 @@ class WorldRenderer:
 def _make_lens(model: CameraModel) -> _Lens:
     u, v = np.meshgrid(np.arange(model.width), np.arange(model.height))
     tangents = unproject(model, np.stack([u, v], axis=-1).reshape(-1, 2)).reshape(model.height, model.width, 2)
-    outside = ~(np.abs(tangents) <= MAX_TANGENT).all(axis=-1)
+    outside = np.asarray(~(np.abs(tangents) <= MAX_TANGENT).all(axis=-1))
     tangents = np.where(outside[..., None], 0, tangents)
     reach = np.abs(tangents).reshape(-1, 2).max(axis=0) * 1.01
     focal = float(np.sqrt(model.K[0, 0] * model.K[1, 1]))
@@ -174,7 +176,9 @@ def _make_lens(model: CameraModel) -> _Lens:
 def _gl_error(error: Exception) -> MissingDependencyError:
     if isinstance(error, ImportError) and error.name == "mujoco":
         return MissingDependencyError("the simulator needs MuJoCo: pip install 'occupancy-nn-ros[sim]'")
-    library = {"egl": "libegl1", "osmesa": "libosmesa6", "glfw": "libglfw3"}.get(os.environ.get("MUJOCO_GL", ""), "libegl1")
+    library = {"egl": "libegl1", "osmesa": "libosmesa6", "glfw": "libglfw3"}.get(
+        os.environ.get("MUJOCO_GL", ""), "libegl1"
+    )
     return MissingDependencyError(f"the simulator cannot open OpenGL ({error}): apt install {library}")
 
 
@@ -191,9 +195,15 @@ def _model_xml(world: World, rng: np.random.Generator) -> str:
     for index in range(TEXTURES):
         shine = f"specular='{rng.uniform(0, 0.4):.2f}' shininess='{rng.uniform(0, 0.6):.2f}'"
         repeat = rng.uniform(0.4, 1.6)
-        assets.append(f"<texture name='c{index}' type='cube' file='{index}.png'/><texture name='p{index}' type='2d' file='{index}.png'/>")
+        assets.append(
+            f"<texture name='c{index}' type='cube' file='{index}.png'/>"
+            f"<texture name='p{index}' type='2d' file='{index}.png'/>"
+        )
         assets.append(f"<material name='c{index}' texture='c{index}' {shine}/>")
-        assets.append(f"<material name='p{index}' texture='p{index}' texuniform='true' texrepeat='{repeat:.2f} {repeat:.2f}' {shine}/>")
+        assets.append(
+            f"<material name='p{index}' texture='p{index}' texuniform='true' "
+            f"texrepeat='{repeat:.2f} {repeat:.2f}' {shine}/>"
+        )
     geoms.append(f"<geom type='plane' size='60 60 1' material='p{world.ground_texture}'/>")
     # Geometry ids must follow the order of the solids, so movers come as bodies after all that stands still.
     order = sorted(range(len(world.solids)), key=lambda n: world.solids[n].mover)
@@ -207,8 +217,9 @@ def _model_xml(world: World, rng: np.random.Generator) -> str:
         "<mujoco><option><flag contact='disable'/></option><visual><map znear='0.003' zfar='12'/>"
         f"<headlight ambient='{_grey(rng, 0.25, 0.5)}' diffuse='{_grey(rng, 0.0, 0.35)}' specular='0 0 0'/>"
         "<quality shadowsize='2048'/><global offwidth='2048' offheight='2048'/></visual>"
-        f"<statistic extent='10' center='0 0 1'/><asset><texture type='skybox' builtin='gradient' rgb1='{_grey(rng, 0.6, 1)}' "
-        f"rgb2='{_grey(rng, 0.3, 0.8)}' width='64' height='64'/>{''.join(assets)}</asset><worldbody>{_lights_xml(world, rng)}"
+        f"<statistic extent='10' center='0 0 1'/><asset><texture type='skybox' builtin='gradient' "
+        f"rgb1='{_grey(rng, 0.6, 1)}' rgb2='{_grey(rng, 0.3, 0.8)}' width='64' height='64'/>{''.join(assets)}</asset>"
+        f"<worldbody>{_lights_xml(world, rng)}"
         f"<camera pos='0 0 1'/>{''.join(geoms)}{''.join(movers)}</worldbody></mujoco>"
     )
 
@@ -246,12 +257,16 @@ def _lights_xml(world: World, rng: np.random.Generator) -> str:
     if world.name.startswith("street"):
         direction = (rng.uniform(-1, 1), rng.uniform(-1, 1), -1.0)
         shadow = "true" if rng.random() < 0.5 else "false"
-        return f"<light directional='true' pos='0 0 20' dir='{_numbers(direction)}' diffuse='{_grey(rng, 0.4, 0.8)}' castshadow='{shadow}'/>"
+        return (
+            f"<light directional='true' pos='0 0 20' dir='{_numbers(direction)}' diffuse='{_grey(rng, 0.4, 0.8)}' "
+            f"castshadow='{shadow}'/>"
+        )
     lights = ""
     for _ in range(int(rng.integers(1, 4))):
         place = (rng.uniform(low_x, high_x) * 0.7, rng.uniform(low_y, high_y) * 0.7, rng.uniform(1.8, 2.35))
         lights += (
-            f"<light pos='{_numbers(place)}' dir='0 0 -1' cutoff='90' exponent='0' attenuation='1 {rng.uniform(0, 0.08):.3f} 0' "
+            f"<light pos='{_numbers(place)}' dir='0 0 -1' cutoff='90' exponent='0' "
+            f"attenuation='1 {rng.uniform(0, 0.08):.3f} 0' "
             f"diffuse='{_grey(rng, 0.3, 0.7)}' castshadow='false'/>"
         )
     return lights

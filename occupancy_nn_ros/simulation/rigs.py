@@ -49,18 +49,21 @@ class Rig:
 def camera_pose(x: float, y: float, z: float, yaw: float, pitch: float) -> FloatArray:
     """T_base_cam of a camera at (x, y, z) that looks along yaw, tilted down by pitch, radians."""
     pose = np.eye(4)
-    pose[:3, :3] = Rotation.from_euler("zy", [yaw, pitch]).as_matrix() @ R_BASE_OPTICAL
+    pose[:3, :3] = Rotation.from_euler("ZY", [yaw, pitch]).as_matrix() @ R_BASE_OPTICAL
     pose[:3, 3] = (x, y, z)
     return pose
 
 
-def camera_model(width: int, height: int, hfov_deg: float, distortion_model: str = "none", D: tuple[float, ...] = ()) -> CameraModel:
+def camera_model(
+    width: int, height: int, hfov_deg: float, distortion_model: str = "none", D: tuple[float, ...] = ()
+) -> CameraModel:
     """Intrinsics with a horizontal field of view and a principal point a little off the centre, as real ones have."""
     focal = width / 2 / np.tan(np.deg2rad(hfov_deg) / 2)
     K = np.array([[focal, 0, width / 2 + 2.3], [0, focal * 1.003, height / 2 - 1.7], [0, 0, 1.0]])
     return CameraModel(width, height, K, distortion_model, np.array(D, dtype=np.float64))
 
 
+SIX_SIDES = ("front", "front_left", "back_left", "back", "back_right", "front_right")
 PLUMB_BOB = ("plumb_bob", (-0.20, 0.045, 0.0004, -0.0003, 0.0))
 EQUIDISTANT = ("equidistant", (-0.012, 0.004, -0.003, 0.0006))
 RATIONAL = ("rational_polynomial", (0.45, -0.02, 0.0002, -0.0001, 0.005, 0.70, 0.06, 0.01))
@@ -74,7 +77,10 @@ def named_rig(name: str) -> Rig:
     """
     around = np.deg2rad
     rigs = {
-        "front": Rig("front", (RigCamera("front", camera_model(640, 480, 75, *PLUMB_BOB), camera_pose(0.2, 0, 0.6, 0, 0.1)),)),
+        "front": Rig(
+            "front",
+            (RigCamera("front", camera_model(640, 480, 75, *PLUMB_BOB), camera_pose(0.2, 0, 0.6, 0, 0.1)),),
+        ),
         "stereo": Rig(
             "stereo",
             tuple(
@@ -101,12 +107,10 @@ def named_rig(name: str) -> Rig:
                     camera_model(704, 256, 72, *EQUIDISTANT),
                     camera_pose(0.25 * np.cos(around(yaw)), 0.25 * np.sin(around(yaw)), 0.9, around(yaw), 0.15),
                 )
-                for side, yaw in (
-                    ("front", 0), ("front_left", 60), ("back_left", 120), ("back", 180), ("back_right", -120), ("front_right", -60),
-                )  # fmt: skip
+                for side, yaw in zip(SIX_SIDES, (0, 60, 120, 180, -120, -60), strict=True)
             ),
         ),
-    }  # fmt: skip
+    }
     if name not in rigs:
         raise SimulationError(f"unknown rig '{name}', expected one of {', '.join(rigs)}")
     return rigs[name]
@@ -127,14 +131,18 @@ def random_rig(rng: np.random.Generator) -> Rig:
         side = (n - 0.5) * float(rng.uniform(0.06, 0.3)) if stereo else 0.0
         radius = float(rng.uniform(0.0, 0.3))
         x, y = radius * np.cos(yaw) - side * np.sin(yaw), radius * np.sin(yaw) + side * np.cos(yaw)
-        pose = camera_pose(float(x), float(y), height_m, yaw + float(rng.normal(0, 0.05)), pitch + float(rng.normal(0, 0.05)))
+        pose = camera_pose(
+            float(x), float(y), height_m, yaw + float(rng.normal(0, 0.05)), pitch + float(rng.normal(0, 0.05))
+        )
         cameras.append(RigCamera(f"camera{n}", model, pose))
     return Rig("random", tuple(cameras), rate_hz=float(rng.uniform(2, 6)))
 
 
 def lidar_directions(beams: int = 32, columns: int = 720) -> FloatArray:
     """Unit vectors (beams * columns, 3) of a spinning LiDAR with elevations from -25 to 15 degrees."""
-    elevation, azimuth = np.meshgrid(np.deg2rad(np.linspace(-25, 15, beams)), np.arange(columns) * 2 * np.pi / columns, indexing="ij")
+    elevation, azimuth = np.meshgrid(
+        np.deg2rad(np.linspace(-25, 15, beams)), np.arange(columns) * 2 * np.pi / columns, indexing="ij"
+    )
     level = np.cos(elevation)
     return np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], axis=-1).reshape(-1, 3)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.errors import MissingDependencyError, SimulationError
 from occupancy_nn_ros.types import Float32Array, UInt8Array
 
 SIZE = 256
@@ -69,6 +69,8 @@ def photo_paths() -> list[Path]:
 @cache
 def _read_photo(path: Path) -> UInt8Array:
     picture = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
+    if picture is None:
+        raise SimulationError(f"{path} is no picture")
     scale = 768 / max(picture.shape[:2])
     if scale < 1:
         picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
@@ -83,7 +85,9 @@ def _photograph(rng: Rng) -> Float32Array:
         photo = photo[:, ::-1]
     side = int(min(photo.shape[:2]) * rng.uniform(0.3, 1.0))
     y, x = (int(rng.integers(size - side + 1)) for size in photo.shape[:2])
-    cut = cv2.resize(np.ascontiguousarray(photo[y : y + side, x : x + side]), (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    cut = cv2.resize(
+        np.ascontiguousarray(photo[y : y + side, x : x + side]), (SIZE, SIZE), interpolation=cv2.INTER_AREA
+    )
     tint = rng.uniform(0.6, 1.3) * (1 + rng.uniform(-0.25, 0.25, 3) * rng.uniform(0, 1))
     return np.asarray(cut.astype(np.float32) / 255 * tint, dtype=np.float32)
 
@@ -135,7 +139,9 @@ def _tiles(rng: Rng) -> Float32Array:
 def _fabric(rng: Rng) -> Float32Array:
     x, y = _grid()
     f, g = rng.integers(20, 60, 2)
-    return np.asarray(0.5 + 0.2 * np.sin(2 * np.pi * f * x) * np.sin(2 * np.pi * g * y) + 0.3 * noise(rng), dtype=np.float32)
+    return np.asarray(
+        0.5 + 0.2 * np.sin(2 * np.pi * f * x) * np.sin(2 * np.pi * g * y) + 0.3 * noise(rng), dtype=np.float32
+    )
 
 
 def _speckle(rng: Rng) -> Float32Array:

@@ -29,7 +29,8 @@ class Solid:
     """One primitive.
 
     Attributes:
-        shape: ``box`` (half sizes x, y, z), ``cylinder`` (radius, radius, half height; upright) or ``sphere`` (radius three times).
+        shape: ``box`` (half sizes x, y, z), ``cylinder`` (radius, radius, half height; upright) or ``sphere``
+            (radius three times).
         center: (x, y, z) metres; for a mover relative to its path.
         half: half extents as above, metres.
         yaw: rotation about z, radians.
@@ -159,7 +160,7 @@ class World:
             if values.pop("version") != VERSION:
                 raise SimulationError(f"{path} is of another version, expected {VERSION}")
             return cls._from_json(values)
-        except (OSError, ValueError, TypeError, KeyError) as error:
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
             raise SimulationError(f"{path} holds no world: {error}") from None
 
     @classmethod
@@ -167,10 +168,11 @@ class World:
         if len(values["solids"]) > MAX_SOLIDS:
             raise SimulationError(f"world has {len(values['solids'])} solids, expected at most {MAX_SOLIDS}")
         values["solids"] = tuple(_solid_from_json(solid, len(values["movers"])) for solid in values["solids"])
-        values["movers"] = tuple(
-            Mover(tuple(m["times_s"]), tuple(tuple(p) for p in m["positions"])) for m in values["movers"]
-        )
+        values["movers"] = tuple(_mover_from_json(mover) for mover in values["movers"])
         values["bounds"] = tuple(values["bounds"])
+        low_x, low_y, high_x, high_y = (float(v) for v in values["bounds"])
+        if not (-1e6 < low_x < high_x < 1e6 and -1e6 < low_y < high_y < 1e6):
+            raise SimulationError(f"bounds are {values['bounds']}, expected x and y low, x and y high")
         return cls(**values)
 
 
@@ -178,11 +180,28 @@ def _solid_from_json(values: dict[str, Any], movers: int) -> Solid:
     values = {**values, "center": tuple(values["center"]), "half": tuple(values["half"])}
     solid = Solid(**values)
     numbers = np.array([*solid.center, *solid.half, solid.yaw], dtype=np.float64)
-    if not np.isfinite(numbers).all() or min(solid.half) <= 0 or solid.shape not in ("box", "cylinder", "sphere"):
+    is_shape = solid.shape in ("box", "cylinder", "sphere") and len(solid.center) == len(solid.half) == 3
+    if not is_shape or not np.isfinite(numbers).all() or min(solid.half) <= 0:
         raise SimulationError(f"solid {values} is not a shape with finite positive size")
+    if not isinstance(solid.texture, int) or solid.texture < 0:
+        raise SimulationError(f"solid {values} has texture {solid.texture!r}, expected an index")
     if not 1 <= solid.label <= len(SEMANTIC_CLASSES) or not -1 <= solid.mover < movers:
         raise SimulationError(f"solid {values} names an unknown class or mover")
     return solid
+
+
+def _mover_from_json(values: dict[str, Any]) -> Mover:
+    mover = Mover(tuple(values["times_s"]), tuple(tuple(p) for p in values["positions"]))
+    times, places = np.array(mover.times_s, dtype=np.float64), np.array(mover.positions, dtype=np.float64)
+    if (
+        not len(times)
+        or places.shape != (len(times), 3)
+        or not (np.isfinite(times).all() and np.isfinite(places).all())
+    ):
+        raise SimulationError(f"mover with {len(times)} times and positions of shape {places.shape}, expected as many")
+    if (np.diff(times) <= 0).any():
+        raise SimulationError("times of a mover do not increase")
+    return mover
 
 
 def _distance(solid: Solid, center: FloatArray, points: Float32Array) -> Float32Array:
