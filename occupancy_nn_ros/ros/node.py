@@ -195,7 +195,7 @@ def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:
     executor.add_node(node)
     try:
         if node.autostart and not node.start():
-            return 1
+            return 1 if rclpy.ok() else 0  # asked to stop while still starting
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
