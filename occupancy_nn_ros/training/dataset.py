@@ -72,7 +72,7 @@ class SampleSource:
 
 
 def make_sample(shard: Shard, frame: int, rng: np.random.Generator, *, augment: bool) -> Sample:
-    """Cut one keyframe and up to three past ones out of a shard."""
+    """Cut one keyframe and up to two past ones out of a shard."""
     views = shard.images.shape[1]
     keep = np.arange(views)
     if augment and views > 2 and rng.random() < 0.5:

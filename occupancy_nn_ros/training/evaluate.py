@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Scores a network on simulated drives whose truth is known everywhere: single predictions, the fused map, and the 2D grid.
+"""Scores a network on simulated drives whose truth is known everywhere: single predictions, fused map, and 2D grid.
 
 A voxel is judged if a camera of the drive saw it (nothing nearer in its line of sight) or if it borders such a voxel.
 """
@@ -66,8 +66,9 @@ class EvaluationPlan:
     def protocol(self) -> str:
         """What was judged, in one line."""
         return (
-            f"worlds {', '.join(self.worlds)}, seeds {', '.join(map(str, self.seeds))}, rig {self.rig}, {self.duration_s:g} s at "
-            f"{RATE_HZ:g} Hz, {self.voxel_size_m:g} m voxels within {self.range_m:g} m, seen by a camera or bordering what is, "
+            f"worlds {', '.join(self.worlds)}, seeds {', '.join(map(str, self.seeds))}, rig {self.rig}, "
+            f"{self.duration_s:g} s at {RATE_HZ:g} Hz, {self.voxel_size_m:g} m voxels within {self.range_m:g} m, "
+            "seen by a camera or bordering what is, "
             "inside of solids ignored"
         )
 
@@ -88,7 +89,8 @@ class Tally:
     def figures(self) -> dict[str, Any]:
         """Plain values for tables and JSON."""
         return {
-            "iou": self.single.iou, "mcc": self.single.mcc, "precision": self.single.precision, "recall": self.single.recall,
+            "iou": self.single.iou, "mcc": self.single.mcc,
+            "precision": self.single.precision, "recall": self.single.recall,
             "fused_iou": self.fused.iou, "fused_mcc": self.fused.mcc, "fused_iou_ceiling": self.ceiling.iou,
             "missed_obstacle_rate_3m": 1 - self.grid_near.recall, "phantom_obstacle_rate_3m": _phantom(self.grid_near),
             "missed_obstacle_rate_8m": 1 - self.grid_far.recall, "phantom_obstacle_rate_8m": _phantom(self.grid_far),
@@ -138,7 +140,7 @@ def true_keyframes(world: World, rig: Rig, duration_s: float) -> Iterator[TrueKe
 
 
 def seen_voxels(window: LatticeWindow, depths: tuple[PosedDepth, ...], range_m: float) -> Mask:
-    """Voxels (X, Y, Z) whose centre lies before, or within a voxel behind, the surface that a depth image shows there."""
+    """Voxels (X, Y, Z) whose centre lies before, or within a voxel behind, the surface that a depth image shows."""
     centers = window.centers_m().reshape(-1, 3).astype(np.float64)
     seen = np.zeros(len(centers), bool)
     for depth in depths:

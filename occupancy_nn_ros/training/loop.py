@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -81,9 +82,7 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
         TrainingError: no data, a corrupt shard, or a loss that is not finite; the last checkpoint stays.
     """
     out.mkdir(parents=True, exist_ok=True)
-    device = torch.device(
-        ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
-    )
+    device = _device(config.device)
     torch.manual_seed(config.seed)
     network = OccupancyNetwork(config.model).to(device).train()
     average = copy.deepcopy(network).eval()
@@ -105,7 +104,9 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
                 _check_finite(losses, step)
                 (losses.total / config.batch).backward()  # type: ignore[no-untyped-call]
                 _update_means(means, losses)
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+            norm = float(torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0))
+            if not math.isfinite(norm):
+                raise TrainingError(f"gradient is {norm} at step {step}; the last checkpoint is kept")
             optimizer.step()
             _average(average, network, min(config.ema, (step + 1) / (step + 10)))
             if report is not None:
@@ -118,6 +119,13 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                 _save(out, step + 1, network, average, optimizer, config)
     return out / f"{config.name}.safetensors"
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+    except RuntimeError:
+        raise TrainingError(f"device is '{name}', expected auto, cpu or cuda") from None
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -176,7 +184,17 @@ def _resume(path: Path, network: OccupancyNetwork, average: OccupancyNetwork, op
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        step = int(state["step"])
+    except (
+        OSError,
+        EOFError,
+        RuntimeError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        UnpicklingError,
+    ) as error:
         raise TrainingError(f"cannot resume from {path}: {error}") from None
-    logger.info("resuming at step %d", state["step"])
-    return int(state["step"])
+    logger.info("resuming at step %d", step)
+    return step

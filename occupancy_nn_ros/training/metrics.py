@@ -24,7 +24,8 @@ CALIBRATION_BINS = 15
 class Counts:
     """True and false positives and negatives of a yes-or-no question; add them up, then ask for the ratios.
 
-    A ratio whose denominator is zero is 0, but for ``iou``, which is 1 where there was nothing to find and nothing was found.
+    A ratio whose denominator is zero is 0, but for ``iou``, which is 1 where there was nothing to find and nothing was
+    found.
     """
 
     tp: int = 0

@@ -19,7 +19,7 @@ from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rendering import RenderedView, WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, random_rig
 from occupancy_nn_ros.simulation.world import World
-from occupancy_nn_ros.types import Float32Array, FloatArray, UInt8Array
+from occupancy_nn_ros.types import SEMANTIC_CLASSES, Float32Array, FloatArray, UInt8Array
 
 FRAMES = 24
 POINTS = 8192
@@ -113,13 +113,28 @@ def read_shard(path: Path) -> Shard:
             arrays = {name: file.get_tensor(name) for name in FIELDS}
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"cannot read shard {path}: {error}") from None
-    shard = Shard(**arrays)
-    frames, views = shard.images.shape[:2]
-    if shard.T_map_cam.shape != (frames, views, 4, 4) or shard.labels.shape != shard.points_m.shape[:2]:
-        raise TrainingError(
-            f"{path} holds arrays that do not fit together: {shard.images.shape}, {shard.T_map_cam.shape}"
-        )
-    return shard
+    _check_shard(path, arrays)
+    return Shard(**arrays)
+
+
+def _check_shard(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    images, points = arrays["images"].shape, arrays["points_m"].shape
+    if len(images) != 5 or images[0] < 2 or 0 in images or len(points) != 3:
+        raise TrainingError(f"{path} has images {images} and points {points}, expected at least two frames of each")
+    frames, views, height, width, _ = images
+    expected = {
+        "images": (frames, views, height, width, 3), "K": (views, 3, 3), "T_map_cam": (frames, views, 4, 4),
+        "T_map_base": (frames, 4, 4), "depth_m": (frames, views, height // FEATURE_STRIDE, width // FEATURE_STRIDE),
+        "points_m": (frames, points[1], 3), "edge_m": (frames,), "labels": (frames, points[1]),
+    }  # fmt: skip
+    for name, shape in expected.items():
+        if arrays[name].shape != shape:
+            raise TrainingError(f"{path}: {name} is {arrays[name].shape}, expected {shape}")
+        if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
+            raise TrainingError(f"{path}: {name} holds numbers that are not finite")
+    labels = arrays["labels"]
+    if ((labels > len(SEMANTIC_CLASSES)) & (labels != IGNORED)).any():
+        raise TrainingError(f"{path}: labels name classes beyond {len(SEMANTIC_CLASSES)}")
 
 
 def _render_frame(
