@@ -192,7 +192,7 @@ class MappingSession:
                 if frame.model is None:
                     clouds.append(_decode_cloud(frame))
                 elif self.config.source == "depth":
-                    depths.append(_decode_depth(frame))
+                    depths.append(decode_depth_frame(frame))
                 else:
                     images.append(_decode_image(frame))
             except (MessageError, CalibrationError) as error:
@@ -220,7 +220,13 @@ def _decode_image(frame: RawFrame) -> PosedImage:
     return PosedImage(frame.sensor.name, frame.stamp_ns, image, frame.model, frame.T_map_sensor)
 
 
-def _decode_depth(frame: RawFrame) -> PosedDepth:
+def decode_depth_frame(frame: RawFrame) -> PosedDepth:
+    """Decoded depth image with its pose.
+
+    Raises:
+        MessageError: it does not decode.
+        CalibrationError: no intrinsics, or for another size.
+    """
     _, depth = decode_depth(frame.sensor.msgtype, frame.cdr)
     if frame.model is None:
         raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")

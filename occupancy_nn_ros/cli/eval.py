@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Score a model on simulated drives whose truth is known everywhere.
+"""Score a model on simulated drives whose truth is known everywhere, or on a recording against its own depth camera.
 
-By default in held-out worlds, whose layouts and textures no training run sees. Needs MuJoCo: pip install 'occupancy-nn-ros[sim]'.
+Without --bag in held-out worlds, whose layouts and textures no training run sees; that needs MuJoCo: pip install
+'occupancy-nn-ros[sim]'. With --bag the map is made from the cameras alone and then compared with the depth images.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 
 from occupancy_nn_ros.cli.settings import progress_bar
 
@@ -15,6 +17,7 @@ from occupancy_nn_ros.cli.settings import progress_bar
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
     parser.add_argument("--model", default="nano", help="name under models/ or path of a .safetensors file (default: nano)")
+    parser.add_argument("--bag", type=Path, help="a recording with a depth camera, instead of simulated worlds")
     parser.add_argument("--worlds", nargs="+", metavar="KIND", help="kinds of worlds (default: the three held-out ones)")
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds of each kind (default: 9000 9001)")
     parser.add_argument("--rig", default="surround4", help="front, stereo, surround4 or surround6 (default: surround4)")
@@ -25,6 +28,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate."""
+    return _run_bag(args) if args.bag else _run_worlds(args)
+
+
+def _run_bag(args: argparse.Namespace) -> int:
+    from occupancy_nn_ros.config import Config
+    from occupancy_nn_ros.training.evaluate_bag import evaluate_bag, protocol
+
+    config = Config(model=args.model, voxel_size_m=args.voxel_size)
+    with progress_bar(args.json) as progress:
+        task = progress.add_task("mapping", total=None)
+        counts = evaluate_bag(
+            args.bag, config, lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3))
+        )
+    figures = {name: getattr(counts, name) for name in ("iou", "mcc", "precision", "recall")}
+    _print(figures, protocol(config), args.json)
+    return 0
+
+
+def _run_worlds(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.predictor import Predictor
     from occupancy_nn_ros.training.evaluate import EvaluationPlan, Tally, evaluate
 
@@ -37,11 +59,14 @@ def run(args: argparse.Namespace) -> int:
         task = progress.add_task("evaluating", total=len(plan.worlds) * len(plan.seeds))
         for name, tally in evaluate(Predictor.load(args.model), plan):
             progress.update(task, advance=1, description=f"{name}: {tally.single.text()}")
-    figures = tally.figures()
-    if args.json:
-        print(json.dumps({**{key: round(value, 5) for key, value in figures.items()}, "protocol": plan.protocol()}))
-        return 0
-    print(plan.protocol())
+    _print(tally.figures(), plan.protocol(), args.json)
+    return 0
+
+
+def _print(figures: dict[str, float], protocol: str, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({**{key: round(value, 5) for key, value in figures.items()}, "protocol": protocol}))
+        return
+    print(protocol)
     for key, value in figures.items():
         print(f"  {key:26} {value:.3f}")
-    return 0

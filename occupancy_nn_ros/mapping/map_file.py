@@ -5,16 +5,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from occupancy_nn_ros.errors import MapFileError
+from occupancy_nn_ros.mapping.atomic_file import replace_file
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 
@@ -41,17 +40,7 @@ def save_map(grid: RollingMap, path: Path, frame_id: str) -> None:
         "window": json.dumps([window.voxel_size_m, window.origin, window.shape]),
     }
     header["checksum"] = _checksum(header, tensors)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, str(partial), metadata=header)
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())  # or a power cut after the rename could leave an empty file
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-        raise MapFileError(f"cannot write map {path}: {error}") from None
+    replace_file(path, (save(tensors, metadata=header),))
 
 
 def load_map(grid: RollingMap, path: Path) -> str:

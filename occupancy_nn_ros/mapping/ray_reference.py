@@ -28,7 +28,8 @@ def depth_points(depth: Float32Array, tangents: Float32Array, pose: FloatArray) 
     measured = depth > 0
     z = depth[measured].astype(np.float64)
     x, y = tangents[measured, 0] * z, tangents[measured, 1] * z
-    finite = np.isfinite(x + y + z)
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(x + y + z)
     points = np.stack([x[finite], y[finite], z[finite]], axis=1)
     return moved(pose, points), int(measured.sum()), int((~finite).sum())
 
