@@ -73,7 +73,11 @@ class RollingMap:
         self.log_odds = torch.zeros(shape, device=self.device)
         self.seen_ms = torch.full(shape, NEVER, dtype=torch.int32, device=self.device)
         self.class_evidence = torch.zeros((*shape, num_classes), dtype=torch.int16, device=self.device)
-        self.store = BlockStore(config.remember_mib << 20, config.log_odds_max) if config.remember_mib else None
+        self.store = (
+            BlockStore(config.remember_mib << 20, max(config.log_odds_max, -config.log_odds_min))
+            if config.remember_mib
+            else None
+        )
         self.not_finite = 0
         self._window = LatticeWindow(voxel_size_m, (-(shape[0] // 2), -(shape[1] // 2), 0), shape)
         self._anchor_z = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import median_filter
+from scipy.ndimage import distance_transform_edt, median_filter
 
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.mapping.queries import Unknown, resolve_unknown
@@ -38,25 +38,24 @@ def _layers(view: MapView, grid: GridConfig, ground_m: float) -> tuple[int, int]
 
 
 def ground_height(view: MapView) -> FloatArray:
-    """Height of the ground in the map frame for each column, (X, Y); the base's height where it is not known.
+    """Height of the ground in the map frame for each column, (X, Y), from a map that shows surfaces.
 
-    The ground of a column is its lowest occupied voxel, if that lies no further from the height of the base than a
-    slope of ``GROUND_SLOPE`` allows; a median over 5 x 5 columns removes the feet of walls and single errors.
+    The ground of a column is its lowest occupied voxel that a slope of ``GROUND_SLOPE`` from the robot can reach; a median
+    over 5 x 5 columns removes single errors. A column without one takes the nearest column's, and the base's height if none
+    has any.
     """
     window, base = view.window, view.T_map_base
-    occupied = view.state == VoxelState.OCCUPIED
-    lowest = occupied.argmax(axis=2)
-    height = window.origin_m[2] + (lowest + 1) * window.voxel_size_m
     x, y = ((np.arange(window.shape[a]) + 0.5) * window.voxel_size_m + window.origin_m[a] - base[a, 3] for a in (0, 1))
-    away = np.hypot(x[:, None], y[None, :])
+    reach = GROUND_MARGIN_M + GROUND_SLOPE * np.hypot(x[:, None], y[None, :])
     level = float(base[2, 3])
-    found = occupied.any(axis=2) & (np.abs(height - level) <= GROUND_MARGIN_M + GROUND_SLOPE * away)
-    heights = np.where(found, height, np.nan)
+    tops = window.origin_m[2] + (np.arange(window.shape[2]) + 1) * window.voxel_size_m
+    possible = (view.state == VoxelState.OCCUPIED) & (np.abs(tops - level) <= reach[..., None])
+    found = possible.any(axis=2)
     if not found.any():
         return np.full(found.shape, level)
-    filled = np.where(found, heights, level)
-    smooth = np.where(found, median_filter(filled, size=5, mode="nearest"), filled)
-    return np.asarray(smooth, dtype=np.float64)
+    nearest = distance_transform_edt(~found, return_distances=False, return_indices=True)
+    heights = tops[possible.argmax(axis=2)][tuple(nearest)]
+    return np.asarray(median_filter(heights, size=5, mode="nearest"), dtype=np.float64)
 
 
 def _band_mask(view: MapView, grid: GridConfig, ground_m: FloatArray | None) -> npt.NDArray[np.bool_]:
