@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.mapping.compiled import kernel
-from occupancy_nn_ros.mapping.ray_update import IN_VIEW_MS
+from occupancy_nn_ros.mapping.ray_update import CREDIT_MS, IN_VIEW_MS
 from occupancy_nn_ros.types import Float32Array
 
 EVIDENCE_STEP = 1 / 256
@@ -100,13 +100,14 @@ def _add_row(
 ) -> None:
     gain, low, high = np.float32(rule.gain), np.float32(rule.low), np.float32(rule.high)
     zero, one, half, sixth = np.float32(0.0), np.float32(1.0), np.float32(0.5), np.float32(1 / 6)
-    now, window, pace = np.int32(rule.now_ms), np.float32(IN_VIEW_MS), np.float32(1.0 / rule.clear_ms)
+    now, window, credit = np.int32(rule.now_ms), np.float32(IN_VIEW_MS), np.float32(CREDIT_MS)
+    pace = np.float32(1.0 / rule.clear_ms)
     for z in range(len(values)):
         change = logits[z] * weights[z] * gain
         known = (change - change == zero) & (weights[z] > zero)
         age = np.float32(np.int32(now - times[z]))
         fading = (values[z] > zero) & (change < zero) & (times[z] >= 0) & (age > zero) & (age <= window)
-        t = age * weights[z] * pace
+        t = min(age, credit) * weights[z] * pace
         left = values[z] / (one + t * (one + t * (half + t * sixth)))
         total = min(max(values[z] + change, low), high)
         total = min(total, left) if fading else total

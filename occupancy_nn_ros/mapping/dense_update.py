@@ -20,7 +20,7 @@ from occupancy_nn_ros.mapping.dense_kernels import (
     forget_old,
 )
 from occupancy_nn_ros.mapping.map_memory import Block
-from occupancy_nn_ros.mapping.ray_update import IN_VIEW_MS
+from occupancy_nn_ros.mapping.ray_update import CREDIT_MS, IN_VIEW_MS
 
 LINEAR, EXPONENTIAL = 1, 2
 ROWS_FOR_A_THREAD = 64
@@ -69,7 +69,7 @@ def add_prediction_reference(stored: tuple[Tensor, Tensor], given: tuple[Tensor,
     total = (log_odds + torch.where(known, change, 0.0)).clamp(rule.low, rule.high)
     age = rule.now_ms - seen_ms
     fading = known & (log_odds > 0) & (change < 0) & (seen_ms >= 0) & (age > 0) & (age <= IN_VIEW_MS)
-    t = age.float() * weight * (1.0 / rule.clear_ms)
+    t = age.clamp(max=CREDIT_MS).float() * weight * (1.0 / rule.clear_ms)
     left = log_odds / (1.0 + t * (1.0 + t * (0.5 + t * (1 / 6))))
     total = torch.where(fading, torch.minimum(total, left), total)
     log_odds.copy_(torch.where(known, total, log_odds))

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from occupancy_nn_ros.mapping.ray_kernels import INSIDE
-from occupancy_nn_ros.mapping.ray_update import IN_VIEW_MS, RayRule
+from occupancy_nn_ros.mapping.ray_update import CREDIT_MS, IN_VIEW_MS, RayRule
 from occupancy_nn_ros.types import Float32Array, FloatArray
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def _apply(grid: RollingMap, marks: tuple[Tensor, Tensor, Tensor], rule: RayRule
     age = torch.where(seen >= 0, rule.now_ms - seen, -1)
     fewer = (value + rule.passed).clamp(min=rule.low)
     fading = (value > 0) & (age > 0) & (age <= IN_VIEW_MS)
-    t = age.double() / rule.clear_ms
+    t = age.clamp(max=CREDIT_MS).double() / rule.clear_ms
     left = value / (1.0 + t * (1.0 + t * (0.5 + t / 6.0)))
     fewer = torch.where(fading, torch.minimum(fewer, left), fewer)
     little = torch.minimum(value, value.clamp(min=0.0) + rule.passed)

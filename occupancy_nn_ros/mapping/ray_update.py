@@ -15,6 +15,9 @@ from occupancy_nn_ros.types import Float32Array
 IN_VIEW_MS = 2000
 """A voxel seen again within this time counts as in view all along; it decays by exp(-t), as four terms of a series."""
 
+CREDIT_MS = 500
+"""One look counts for this long at most: where looks are rare, it takes two of them to clear a voxel."""
+
 
 class RayRule(NamedTuple):
     """How marks change log-odds.
@@ -44,7 +47,7 @@ def updated(mark: int, value: float, age_ms: int, rule: RayRule) -> float:
     if mark & PASS:
         result = max(value + rule.passed, rule.low)
         if value > 0.0 and 0 < age_ms <= IN_VIEW_MS:
-            t = age_ms / rule.clear_ms
+            t = min(age_ms, CREDIT_MS) / rule.clear_ms
             result = min(result, value / (1.0 + t * (1.0 + t * (0.5 + t / 6.0))))
         return result
     if value > rule.surface:

@@ -40,9 +40,9 @@ def _layers(view: MapView, grid: GridConfig, ground_m: float) -> tuple[int, int]
 def ground_height(view: MapView) -> FloatArray:
     """Height of the ground in the map frame for each column, (X, Y), from a map that shows surfaces.
 
-    The ground of a column is its lowest occupied voxel that a slope of ``GROUND_SLOPE`` from the robot can reach; a median
-    over 5 x 5 columns removes single errors. A column without one takes the nearest column's, and the base's height if none
-    has any.
+    The ground of a column is its lowest occupied voxel that a slope of ``GROUND_SLOPE`` from the robot can reach; a
+    median over 5 x 5 columns removes single errors. A column without one takes the nearest column's, and the base's
+    height if none has any.
     """
     window, base = view.window, view.T_map_base
     x, y = ((np.arange(window.shape[a]) + 0.5) * window.voxel_size_m + window.origin_m[a] - base[a, 3] for a in (0, 1))

@@ -119,7 +119,8 @@ def rewritten(path, change):
 
 
 @pytest.mark.parametrize(("key", "value"), [
-    ("version", "1"), ("format", "other"), ("window", "[]"), ("window", "nonsense"), ("checksum", "0"), ("frame_id", "x"),
+    ("version", "1"), ("format", "other"), ("window", "[]"), ("window", "nonsense"), ("checksum", "0"),
+    ("frame_id", "x"),
     ("window", json.dumps([0.5, [0, 0, 0], [10**9, 10**9, 10**9]])), ("window", json.dumps([0.4, [0, 0, 0], SHAPE])),
     ("window", json.dumps([float("nan"), [0, 0, 0], SHAPE])), ("window", json.dumps([0.5, [1e300, 0, 0], SHAPE])),
 ])  # fmt: skip

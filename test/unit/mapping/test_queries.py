@@ -110,8 +110,8 @@ def test_cast_rays_end_at_their_length_and_treat_unknown_as_told():
 def test_a_crop_holds_the_same_voxels():
     grid, _, _ = random_map(5)
     view = grid.view(7, "map", np.eye(4))
-    low = grid.window.origin_m + [1.1, 0.5, -3.0]
-    part = crop(view, low, low + [1.9, 1.0, 5.0])
+    low = grid.window.origin_m + np.array([1.1, 0.5, -3.0])
+    part = crop(view, low, low + np.array([1.9, 1.0, 5.0]))
     assert part.window == LatticeWindow(0.5, (5, -10, 4), (4, 2, 4))
     np.testing.assert_array_equal(part.state, view.state[2:6, 1:3, :4])
     with pytest.raises(ValueError, match="outside"):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rolling map against a slow dictionary, over random walks; dense updates against their plain version; bad input."""
+"""The rolling map against a slow dictionary, over random walks; dense updates; bad input."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class DictionaryMap:
             value, seen = self.voxels.get(cell, (np.float32(0), None))
             total = np.clip(value + logit * weight, self.config.log_odds_min, self.config.log_odds_max)
             if seen is not None and value > 0 and logit * weight < 0 and 0 < now - seen <= 2000:
-                t = np.float32(now - seen) * weight / np.float32(self.config.clear_in_view_s * 1000)
+                t = np.float32(min(now - seen, 500)) * weight / np.float32(self.config.clear_in_view_s * 1000)
                 total = min(total, value / (1 + t + t * t / 2 + t * t * t / 6))
             self.voxels[cell] = (np.float32(total), max(now, seen or 0))
 
