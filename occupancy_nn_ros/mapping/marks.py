@@ -46,7 +46,8 @@ def block_counts(shape: tuple[int, int, int]) -> tuple[int, int, int]:
 def make_marks(shape: tuple[int, int, int]) -> Marks:
     """Empty marks for a window whose storage begins at its lowest voxel."""
     x, y, z = block_counts(shape)
-    cells, flags = np.zeros(x * y * z * BLOCK_CELLS, np.uint8), np.zeros(x * y * z, np.uint8)
+    # Filled, not only reserved, so that the first scans do not wait for memory from the operating system.
+    cells, flags = np.full(x * y * z * BLOCK_CELLS, 0, np.uint8), np.full(x * y * z, 0, np.uint8)
     return place_marks(Marks(cells, flags, *(np.zeros(n, np.int32) for n in shape)), shape, (0, 0, 0))
 
 

@@ -70,9 +70,10 @@ class RollingMap:
         """
         self.config, self.device = config, torch.device(device)
         check_memory(shape, num_classes, self.device)
-        self.log_odds = torch.zeros(shape, device=self.device)
+        # Filled, not only reserved: or every first look at a place would wait for memory from the operating system.
+        self.log_odds = torch.full(shape, 0.0, device=self.device)
         self.seen_ms = torch.full(shape, NEVER, dtype=torch.int32, device=self.device)
-        self.class_evidence = torch.zeros((*shape, num_classes), dtype=torch.int16, device=self.device)
+        self.class_evidence = torch.full((*shape, num_classes), 0, dtype=torch.int16, device=self.device)
         self.store = (
             BlockStore(config.remember_mib << 20, max(config.log_odds_max, -config.log_odds_min))
             if config.remember_mib
