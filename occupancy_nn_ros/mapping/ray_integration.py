@@ -62,18 +62,20 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth) -> RayStatistics:
     pose = np.ascontiguousarray(depth.T_map_cam, dtype=np.float64)
     if not np.isfinite(pose).all():
         raise ValueError("the camera's pose is not finite")
+    edge, origin = _frame(grid.window)
+    into_window = pose.copy()
+    into_window[:3] /= edge
+    into_window[:3, 3] -= origin
     image = np.ascontiguousarray(depth.depth_m, dtype=np.float32).reshape(-1)
     tangents = _tangents_of(model)
     rule = _rule(grid, depth.stamp_ns, DEPTH_SURFACE)
-    if not use_kernels(grid.device):
-        points, measured, broken = ray_reference.depth_points(image, tangents, pose)
-        hits, passes = ray_reference.integrate(grid, pose[None, :3, 3], points, GRAZE_SHARE, rule)
-        return RayStatistics(measured - broken, broken, 0, hits, passes)
-    frame, limits = _frame(grid.window), _limits(grid)
-    rays = np.empty((len(image), 7))
-    marks = grid.marks()
-    count, measured, broken = collect_depth(image, tangents, pose, frame, limits, marks, rays)
-    hits, passes = _carve(grid, marks, rays[:count], rule)
+    if use_kernels(grid.device):
+        rays, marks = np.empty((len(image), 7)), grid.marks()
+        count, measured, broken = collect_depth(image, tangents, into_window, _limits(grid), marks, rays)
+        hits, passes = _carve(grid, marks, rays[:count], rule)
+    else:
+        points, measured, broken = ray_reference.depth_points(image, tangents, into_window)
+        hits, passes = ray_reference.integrate(grid, into_window[None, :3, 3], points, GRAZE_SHARE, rule)
     return RayStatistics(measured - broken, broken, 0, hits, passes)
 
 
@@ -120,8 +122,10 @@ def _integrate_points(
         hits, passes = _carve(grid, marks, rays[:count], rule)
     else:
         ends = ray_reference.moved(pose, points.astype(np.float64))
-        broken, short = ray_reference.count_bad(origins, ends)
-        hits, passes = ray_reference.integrate(grid, origins, ends, GRAZE_SHARE, rule)
+        usable, broken, short = ray_reference.usable_rays(origins, ends)
+        edge, low = _frame(grid.window)
+        starts = (origins if len(origins) == 1 else origins[usable]) / edge - low
+        hits, passes = ray_reference.integrate(grid, starts, ends[usable] / edge - low, GRAZE_SHARE, rule)
     return RayStatistics(len(points) - broken - short, broken, short, hits, passes)
 
 

@@ -146,16 +146,14 @@ def collect_points(
 
 @kernel
 def collect_depth(
-    depth: Float32Array, tangents: Float32Array, pose: FloatArray, frame: tuple[float, Triple],
-    limits: Limits, marks: Marks, rays: FloatArray,
-) -> tuple[int, int, int]:  # fmt: skip
+    depth: Float32Array, tangents: Float32Array, pose: FloatArray, limits: Limits, marks: Marks, rays: FloatArray
+) -> tuple[int, int, int]:
     """Rays through the measured pixels of a depth image.
 
     Args:
         depth: (N,) metres along the optical axis; 0 or NaN: not measured.
         tangents: (N, 2) x / z and y / z of each pixel's ray; NaN: no ray.
-        pose: (4, 4) camera into map.
-        frame: as in :func:`collect_points`.
+        pose: (4, 4) maps the camera's metres into voxels of the window.
         limits: as in :func:`add_ray`.
         marks: likewise.
         rays: likewise.
@@ -163,9 +161,8 @@ def collect_depth(
     Returns:
         Rays appended, pixels measured, and measured pixels without a finite point.
     """
-    edge, (i, j, k) = frame
     count, measured, broken = 0, 0, 0
-    origin = (pose[0, 3] / edge - i, pose[1, 3] / edge - j, pose[2, 3] / edge - k)
+    origin = (pose[0, 3], pose[1, 3], pose[2, 3])
     for n in range(len(depth)):
         z = np.float64(depth[n])
         if not z > 0.0:
@@ -175,8 +172,7 @@ def collect_depth(
         if not np.isfinite(x + y + z):
             broken += 1
             continue
-        e = moved(pose, x, y, z)
-        end = (e[0] / edge - i, e[1] / edge - j, e[2] / edge - k)
+        end = moved(pose, x, y, z)
         if not is_merged(origin, end, limits, marks):
             count = add_ray(origin, end, limits, True, marks, rays, count)
     return count, measured, broken
@@ -230,13 +226,16 @@ def _mark_line(
     """Mark the voxels on both sides of planes ``span`` where they are unmarked."""
     at, sign = lead
     b, slope_b, c, slope_c = line
+    cells, flags, mark = marks.cells, marks.flags, np.uint8(value)
+    along, table_b, table_c = tables[0], tables[1], tables[2]
     for plane in range(span[0], span[1]):
-        rest = tables[1][int(b + plane * slope_b)] + tables[2][int(c + plane * slope_c)]
-        cell = tables[0][at + sign * plane] + rest
-        if marks.cells[cell] == 0:
-            marks.cells[cell] = value
-            marks.flags[cell >> (3 * BLOCK_BITS)] = 1
-        cell = tables[0][at + sign * (plane + 1)] + rest
-        if marks.cells[cell] == 0:
-            marks.cells[cell] = value
-            marks.flags[cell >> (3 * BLOCK_BITS)] = 1
+        # Without branches, which would be guessed wrong too often; writing a mark back unchanged disturbs no one.
+        rest = table_b[np.uintp(b + plane * slope_b)] + table_c[np.uintp(c + plane * slope_c)]
+        cell = np.uintp(along[np.uintp(at + sign * plane)] + rest)
+        known = cells[cell]
+        cells[cell] = known if known != 0 else mark
+        flags[cell >> np.uintp(3 * BLOCK_BITS)] = 1
+        cell = np.uintp(along[np.uintp(at + sign * (plane + 1))] + rest)
+        known = cells[cell]
+        cells[cell] = known if known != 0 else mark
+        flags[cell >> np.uintp(3 * BLOCK_BITS)] = 1

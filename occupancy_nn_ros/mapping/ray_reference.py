@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,7 +25,7 @@ PLANES_AT_ONCE = 1 << 21
 
 
 def depth_points(depth: Float32Array, tangents: Float32Array, pose: FloatArray) -> tuple[FloatArray, int, int]:
-    """Points (N, 3) of the measured pixels in the map frame, how many were measured, and how many are not finite."""
+    """Measured pixels as points (N, 3) mapped by ``pose``, how many were measured, and how many are not finite."""
     measured = depth > 0
     z = depth[measured].astype(np.float64)
     x, y = tangents[measured, 0] * z, tangents[measured, 1] * z
@@ -42,18 +43,19 @@ def moved(pose: FloatArray, points: FloatArray) -> FloatArray:
     return np.stack(rows, axis=1)
 
 
-def count_bad(origins: FloatArray, ends: FloatArray) -> tuple[int, int]:
-    """Rays that are not finite, and rays of no length."""
+def usable_rays(origins: FloatArray, ends: FloatArray) -> tuple[npt.NDArray[np.bool_], int, int]:
+    """Which rays are finite and have a length, how many are not finite, and how many have none."""
     with np.errstate(invalid="ignore"):
         distance = np.abs(ends - origins).sum(axis=1)
     finite = np.isfinite(distance)
-    return int((~finite).sum()), int((finite & (distance <= 1e-6)).sum())
+    usable = np.asarray(finite & (distance > 1e-6), dtype=np.bool_)
+    return usable, int((~finite).sum()), int((finite & ~usable).sum())
 
 
 def integrate(
     grid: RollingMap, origins: FloatArray, ends: FloatArray, graze_share: float, rule: RayRule
 ) -> tuple[int, int]:
-    """Integrate rays from (1, 3) or (N, 3) to (N, 3) in metres; returns voxels hit and voxels passed."""
+    """Integrate finite rays from (1, 3) or (N, 3) to (N, 3), in voxels of the window; returns voxels hit and passed."""
     empty = torch.zeros(grid.log_odds.numel(), dtype=torch.bool, device=grid.device)
     marks = {name: empty.clone() for name in ("hit", "pass", "graze")}
     rays, hit = _collect(grid, origins, ends, marks)
@@ -75,14 +77,8 @@ def _collect(
 ) -> tuple[Tensor, Tensor]:
     """Rays (N, 6) end and start in voxels of the window, cut to range and window, and which of them hit."""
     shape = torch.tensor(grid.window.shape, dtype=torch.float64, device=grid.device)
-    low = torch.tensor(grid.window.origin, dtype=torch.float64, device=grid.device)
     end = torch.from_numpy(ends).to(grid.device)
     origin = torch.from_numpy(origins).to(grid.device).expand(len(ends), 3)
-    distance = (end - origin).abs()
-    distance = distance[:, 0] + distance[:, 1] + distance[:, 2]
-    good = torch.isfinite(distance) & (distance > 1e-6)
-    end = end[good] / grid.window.voxel_size_m - low
-    origin = origin[good] / grid.window.voxel_size_m - low
     way = end - origin
     length = (way[:, 0] * way[:, 0] + way[:, 1] * way[:, 1] + way[:, 2] * way[:, 2]).sqrt()
     reach = grid.config.max_range_m / grid.window.voxel_size_m
@@ -173,16 +169,15 @@ def _apply(grid: RollingMap, marks: tuple[Tensor, Tensor, Tensor], rule: RayRule
     hit, passed, grazed = marks
     touched = torch.nonzero(hit | passed | grazed)[:, 0]
     hit, passed = hit[touched], passed[touched]
-    value, seen = grid.log_odds.view(-1)[touched].double(), grid.seen_ms.view(-1)[touched]
-    age = torch.where(seen >= 0, rule.now_ms - seen, -1)
+    value, seen = grid.log_odds.view(-1)[touched], grid.seen_ms.view(-1)[touched]
+    age = rule.now_ms - seen
     fewer = (value + rule.passed).clamp(min=rule.low)
-    fading = (value > 0) & (age > 0) & (age <= IN_VIEW_MS)
-    t = age.clamp(max=CREDIT_MS).double() / rule.clear_ms
-    left = value / (1.0 + t * (1.0 + t * (0.5 + t / 6.0)))
+    t = age.clamp(max=CREDIT_MS).float() * (1.0 / rule.clear_ms)
+    left = value / (1.0 + t * (1.0 + t * (0.5 + t * (1 / 6))))
+    fading = (value > 0) & (seen >= 0) & (age > 0) & (age <= IN_VIEW_MS)
     fewer = torch.where(fading, torch.minimum(fewer, left), fewer)
     little = torch.minimum(value, value.clamp(min=0.0) + rule.passed)
     little = torch.where(value > rule.surface, value, little)
     more = (value + rule.hit).clamp(max=rule.high)
-    result = torch.where(hit, more, torch.where(passed, fewer, little))
-    grid.log_odds.view(-1)[touched] = result.float()
+    grid.log_odds.view(-1)[touched] = torch.where(hit, more, torch.where(passed, fewer, little))
     grid.seen_ms.view(-1)[touched] = seen.clamp(min=rule.now_ms)
