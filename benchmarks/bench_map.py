@@ -8,6 +8,7 @@ that are not installed are left out; a C++ library without a Python package can 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import subprocess
@@ -48,6 +49,7 @@ def memory_kib(field: str) -> int:
 
 def begin_peak() -> int:
     """Reset the peak of resident memory; returns what is resident now in KiB."""
+    ctypes.CDLL(None).malloc_trim(0)  # or a map could hide in memory that was freed before
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     return memory_kib("VmRSS")
 
@@ -148,11 +150,8 @@ def work(arguments: argparse.Namespace) -> None:
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     torch.set_num_threads(int(cores))
     special = {"dense": measure_dense, "drive": measure_drive}
-    if sensor in special:
-        rows = special[sensor](arguments.data)
-    else:
-        rows = measure_frames(name, sensor, float(edge), arguments.data)
-    print(json.dumps(rows), flush=True)
+    measure = special.get(sensor, lambda folder: measure_frames(name, sensor, float(edge), folder))
+    print(json.dumps(measure(arguments.data)), flush=True)
     os._exit(0)  # some libraries take long to take a large map down
 
 

@@ -126,40 +126,40 @@ def _see_row(times: npt.NDArray[np.int32], logits: Float32Array, weights: Float3
 
 @kernel
 def add_classes(
-    start: int, stop: int, evidence: npt.NDArray[np.int16], given: tuple[Float32Array, Float32Array, Float32Array],
-    gain: float,
+    start: int, stop: int, rows: Rows, evidence: npt.NDArray[np.int16],
+    given: tuple[Float32Array, Float32Array, Float32Array], gain: float,
 ) -> None:  # fmt: skip
     """Add class evidence where a prediction says occupied.
 
     Args:
-        start: first of the first axis to process.
+        start: first of ``rows`` to process.
         stop: the one after the last.
-        evidence: (X, Y, Z, C) in steps of ``EVIDENCE_STEP``, changed in place.
-        given: log-odds (X, Y, Z), weights (X, Y, Z) and class logits (C, X, Y, Z).
+        rows: which voxels belong together.
+        evidence: (voxels, C) in steps of ``EVIDENCE_STEP``, changed in place.
+        given: log-odds (voxels,), weights (voxels,) and class logits (C, voxels).
         gain: scales log-odds.
     """
     logits, weights, classes = given
-    count = len(classes)
-    shares = np.empty(count, np.float32)
-    for x in range(start, stop):
-        for y in range(evidence.shape[1]):
-            for z in range(evidence.shape[2]):
-                change = logits[x, y, z] * weights[x, y, z] * gain
-                if not 0.0 < change < np.inf:
-                    continue
-                top = np.float32(-np.inf)
-                for c in range(count):
-                    top = max(top, classes[c, x, y, z])
-                total = np.float32(0.0)
-                for c in range(count):
-                    shares[c] = np.exp(classes[c, x, y, z] - top)
-                    total += shares[c]
-                scale = weights[x, y, z] / ((1.0 + np.exp(-change)) * total * EVIDENCE_STEP)
-                if not np.isfinite(scale):
-                    continue
-                for c in range(count):
-                    more = evidence[x, y, z, c] + np.int32(shares[c] * scale + 0.5)
-                    evidence[x, y, z, c] = min(more, EVIDENCE_LIMIT)
+    shares = np.empty(len(classes), np.float32)
+    scale, zero, one = np.float32(gain), np.float32(0.0), np.float32(1.0)
+    for n in range(start, stop):
+        for at in range(rows.given[n], rows.given[n] + rows.length):
+            change = logits[at] * weights[at] * scale
+            if not zero < change < np.inf:
+                continue
+            top, total = classes[0, at], zero
+            for c in range(1, len(classes)):
+                top = max(top, classes[c, at])
+            for c in range(len(classes)):
+                shares[c] = np.exp(classes[c, at] - top)
+                total += shares[c]
+            steps = weights[at] / ((one + np.exp(-change)) * total * np.float32(EVIDENCE_STEP))
+            if not steps < np.inf:
+                continue
+            voxel = rows.stored[n] + at - rows.given[n]
+            for c in range(len(classes)):
+                more = evidence[voxel, c] + np.int32(shares[c] * steps + np.float32(0.5))
+                evidence[voxel, c] = min(more, EVIDENCE_LIMIT)
 
 
 @kernel

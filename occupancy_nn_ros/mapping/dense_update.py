@@ -77,19 +77,26 @@ def add_prediction_reference(stored: tuple[Tensor, Tensor], given: tuple[Tensor,
     return int((~finite).sum())
 
 
-def add_class_evidence(evidence: Tensor, given: tuple[Tensor, Tensor, Tensor], gain: float) -> None:
+def add_class_evidence(evidence: Tensor, given: tuple[Tensor, Tensor, Tensor], where: Block, gain: float) -> None:
     """Add class evidence to a block of the map where a prediction says occupied.
 
     Args:
-        evidence: (X, Y, Z, C) int16 in steps of ``EVIDENCE_STEP``, a view of the map, changed in place.
-        given: log-odds (X, Y, Z), weights (X, Y, Z) and class logits (C, X, Y, Z) float32 on the same device.
+        evidence: the map's (X, Y, Z, C) int16 in steps of ``EVIDENCE_STEP``, changed in place.
+        given: log-odds, weights and class logits (C, X, Y, Z) of a prediction, float32, contiguous, on the same device.
+        where: the block, in ``evidence`` and in ``given``.
         gain: scales log-odds.
     """
-    if use_kernels(evidence.device):
-        arrays = tuple(tensor.numpy() for tensor in given)
-        run_split(add_classes, len(evidence), evidence.numpy(), arrays, gain, least=ROWS_FOR_A_THREAD)
-    else:
-        add_class_evidence_reference(evidence, given, gain)
+    logit, weight, classes = given
+    if not use_kernels(evidence.device):
+        part = where[1]
+        blocks = (logit[part], weight[part], classes[(slice(None), *part)])
+        return add_class_evidence_reference(evidence[where[0]], blocks, gain)
+    count = len(classes)
+    arrays = (logit.numpy().reshape(-1), weight.numpy().reshape(-1), classes.numpy().reshape(count, -1))
+    rows = _rows(evidence.shape[:3], logit.shape, where)
+    flat = evidence.numpy().reshape(-1, count)
+    run_split(add_classes, len(rows.stored), rows, flat, arrays, gain, least=64)
+    return None
 
 
 def add_class_evidence_reference(evidence: Tensor, given: tuple[Tensor, Tensor, Tensor], gain: float) -> None:

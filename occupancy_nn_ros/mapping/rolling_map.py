@@ -140,7 +140,11 @@ class RollingMap:
         """Add a prediction's weighted log-odds where its weight is positive; voxels outside the window are left out.
 
         Voxels whose log-odds or weight is not finite are left alone and counted in ``not_finite``.
+
+        Raises:
+            ValueError: tensors that do not fit the prediction's window or the map's classes, or another voxel size.
         """
+        self._check(prediction)
         config = self.config
         now = self.time_ms(stamp_ns)
         rule = DenseRule(gain, config.log_odds_min, config.log_odds_max, config.clear_in_view_s * 1000, now)
@@ -148,12 +152,12 @@ class RollingMap:
         weight = prediction.weight.to(self.device, torch.float32).contiguous()
         storage = (self.log_odds, self.seen_ms)
         classes = prediction.class_logits
+        if classes is not None:
+            classes = classes.to(self.device, torch.float32).contiguous()
         for where in self.overlap(prediction.window):
-            stored, given = where
             self.not_finite += add_prediction(storage, (logit, weight), where, rule)
             if classes is not None:
-                part = classes[(slice(None), *given)].to(self.device, torch.float32)
-                add_class_evidence(self.class_evidence[stored], (logit[given], weight[given], part), gain)
+                add_class_evidence(self.class_evidence, (logit, weight, classes), where, gain)
 
     def storage_index(self, cells: Tensor) -> Tensor:
         """Flat storage index (N,) of lattice cells (N, 3) int64 inside the window."""
@@ -267,6 +271,15 @@ class RollingMap:
     def overlap(self, other: LatticeWindow) -> Iterator[Block]:
         """Pairs of slices (into the storage, into ``other``) that cover the part of ``other`` inside the window."""
         return overlap(self._window, other, self.anchor)
+
+    def _check(self, prediction: Prediction) -> None:
+        shape, classes = prediction.window.shape, prediction.class_logits
+        expected = (self.class_evidence.shape[-1], *shape)
+        if tuple(prediction.logit.shape) != shape or tuple(prediction.weight.shape) != shape:
+            found = f"{tuple(prediction.logit.shape)} and {tuple(prediction.weight.shape)}"
+            raise ValueError(f"prediction's logit and weight are {found}, expected {shape}")
+        if classes is not None and tuple(classes.shape) != expected:
+            raise ValueError(f"prediction's class logits are {tuple(classes.shape)}, expected {expected}")
 
     def _clear(self, where: tuple[slice, ...]) -> None:
         self.log_odds[where] = 0.0

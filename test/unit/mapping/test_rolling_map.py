@@ -220,3 +220,14 @@ def test_memory_does_not_grow_over_ten_kilometres():
         assert grid.store.size_bytes <= 1 << 20
     assert grid.store.dropped > 0
     assert addresses == {grid.log_odds.data_ptr(), grid.seen_ms.data_ptr(), grid.class_evidence.data_ptr()}
+
+
+@pytest.mark.parametrize(("logit", "weight", "classes"), [
+    ((9, 7, 4), SHAPE, None), (SHAPE, (1, 1, 1), None), (SHAPE, SHAPE, (2, *SHAPE)), (SHAPE, SHAPE, (3, 9, 7, 4)),
+])  # fmt: skip
+def test_predictions_of_the_wrong_shape_are_refused(logit, weight, classes):
+    grid = RollingMap(0.5, SHAPE, MapConfig(), num_classes=3)
+    extra = None if classes is None else torch.ones(classes)
+    with pytest.raises(ValueError, match="expected"):
+        grid.integrate(Prediction(grid.window, torch.ones(logit), torch.ones(weight), extra), 0)
+    assert int((grid.seen_ms >= 0).sum()) == 0
