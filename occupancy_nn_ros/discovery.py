@@ -25,7 +25,16 @@ NOT_PICTURES = (
 
 PREFERRED_ENDINGS = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
 DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
-GENERIC_PARTS = {"image_raw", "image", "image_color", "image_rect", "image_rect_color", "image_rect_raw", "compressed", "raw"}
+GENERIC_PARTS = {
+    "image_raw",
+    "image",
+    "image_color",
+    "image_rect",
+    "image_rect_color",
+    "image_rect_raw",
+    "compressed",
+    "raw",
+}
 
 Source = Literal["network", "depth", "lidar"]
 
@@ -52,7 +61,9 @@ class SensorStream:
     is_rectified: bool = False
 
 
-def discover_sensors(config: Config, topics: Mapping[str, str], encodings: Mapping[str, str] | None = None) -> tuple[SensorStream, ...]:
+def discover_sensors(
+    config: Config, topics: Mapping[str, str], encodings: Mapping[str, str] | None = None
+) -> tuple[SensorStream, ...]:
     """The sensors to map with: those configured, else all that are found.
 
     Args:
@@ -71,7 +82,8 @@ def discover_sensors(config: Config, topics: Mapping[str, str], encodings: Mappi
         return tuple(_stream(name, CameraConfig(), topic, topics) for name, topic in _named(found).items())
     named = _named(found)
     return tuple(
-        _stream(name, camera, camera.image_topic or _topic_of(name, named, found), topics) for name, camera in config.cameras.items()
+        _stream(name, camera, camera.image_topic or _topic_of(name, named, found), topics)
+        for name, camera in config.cameras.items()
     )
 
 
@@ -135,13 +147,17 @@ def _topic_of(name: str, named: Mapping[str, str], found: list[str]) -> str:
     if len(holding) == 1:
         return holding[0]
     what = "no topic" if not holding else f"several topics ({', '.join(holding)})"
-    raise ConfigError(f"{what} found for camera '{name}'; set {name}.image_topic to one of: {', '.join(found) or 'none there'}")
+    raise ConfigError(
+        f"{what} found for camera '{name}'; set {name}.image_topic to one of: {', '.join(found) or 'none there'}"
+    )
 
 
 def _stream(name: str, camera: CameraConfig, topic: str, topics: Mapping[str, str]) -> SensorStream:
     if topic not in topics:
         close = ", ".join(sorted(t for t, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)))
-        raise ConfigError(f"{name}.image_topic is {topic}, which does not exist; sensor topics that do: {close or 'none'}")
+        raise ConfigError(
+            f"{name}.image_topic is {topic}, which does not exist; sensor topics that do: {close or 'none'}"
+        )
     msgtype = topics[topic]
     if msgtype not in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD):
         raise ConfigError(f"{name}.image_topic {topic} is a {msgtype}, expected Image, CompressedImage or PointCloud2")
@@ -149,7 +165,9 @@ def _stream(name: str, camera: CameraConfig, topic: str, topics: Mapping[str, st
         name=name,
         topic=topic,
         msgtype=msgtype,
-        info_topic="" if msgtype == POINT_CLOUD else camera.camera_info_topic or _info_topic(topic, topics) or _sibling(topic),
+        info_topic=""
+        if msgtype == POINT_CLOUD
+        else camera.camera_info_topic or _info_topic(topic, topics) or _sibling(topic),
         frame_id=camera.frame_id,
         time_offset_ns=round(camera.time_offset_s * 1e9),
         is_rectified="rect" in _base(topic).rsplit("/", 1)[-1],

@@ -15,7 +15,13 @@ import numpy as np
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream
-from occupancy_nn_ros.errors import CalibrationError, ExtrapolationError, LookupTransformError, MessageError, TransformError
+from occupancy_nn_ros.errors import (
+    CalibrationError,
+    ExtrapolationError,
+    LookupTransformError,
+    MessageError,
+    TransformError,
+)
 from occupancy_nn_ros.geometry.cameras import check_camera
 from occupancy_nn_ros.messages.decode import decode_camera_info, decode_odometry, decode_pose_stamped, decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
@@ -90,7 +96,7 @@ class Intake:
         self.poses = poses or PoseBuffer(round(config.sync.tf_cache_s * 1e9))
         self.frames: FrameSync[_Frame] = FrameSync(list(self.sensors), config.sync)
         self.keyframes = KeyframePolicy(config.keyframes)
-        self.received: Counter[str] = Counter({name: 0 for name in self.sensors})
+        self.received: Counter[str] = Counter(dict.fromkeys(self.sensors, 0))
         self.problems: dict[str, str] = {}
         self.newest_ns = 0
         self.time_jumps = 0
@@ -147,7 +153,9 @@ class Intake:
         ready = self._ready_keyframes()
         while self._waiting:
             missing = self.problems.get("transform", "no transform")
-            self._drop_set(self._waiting.popleft(), "end of recording", f"the recording ended, still missing: {missing}")
+            self._drop_set(
+                self._waiting.popleft(), "end of recording", f"the recording ended, still missing: {missing}"
+            )
             ready += self._ready_keyframes()
         return ready
 
@@ -211,7 +219,9 @@ class Intake:
         newest = self._newest_of.get(source, stamp_ns)
         if stamp_ns < newest - JUMP_BACK_NS:
             self.time_jumps += 1
-            self.problems["time"] = f"time jumped back from {newest * 1e-9:.3f} to {stamp_ns * 1e-9:.3f} s on {source}: buffers cleared"
+            self.problems["time"] = (
+                f"time jumped back from {newest * 1e-9:.3f} to {stamp_ns * 1e-9:.3f} s on {source}: buffers cleared"
+            )
             self.reset("time jumped back")
         self._newest_of[source] = max(stamp_ns, self._newest_of.get(source, stamp_ns))
         self.newest_ns = max(self.newest_ns, stamp_ns)
@@ -219,7 +229,9 @@ class Intake:
     def _queue(self, sets: Sequence[FrameSet[_Frame]]) -> None:
         self._waiting.extend(sets)
         while len(self._waiting) > MAX_WAITING_SETS:
-            self._drop_set(self._waiting.popleft(), "too many sets wait for transforms", "too many frame sets wait for transforms")
+            self._drop_set(
+                self._waiting.popleft(), "too many sets wait for transforms", "too many frame sets wait for transforms"
+            )
 
     def _ready_keyframes(self) -> list[RawKeyframe]:
         ready = []
@@ -231,7 +243,9 @@ class Intake:
                 self.problems["transform"] = str(error)
                 if self._may_still_come(error) and self.newest_ns - oldest.stamp_ns <= self._max_wait_ns:
                     break
-                self._drop_set(self._waiting.popleft(), _kind(error), f"frame set at {oldest.stamp_ns * 1e-9:.3f} s: {error}")
+                self._drop_set(
+                    self._waiting.popleft(), _kind(error), f"frame set at {oldest.stamp_ns * 1e-9:.3f} s: {error}"
+                )
                 continue
             self._waiting.popleft()
             if keyframe is not None:

@@ -99,7 +99,9 @@ class OutputEncoder:
             return encode_occupancy_grid(probability_slice(view, grid))
         if name == "distance_field":
             slice_2d = occupancy_slice(view, grid)
-            distances = distance_field(slice_2d.values == LETHAL, slice_2d.resolution_m, self.config.outputs.max_distance_m)
+            distances = distance_field(
+                slice_2d.values == LETHAL, slice_2d.resolution_m, self.config.outputs.max_distance_m
+            )
             return encode_distance_cloud(slice_2d, distances)
         if name == "voxel_grid":
             return encode_voxel_grid(view)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,10 @@ class OccupancyPipeline:
             with self._timed(times, "predict"):
                 self.prediction = self.predictor.predict(keyframe, self.map.window)
             with self._timed(times, "integrate"):
-                self.map.integrate(self.prediction, keyframe.stamp_ns, self.config.network.gain)
+                # Each look tells what it adds to the prior; the prior itself must not be added again with every look.
+                prior = self.predictor.calibration.prior_log_odds
+                evidence = replace(self.prediction, logit=self.prediction.logit - prior)
+                self.map.integrate(evidence, keyframe.stamp_ns, self.config.network.gain)
         with self._timed(times, "integrate"):
             for depth in keyframe.depths:
                 integrate_depth(self.map, depth)
@@ -128,7 +132,11 @@ class OccupancyPipeline:
         last_ns, T_last = self._last
         moved = float(np.linalg.norm(keyframe.T_map_base[:3, 3] - T_last[:3, 3]))
         elapsed_s = (keyframe.stamp_ns - last_ns) * 1e-9
-        return elapsed_s < 0 or moved > POSE_JUMP_M or (rotation_angle(T_last, keyframe.T_map_base) > POSE_JUMP_RAD and elapsed_s < 0.5)
+        return (
+            elapsed_s < 0
+            or moved > POSE_JUMP_M
+            or (rotation_angle(T_last, keyframe.T_map_base) > POSE_JUMP_RAD and elapsed_s < 0.5)
+        )
 
     @contextmanager
     def _timed(self, times: StageTimes, stage: str) -> Iterator[None]:

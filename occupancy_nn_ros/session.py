@@ -196,10 +196,15 @@ class MappingSession:
                 else:
                     images.append(_decode_image(frame))
             except (MessageError, CalibrationError) as error:
-                self._drop(f"{frame.sensor.name}: frame does not decode", f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}")
+                self._drop(
+                    f"{frame.sensor.name}: frame does not decode",
+                    f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}",
+                )
         usable = len(images) + len(depths) + len(clouds)
         if usable == 0 or usable < min(self.config.sync.min_cameras, len(raw.frames)):
-            self._drop("keyframe without usable frames", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {usable} usable frames")
+            self._drop(
+                "keyframe without usable frames", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {usable} usable frames"
+            )
             return None
         return Keyframe(raw.stamp_ns, raw.T_map_base, tuple(images), tuple(depths), tuple(clouds))
 
@@ -241,4 +246,6 @@ def _decode_cloud(frame: RawFrame) -> PosedCloud:
 
 def _check_size(frame: RawFrame, shape: tuple[int, ...]) -> None:
     if frame.model is not None and shape[:2] != (frame.model.height, frame.model.width):
-        raise CalibrationError(f"image is {shape[1]}x{shape[0]}, camera_info says {frame.model.width}x{frame.model.height}")
+        raise CalibrationError(
+            f"image is {shape[1]}x{shape[0]}, camera_info says {frame.model.width}x{frame.model.height}"
+        )

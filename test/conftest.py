@@ -70,8 +70,13 @@ def small_bag(tmp_path_factory):
     from occupancy_nn_ros.types import CameraModel, StampedTransform
 
     rng = np.random.default_rng(5)
-    model = CameraModel(160, 120, np.array([[110.0, 0, 80], [0, 110, 60], [0, 0, 1]]), "plumb_bob", np.array([-0.1, 0.01, 0, 0, 0]))
-    mounts = {"front": make_transform((0.2, 0, 0.5), (-0.5, 0.5, -0.5, 0.5)), "back": make_transform((-0.2, 0, 0.5), (0.5, 0.5, -0.5, -0.5))}
+    model = CameraModel(
+        160, 120, np.array([[110.0, 0, 80], [0, 110, 60], [0, 0, 1]]), "plumb_bob", np.array([-0.1, 0.01, 0, 0, 0])
+    )
+    mounts = {
+        "front": make_transform((0.2, 0, 0.5), (-0.5, 0.5, -0.5, 0.5)),
+        "back": make_transform((-0.2, 0, 0.5), (0.5, 0.5, -0.5, -0.5)),
+    }
     path = tmp_path_factory.mktemp("bag") / "small.mcap"
     texture = rng.integers(0, 255, (120, 480, 3), dtype=np.uint8)
     with BagWriter(path) as writer:
@@ -81,11 +86,18 @@ def small_bag(tmp_path_factory):
             stamp = START_NS + n * 50_000_000
             angle = 0.02 * n
             pose = make_transform((0.04 * n, 0.01 * n, 0), (0, 0, np.sin(angle / 2), np.cos(angle / 2)))
-            writer.write("/tf", names.TF_MESSAGE, stamp, encode_tf([StampedTransform(stamp, "odom", "base_link", pose)]))
+            writer.write(
+                "/tf", names.TF_MESSAGE, stamp, encode_tf([StampedTransform(stamp, "odom", "base_link", pose)])
+            )
         for n in range(FRAMES):
             stamp = START_NS + n * 100_000_000 + 20_000_000
             for name in mounts:
                 picture = np.ascontiguousarray(texture[:, 8 * n : 8 * n + 160])
-                writer.write(f"/{name}/camera_info", names.CAMERA_INFO, stamp, encode_camera_info(stamp, f"{name}_optical", model))
+                writer.write(
+                    f"/{name}/camera_info",
+                    names.CAMERA_INFO,
+                    stamp,
+                    encode_camera_info(stamp, f"{name}_optical", model),
+                )
                 writer.write(f"/{name}/image_raw", names.IMAGE, stamp, encode_image(stamp, f"{name}_optical", picture))
     return path

@@ -184,7 +184,10 @@ def _with_frames(config: Config, scan: BagScan, sensor: SensorStream) -> Config:
 def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapView | None) -> dict[str, Any]:
     return {
         "sensors": [asdict(sensor) for sensor in plan.sensors],
-        "frames": {"map": session.frame_id, "base": intake.frame_names.base_frame if intake.frame_names else plan.config.base_frame},
+        "frames": {
+            "map": session.frame_id,
+            "base": intake.frame_names.base_frame if intake.frame_names else plan.config.base_frame,
+        },
         "received": dict(intake.received),
         "keyframes": session.keyframes,
         "dropped": dict(sorted((intake.dropped + session.dropped).items())),

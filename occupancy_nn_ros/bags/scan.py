@@ -42,7 +42,9 @@ def scan_bag(reader: BagReader) -> BagScan:
     """
     topics = {topic: info.msgtype for topic, info in reader.topics.items()}
     scan = BagScan(topics, {}, {}, PoseBuffer(cache_ns=10**18))
-    sensors = {t for t, info in reader.topics.items() if info.msgtype in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD) and info.count}
+    sensors = {
+        t for t, info in reader.topics.items() if info.msgtype in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD) and info.count
+    }
     _look_at_transforms(reader, scan.poses)
     for message in reader.messages(sensors):
         if message.topic not in scan.frames:

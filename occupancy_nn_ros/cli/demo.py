@@ -27,5 +27,5 @@ def run(args: argparse.Namespace) -> int:
     if result.view is not None and truth is not None:
         score = score_map(result.view, truth)
         print(f"against the simulator's truth: {score.text()}")
-    print(f"next: occupancy-nn play YOUR_BAG, or watch it live with: ros2 launch occupancy_nn_ros live.launch.py")
+    print("next: occupancy-nn play YOUR_BAG, or watch it live with: ros2 launch occupancy_nn_ros live.launch.py")
     return 0

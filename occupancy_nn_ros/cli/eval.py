@@ -16,9 +16,13 @@ from occupancy_nn_ros.cli.settings import progress_bar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
-    parser.add_argument("--model", default="nano", help="name under models/ or path of a .safetensors file (default: nano)")
+    parser.add_argument(
+        "--model", default="nano", help="name under models/ or path of a .safetensors file (default: nano)"
+    )
     parser.add_argument("--bag", type=Path, help="a recording with a depth camera, instead of simulated worlds")
-    parser.add_argument("--worlds", nargs="+", metavar="KIND", help="kinds of worlds (default: the three held-out ones)")
+    parser.add_argument(
+        "--worlds", nargs="+", metavar="KIND", help="kinds of worlds (default: the three held-out ones)"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds of each kind (default: 9000 9001)")
     parser.add_argument("--rig", default="surround4", help="front, stereo, surround4 or surround6 (default: surround4)")
     parser.add_argument("--duration", type=float, default=8.0, metavar="S", help="seconds of each drive (default: 8)")
@@ -52,7 +56,11 @@ def _run_worlds(args: argparse.Namespace) -> int:
 
     default = EvaluationPlan()
     plan = EvaluationPlan(
-        tuple(args.worlds or default.worlds), tuple(args.seeds or default.seeds), args.rig, args.duration, args.voxel_size
+        tuple(args.worlds or default.worlds),
+        tuple(args.seeds or default.seeds),
+        args.rig,
+        args.duration,
+        args.voxel_size,
     )
     tally = Tally()
     with progress_bar(args.json) as progress:

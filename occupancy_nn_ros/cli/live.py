@@ -26,5 +26,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from occupancy_nn_ros.ros.node import run_node
     except ImportError as error:
-        raise MissingDependencyError(f"the live node needs rclpy ({error}): source a ROS 2 distribution, or run scripts/setup") from None
+        raise MissingDependencyError(
+            f"the live node needs rclpy ({error}): source a ROS 2 distribution, or run scripts/setup"
+        ) from None
     return run_node(read_settings(args), args.ros_arguments)

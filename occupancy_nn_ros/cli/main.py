@@ -20,6 +20,7 @@ COMMANDS = {
     "sim": "simulate a drive and record it as a bag with exact truth",
     "shards": "simulate many drives as training data",
     "train": "train an occupancy network",
+    "calibrate": "fit a trained model's probabilities",
     "eval": "score a model against the simulator's truth",
     "info": "show a model, a bag or a saved map",
 }
@@ -39,7 +40,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.command is None:
         parser.print_help()
         return 2
-    logging.basicConfig(level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=logging.DEBUG if args.verbose else logging.WARNING, format="%(levelname)s %(name)s: %(message)s"
+    )
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
         return int(_module(args.command).run(args))

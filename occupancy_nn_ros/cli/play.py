@@ -43,7 +43,7 @@ def play(bag: Path, config: Config, out: Path, *, quiet: bool = False) -> PlayRe
     Raises:
         OccupancyError: whatever keeps the bag from being mapped.
     """
-    from occupancy_nn_ros.bags.player import play_bag, plan_play, write_summary
+    from occupancy_nn_ros.bags.player import plan_play, play_bag, write_summary
     from occupancy_nn_ros.bags.reader import BagReader
 
     make_folder(out)
@@ -54,7 +54,12 @@ def play(bag: Path, config: Config, out: Path, *, quiet: bool = False) -> PlayRe
         with progress_bar(quiet) as progress:
             task = progress.add_task("mapping", total=max(reader.duration_s, 1e-3))
             result = play_bag(
-                reader, plan, out, report=lambda p: progress.update(task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes")
+                reader,
+                plan,
+                out,
+                report=lambda p: progress.update(
+                    task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes"
+                ),
             )
     _draw(result, plan.config, out, truth_beside(bag, result.view))
     write_summary(result, out)
@@ -90,7 +95,9 @@ def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None) 
 
 
 def _print_plan(plan: PlayPlan, duration_s: float) -> None:
-    print(f"{duration_s:.1f} s, map frame '{plan.config.map_frame}', robot frame '{plan.config.base_frame}', source {plan.config.source}")
+    print(
+        f"{duration_s:.1f} s, map frame '{plan.config.map_frame}', robot frame '{plan.config.base_frame}', source {plan.config.source}"
+    )
     for sensor in plan.sensors:
         frame = sensor.frame_id or plan.frames.get(sensor.topic, "?")
         print(f"  {sensor.name}: {sensor.topic}  info {sensor.info_topic or '-'}  frame {frame}")
@@ -108,8 +115,12 @@ def _print_result(result: PlayResult, out: Path) -> None:
         print(f"  not used: {count} {reason}")
     if result.view is not None:
         grid = summary["map"]
-        print(f"map: {grid['occupied']} occupied, {grid['free']} free, {grid['unknown']} unknown voxels of {grid['voxel_size_m']:g} m")
-        print(f"look at {out / 'top_down.png'} and {out / 'view_3d.png'}; topics in {out / 'map.mcap'}, figures in {out / 'summary.json'}")
+        print(
+            f"map: {grid['occupied']} occupied, {grid['free']} free, {grid['unknown']} unknown voxels of {grid['voxel_size_m']:g} m"
+        )
+        print(
+            f"look at {out / 'top_down.png'} and {out / 'view_3d.png'}; topics in {out / 'map.mcap'}, figures in {out / 'summary.json'}"
+        )
 
 
 def _why(result: PlayResult) -> str:

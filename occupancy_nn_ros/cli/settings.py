@@ -18,13 +18,17 @@ if TYPE_CHECKING:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options that make a :class:`Config`."""
-    parser.add_argument("--config", type=Path, action="append", default=[], metavar="YAML", help="settings file; later files win")
+    parser.add_argument(
+        "--config", type=Path, action="append", default=[], metavar="YAML", help="settings file; later files win"
+    )
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="one setting, such as voxel_size_m=0.1 or grid.max_height_m=2; wins over files (docs/parameters.md lists all)",
     )  # fmt: skip
     parser.add_argument("--model", help="name under models/ or path of a .safetensors file")
-    parser.add_argument("--source", choices=["network", "depth", "lidar"], help="what the map is built from (default: network)")
+    parser.add_argument(
+        "--source", choices=["network", "depth", "lidar"], help="what the map is built from (default: network)"
+    )
 
 
 def read_settings(args: argparse.Namespace) -> Config:
@@ -57,6 +61,12 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as progress:
         yield progress

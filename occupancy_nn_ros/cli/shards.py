@@ -17,8 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards, about 12 MB each")
     parser.add_argument("--count", type=int, default=400, help="number of drives (default: 400)")
-    parser.add_argument("--photos", action="store_true", help="photographic textures too; needs: pip install --no-deps robosuite")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="drives simulated at once (default: all cores)")
+    parser.add_argument(
+        "--photos", action="store_true", help="photographic textures too; needs: pip install --no-deps robosuite"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="drives simulated at once (default: all cores)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,11 +15,15 @@ from occupancy_nn_ros.cli.settings import progress_bar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
-    parser.add_argument("--world", default="indoor", help="indoor, warehouse, street, or one of them with _heldout (default: indoor)")
+    parser.add_argument(
+        "--world", default="indoor", help="indoor, warehouse, street, or one of them with _heldout (default: indoor)"
+    )
     parser.add_argument("--rig", default="surround4", help="front, stereo, surround4 or surround6 (default: surround4)")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another world and drive (default: 0)")
     parser.add_argument("--duration", type=float, default=20.0, metavar="S", help="seconds (default: 20)")
-    parser.add_argument("--rate", type=float, default=5.0, metavar="HZ", help="pictures a second of each camera (default: 5)")
+    parser.add_argument(
+        "--rate", type=float, default=5.0, metavar="HZ", help="pictures a second of each camera (default: 5)"
+    )
     parser.add_argument("--handheld", action="store_true", help="carried by hand instead of driven on the floor")
     parser.add_argument("--raw", action="store_true", help="raw pictures instead of jpeg")
     parser.add_argument("--no-depth", action="store_true", help="record no depth images")
@@ -40,5 +44,7 @@ def run(args: argparse.Namespace) -> int:
     with progress_bar(quiet=False) as progress:
         task = progress.add_task("rendering", total=1.0)
         bag = record_drive(world, rig, drive, args.out, options, lambda done: progress.update(task, completed=done))
-    print(f"{len(drive.stamps_s)} pictures from each of {len(rig.cameras)} cameras in {bag}; truth in {args.out / 'world.json'}")
+    print(
+        f"{len(drive.stamps_s)} pictures from each of {len(rig.cameras)} cameras in {bag}; truth in {args.out / 'world.json'}"
+    )
     return 0

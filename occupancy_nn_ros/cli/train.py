@@ -22,9 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train."""
-    from occupancy_nn_ros.config import read_yaml
+    from occupancy_nn_ros.config import from_mapping, read_yaml
     from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
-    from occupancy_nn_ros.config import from_mapping
 
     config = from_mapping(TrainConfig, read_yaml(args.config))
     with progress_bar(quiet=False) as progress:

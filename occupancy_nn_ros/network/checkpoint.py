@@ -33,6 +33,7 @@ class Calibration(_Checked):
     visible_offset: float = setting(0.0, "Offset where a camera sees the point.", low=-50.0, high=50.0)
     inferred_scale: float = setting(1.0, "Scale where the point is hidden.", low=0.0, high=100.0)
     inferred_offset: float = setting(0.0, "Offset where the point is hidden.", low=-50.0, high=50.0)
+    prior_log_odds: float = setting(0.0, "Log-odds that a voxel is occupied before anyone looks.", low=-20.0, high=20.0)
 
 
 @dataclass(frozen=True)

@@ -111,7 +111,9 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         self.session.warm_up()
         self.output_publishers = OutputPublishers(self)
         self._map_services = MapServices(self)
-        self.get_logger().info(f"ready: source {self.config.source}, model {self.config.model}, map frame {self.config.map_frame}")
+        self.get_logger().info(
+            f"ready: source {self.config.source}, model {self.config.model}, map frame {self.config.map_frame}"
+        )
 
     def _activate(self) -> None:
         if self.session is None or self.output_publishers is None:

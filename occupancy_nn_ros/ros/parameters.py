@@ -45,7 +45,9 @@ def declare_config(node: Node, start: Config | None = None) -> Config:
         ConfigError: a config file cannot be read, or a value is unknown, of the wrong type or out of range.
     """
     files = _declare(node, "config_files", "", "YAML files with settings, comma separated; parameters win over them.")
-    config = load_config([Path(name.strip()) for name in files.split(",") if name.strip()]) if files else start or Config()
+    config = (
+        load_config([Path(name.strip()) for name in files.split(",") if name.strip()]) if files else start or Config()
+    )
     names = _declare(node, "cameras", list(config.cameras) or [""], "Names of the cameras; empty: found by themselves.")
     cameras = {name: config.cameras.get(name, CameraConfig()) for name in names if name}
     for name, camera in cameras.items():
@@ -69,14 +71,18 @@ def read_config(node: Node, cameras: Sequence[str], changes: Sequence[Parameter]
     for camera in cameras:
         for item in _settings(CameraConfig(), ""):
             name = f"{camera}.{item.name}"
-            values.setdefault("cameras", {}).setdefault(camera, {})[item.name] = changed.get(name, node.get_parameter(name).value)
+            values.setdefault("cameras", {}).setdefault(camera, {})[item.name] = changed.get(
+                name, node.get_parameter(name).value
+            )
     return from_mapping(Config, values)
 
 
 def check_changes(node: Node, config: Config, changes: Sequence[Parameter]) -> tuple[SetParametersResult, Config]:
     """Judge a change of parameters; returns the verdict and the configuration that holds afterwards."""
     ours = {item.name: item for item in _settings(config, "")}
-    fixed = [change.name for change in changes if change.name in ours and not ours[change.name].field.metadata.get("live")]
+    fixed = [
+        change.name for change in changes if change.name in ours and not ours[change.name].field.metadata.get("live")
+    ]
     if fixed:
         reason = f"{', '.join(fixed)} cannot change while the node runs"
         return SetParametersResult(successful=False, reason=reason), config
@@ -111,7 +117,9 @@ def _declare_setting(node: Node, item: _Setting) -> None:
         if isinstance(item.default, int):
             descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high), step=1)]
         else:
-            descriptor.floating_point_range = [FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)]
+            descriptor.floating_point_range = [
+                FloatingPointRange(from_value=float(low), to_value=float(high), step=0.0)
+            ]
     try:
         node.declare_parameter(item.name, item.default, descriptor)
     except Exception as error:  # rclpy raises several kinds for a bad override; all mean the same to the user
@@ -130,5 +138,3 @@ def _put(values: dict[str, Any], name: str, value: Any) -> None:
     for group in groups:
         values = values.setdefault(group, {})
     values[key] = value
-
-

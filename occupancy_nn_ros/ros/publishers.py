@@ -55,7 +55,11 @@ class OutputPublishers:
     def has_missing(self) -> bool:
         """Whether somebody subscribes to an output that was never sent although there is a map."""
         session = self._node.session
-        return session is not None and session.keyframes > 0 and any(name not in self._last_version for name in self.wanted())
+        return (
+            session is not None
+            and session.keyframes > 0
+            and any(name not in self._last_version for name in self.wanted())
+        )
 
     def forget(self) -> None:
         """Let the next subscriber check send everything again, as after the map was cleared or loaded."""

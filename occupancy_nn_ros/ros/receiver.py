@@ -72,8 +72,13 @@ class Receiver:
             self.obstacle, self._looks = str(error), 0
             return
         if not sensors:
-            there = ", ".join(sorted(name for name, kind in topics.items() if kind in wanted_types(self.node.config.source)))
-            self.obstacle, self._looks = f"no {self.node.config.source} sensor topics found; candidates: {there or 'none'}", 0
+            there = ", ".join(
+                sorted(name for name, kind in topics.items() if kind in wanted_types(self.node.config.source))
+            )
+            self.obstacle, self._looks = (
+                f"no {self.node.config.source} sensor topics found; candidates: {there or 'none'}",
+                0,
+            )
             return
         self._looks = self._looks + 1 if sensors == self._seen else 1
         self._seen = sensors
@@ -93,7 +98,9 @@ class Receiver:
         qos: QoSProfile = SENSOR_QOS
         if topic in TF_TOPICS:
             qos = TF_STATIC_QOS if TF_TOPICS[topic] else TF_QOS
-        events = SubscriptionEventCallbacks(incompatible_qos=partial(self._on_incompatible_qos, topic), use_default_callbacks=False)
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=partial(self._on_incompatible_qos, topic), use_default_callbacks=False
+        )
         self._subscriptions.append(
             self.node.create_subscription(
                 interface_class(msgtype), topic, partial(self._on_message, topic), qos, raw=True, event_callbacks=events

@@ -12,7 +12,7 @@ import numpy as np
 from rclpy.task import Future
 
 from occupancy_nn_ros.errors import MapFileError, OccupancyError
-from occupancy_nn_ros.mapping.map_file import load_map, save_map
+from occupancy_nn_ros.mapping.map_file import save_map
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.session import MappingSession
 
@@ -40,7 +40,9 @@ class MapServices:
             "load_map": ("occupancy_nn_ros/srv/LoadMap", self._load_map),
             "query_occupancy": ("occupancy_nn_ros/srv/QueryOccupancy", self._query),
         }
-        self._services = [node.create_service(interface_class(kind), f"~/{name}", call) for name, (kind, call) in offered.items()]
+        self._services = [
+            node.create_service(interface_class(kind), f"~/{name}", call) for name, (kind, call) in offered.items()
+        ]
 
     def close(self) -> None:
         """Withdraw them."""

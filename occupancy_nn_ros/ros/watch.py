@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rclpy.clock import Clock, ClockType
 
@@ -49,7 +49,9 @@ class Watch:
         self._silent_ticks = 0 if session.keyframes != self._keyframes else self._silent_ticks + 1
         self._keyframes = session.keyframes
         if self._silent_ticks >= SILENCE_TICKS and not self.node.is_paused and worker.is_idle:
-            self.node.get_logger().warning(f"no map update for {self._silent_ticks} s: {self._reason()}", throttle_duration_sec=5.0)
+            self.node.get_logger().warning(
+                f"no map update for {self._silent_ticks} s: {self._reason()}", throttle_duration_sec=5.0
+            )
         self._report_problems()
         status = self._node_status()
         self._status.publish(encode_map_status(status))
@@ -78,7 +80,14 @@ class Watch:
         now_ns = self.node.now_ns()
         if receiver is None or receiver.intake is None or session is None:
             return NodeStatus(now_ns, frame_id=self.node.config.map_frame, state="waiting")
-        state = "paused" if self.node.is_paused else "mapping" if self._silent_ticks < SILENCE_TICKS and session.keyframes else "waiting"
+        state: Literal["mapping", "paused", "waiting"]
+        state = (
+            "paused"
+            if self.node.is_paused
+            else "mapping"
+            if self._silent_ticks < SILENCE_TICKS and session.keyframes
+            else "waiting"
+        )
         if worker is not None and worker.overwritten:
             session.dropped["worker busy: newer keyframe came first"] = worker.overwritten
         return session.status(receiver.intake, now_ns, state)

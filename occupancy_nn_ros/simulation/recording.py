@@ -50,7 +50,12 @@ class RecordingOptions:
 
 
 def record_drive(
-    world: World, rig: Rig, drive: Drive, folder: Path, options: RecordingOptions | None = None, report: Callable[[float], None] | None = None
+    world: World,
+    rig: Rig,
+    drive: Drive,
+    folder: Path,
+    options: RecordingOptions | None = None,
+    report: Callable[[float], None] | None = None,
 ) -> Path:
     """Write ``folder/drive.mcap``, ``folder/world.json`` and ``folder/truth.npz``; returns the bag's path.
 
@@ -156,7 +161,9 @@ def _save_truth(world: World, voxel_m: float, path: Path) -> None:
     i, j, k = (int(v) for v in low)
     x, y, z = (int(v) for v in high - low)
     window = LatticeWindow(voxel_m, (i, j, k), (x, y, z))
-    np.savez_compressed(path, labels=world.occupancy(window), origin=np.array(window.origin), voxel_size_m=np.array(voxel_m))
+    np.savez_compressed(
+        path, labels=world.occupancy(window), origin=np.array(window.origin), voxel_size_m=np.array(voxel_m)
+    )
 
 
 def true_map(world: World, view: MapView) -> MapView:

@@ -63,6 +63,10 @@ class EvaluationPlan:
     voxel_size_m: float = 0.2
     range_m: float = 8.0
 
+    def config(self) -> Config:
+        """Settings to map with."""
+        return Config(voxel_size_m=self.voxel_size_m)
+
     def protocol(self) -> str:
         """What was judged, in one line."""
         return (
@@ -157,7 +161,7 @@ def seen_voxels(window: LatticeWindow, depths: tuple[PosedDepth, ...], range_m: 
 
 
 def _judge_drive(predictor: Predictor, world: World, plan: EvaluationPlan, tally: Tally) -> None:
-    config = Config(voxel_size_m=plan.voxel_size_m)
+    config = plan.config()
     predictor.reset()
     mapped = OccupancyPipeline(config, predictor)
     ceiling = OccupancyPipeline(replace(config, source="depth"))

@@ -48,7 +48,9 @@ def draw_top_down(
         axis.set_title(name if len(panels) > 1 else "")
     axes[0][0].legend(handles=_legend(), loc="upper left", fontsize=8, framealpha=0.9)
     low, high = grid.min_height_m, grid.max_height_m
-    figure.suptitle(title or f"obstacles {low:g} to {high:g} m above the robot's base, {view.window.voxel_size_m:g} m cells")
+    figure.suptitle(
+        title or f"obstacles {low:g} to {high:g} m above the robot's base, {view.window.voxel_size_m:g} m cells"
+    )
     figure.savefig(file, dpi=110)
     plt.close(figure)
 
@@ -92,9 +94,15 @@ def _limits(view: MapView, path_m: FloatArray) -> tuple[float, float, float, flo
     edge, origin = view.window.voxel_size_m, view.window.origin_m[:2]
     if not len(known):
         known = np.array([[0, 0], [view.window.shape[0], view.window.shape[1]]])
-    low, high = (known.min(axis=0) - MARGIN_CELLS) * edge + origin, (known.max(axis=0) + 1 + MARGIN_CELLS) * edge + origin
+    low, high = (
+        (known.min(axis=0) - MARGIN_CELLS) * edge + origin,
+        (known.max(axis=0) + 1 + MARGIN_CELLS) * edge + origin,
+    )
     if len(path_m):
-        low, high = np.minimum(low, path_m[:, :2].min(axis=0) - edge), np.maximum(high, path_m[:, :2].max(axis=0) + edge)
+        low, high = (
+            np.minimum(low, path_m[:, :2].min(axis=0) - edge),
+            np.maximum(high, path_m[:, :2].max(axis=0) + edge),
+        )
     center, half = (low + high) / 2, float((high - low).max()) / 2
     return float(center[0] - half), float(center[0] + half), float(center[1] - half), float(center[1] + half)
 

@@ -38,13 +38,16 @@ def draw_voxels(
         path_m: (K, 3) robot positions, map frame.
         file: PNG to write.
         color_by: ``height`` or ``class``.
-        yaw_deg, pitch_deg: where the viewer stands, and how steeply it looks down.
+        yaw_deg: where the viewer stands, from the map's x axis.
+        pitch_deg: how steeply the viewer looks down.
         cut_above_m: what lies higher above the base is left out, or a ceiling would hide the room.
 
     Raises:
         OSError: the file cannot be written.
     """
-    picture = render_voxels(view, path_m, color_by=color_by, yaw_deg=yaw_deg, pitch_deg=pitch_deg, cut_above_m=cut_above_m)
+    picture = render_voxels(
+        view, path_m, color_by=color_by, yaw_deg=yaw_deg, pitch_deg=pitch_deg, cut_above_m=cut_above_m
+    )
     if not cv2.imwrite(str(file), picture[..., ::-1]):
         raise OSError(f"cannot write {file}")
 
@@ -75,7 +78,9 @@ def _view_rotation(yaw_deg: float, pitch_deg: float) -> FloatArray:
     return np.stack([right, np.cross(away, right), away])
 
 
-def _visible_faces(occupied: npt.NDArray[np.bool_], R: FloatArray) -> tuple[Float32Array, Float32Array, npt.NDArray[np.int64]]:
+def _visible_faces(
+    occupied: npt.NDArray[np.bool_], R: FloatArray
+) -> tuple[Float32Array, Float32Array, npt.NDArray[np.int64]]:
     """Faces that look at the viewer and touch no other cube: corners (F, 4, 3) in voxels, shades (F,), cells (F, 3)."""
     padded = np.pad(occupied, 1)
     quads, shades, cells = [], [], []
@@ -106,7 +111,9 @@ def _fit(projected: FloatArray) -> tuple[float, FloatArray]:
     return scale, np.array(SIZE) * SCALE / 2 - scale * (low + high) / 2
 
 
-def _paint(canvas: UInt8Array, quads: Float32Array, R: FloatArray, to_pixels: tuple[float, FloatArray], colors: Float32Array) -> None:
+def _paint(
+    canvas: UInt8Array, quads: Float32Array, R: FloatArray, to_pixels: tuple[float, FloatArray], colors: Float32Array
+) -> None:
     projected = quads @ R.T.astype(np.float32)
     pixels = np.round(projected[..., :2] * to_pixels[0] + to_pixels[1]).astype(np.int32)
     outline = to_pixels[0] > 8
@@ -117,7 +124,9 @@ def _paint(canvas: UInt8Array, quads: Float32Array, R: FloatArray, to_pixels: tu
             cv2.polylines(canvas, [pixels[index]], True, (r * 0.82, g * 0.82, b * 0.82), 1)
 
 
-def _draw_path(canvas: UInt8Array, view: MapView, path_m: FloatArray, R: FloatArray, to_pixels: tuple[float, FloatArray]) -> None:
+def _draw_path(
+    canvas: UInt8Array, view: MapView, path_m: FloatArray, R: FloatArray, to_pixels: tuple[float, FloatArray]
+) -> None:
     if len(path_m) < 2:
         return
     local = (path_m - view.window.origin_m) / view.window.voxel_size_m

@@ -30,7 +30,9 @@ def depth_bag(tmp_path_factory):
         writer.write("/tf_static", names.TF_MESSAGE, T0, encode_tf([StampedTransform(T0, "body", "eye", mount)]))
         for n in range(6):
             stamp = T0 + n * 500_000_000
-            writer.write("/tf", names.TF_MESSAGE, stamp, encode_tf([StampedTransform(stamp, "world", "body", np.eye(4))]))
+            writer.write(
+                "/tf", names.TF_MESSAGE, stamp, encode_tf([StampedTransform(stamp, "world", "body", np.eye(4))])
+            )
             writer.write("/eye/depth/camera_info", names.CAMERA_INFO, stamp, encode_camera_info(stamp, "eye", MODEL))
             depth = encode_depth_image(stamp, "eye", np.full((48, 64), 2.0, np.float32))
             writer.write("/eye/depth/image_raw", names.IMAGE, stamp, depth)
@@ -86,7 +88,9 @@ def test_messages_of_the_map_bag_carry_the_map_frame(depth_bag, tmp_path):
         grid = deserialize(names.OCCUPANCY_GRID, next(reader.messages(["/occupancy_nn/occupancy_grid"])).cdr)
     assert grid.header.frame_id == "world"
     assert set(np.unique(grid.data)) <= {-1, 0, 100}
-    assert grid.info.origin.position.x / grid.info.resolution == pytest.approx(round(grid.info.origin.position.x / grid.info.resolution), abs=1e-4)
+    assert grid.info.origin.position.x / grid.info.resolution == pytest.approx(
+        round(grid.info.origin.position.x / grid.info.resolution), abs=1e-4
+    )
 
 
 @pytest.mark.parametrize(
@@ -121,7 +125,10 @@ def write_bag(path, *messages):
 
 
 def test_bags_that_cannot_be_mapped(tmp_path, tiny_model, capsys):
-    write_bag(tmp_path / "only_tf.mcap", ("/tf", names.TF_MESSAGE, encode_tf([StampedTransform(T0, "odom", "base_link", np.eye(4))])))
+    write_bag(
+        tmp_path / "only_tf.mcap",
+        ("/tf", names.TF_MESSAGE, encode_tf([StampedTransform(T0, "odom", "base_link", np.eye(4))])),
+    )
     picture = ("/cam/image_raw", names.IMAGE, encode_image(T0, "cam", np.zeros((48, 64, 3), np.uint8)))
     info = ("/cam/camera_info", names.CAMERA_INFO, encode_camera_info(T0, "cam", MODEL))
     write_bag(tmp_path / "no_tf.mcap", picture, info)
@@ -141,7 +148,9 @@ def test_bags_that_cannot_be_mapped(tmp_path, tiny_model, capsys):
         "missing": "no bag at",
     }
     for name, line in expected.items():
-        code = main(["play", str(tmp_path / name), "--out", str(tmp_path / "out"), "--model", str(tiny_model), "--json"])
+        code = main(
+            ["play", str(tmp_path / name), "--out", str(tmp_path / "out"), "--model", str(tiny_model), "--json"]
+        )
         error = capsys.readouterr().err.strip().splitlines()
         assert (code, line in error[-1]) == (1, True), (name, error)
 

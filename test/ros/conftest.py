@@ -16,6 +16,7 @@ os.environ["ROS_DOMAIN_ID"] = str(20 + os.getpid() % 80)
 
 NODE = "/occupancy_nn"
 
+
 class NodeProcess:
     """The live node as a user starts it."""
 
@@ -65,7 +66,9 @@ class Graph:
         from occupancy_nn_ros.ros.message_types import interface_class
 
         self.received.setdefault(topic, [])
-        return self.node.create_subscription(interface_class(msgtype), topic, self.received[topic].append, qos, raw=True)
+        return self.node.create_subscription(
+            interface_class(msgtype), topic, self.received[topic].append, qos, raw=True
+        )
 
     def offer(self, topic, msgtype):
         """Announce a topic."""

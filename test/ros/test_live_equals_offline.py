@@ -3,7 +3,7 @@
 
 import numpy as np
 
-from occupancy_nn_ros.bags.player import play_bag, plan_play
+from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.messages import names

@@ -152,7 +152,7 @@ def test_where_no_camera_looks_the_weight_is_zero(predictor):
 
 def test_evidence_weight():
     visible = torch.tensor([0.0, 0.05, 0.3, 0.5, 1.0, 1.0, 1.0])
-    distance = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 1.5, 3.0])
+    distance = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 6.0])
     expected = [0.0, 0.0, INFERRED_WEIGHT, 1.0, 1.0, 1 / 2, 1 / 9]
     assert evidence_weight(visible, distance).tolist() == pytest.approx(expected)
 

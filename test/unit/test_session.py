@@ -32,7 +32,9 @@ def wall(stamp_ns, x_m=0.0, depth_m=2.0, shape=(48, 64)):
 
 @pytest.fixture
 def session():
-    return MappingSession(load_config([], ["source=depth", "voxel_size_m=0.25", "map.size_xy_m=8", "outputs.voxels_period_s=1"]))
+    return MappingSession(
+        load_config([], ["source=depth", "voxel_size_m=0.25", "map.size_xy_m=8", "outputs.voxels_period_s=1"])
+    )
 
 
 def grid_cell(cdr, x, y):
@@ -120,7 +122,7 @@ def test_a_saved_map_comes_back_and_one_of_another_frame_is_refused(session, tmp
     save_map(session.pipeline.map, tmp_path / "other.safetensors", "map")
     session.clear()
     assert (session.view().state == -1).all()
-    with pytest.raises(MapFileError, match="frame 'map'.*'odom'"):
+    with pytest.raises(MapFileError, match=r"frame 'map'.*'odom'"):
         session.load_map(tmp_path / "other.safetensors")
     session.load_map(tmp_path / "m.safetensors")
     assert np.array_equal(session.view().state, state)
@@ -134,7 +136,9 @@ def test_status_reports_rate_age_drops_and_latency(session):
     status = session.status(intake, 5 * SECOND, "mapping")
     assert status.keyframe_rate == pytest.approx(2.0)
     assert status.map_age == pytest.approx(3.0)
-    assert dict(zip(status.drop_reasons, status.drop_counts, strict=True)) == {"/depth/image: message does not decode": 1}
+    assert dict(zip(status.drop_reasons, status.drop_counts, strict=True)) == {
+        "/depth/image: message does not decode": 1
+    }
     assert status.stages == ("decode", "integrate", "encode", "total")
     assert all(0 < a <= b for a, b in zip(status.latency_p50_ms, status.latency_p95_ms, strict=True))
 

@@ -18,7 +18,9 @@ def view():
     state[2, 2, :] = -1
     classes = np.where(state == 1, 3, 0).astype(np.uint8)
     pose = np.eye(4)
-    return MapView(0, "odom", LatticeWindow(0.25, (0, 0, 0), state.shape), pose, state, (state == 1).astype(np.float32), classes)
+    return MapView(
+        0, "odom", LatticeWindow(0.25, (0, 0, 0), state.shape), pose, state, (state == 1).astype(np.float32), classes
+    )
 
 
 def test_top_down_shows_obstacle_free_and_unknown(view):

@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fit a trained model's probabilities to simulated truth, so that 0.8 means occupied four times out of five.
+
+Uses drives in worlds of the training kind that training did not see. Needs MuJoCo: pip install 'occupancy-nn-ros[sim]'.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from occupancy_nn_ros.cli.settings import progress_bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this subcommand."""
+    parser.add_argument("model", type=Path, help="a .safetensors file, such as training writes")
+    parser.add_argument("--out", type=Path, required=True, help="where to write the calibrated model")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Fit and write."""
+    from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint, save_checkpoint
+    from occupancy_nn_ros.predictor import Predictor
+    from occupancy_nn_ros.training.calibrate import collect_logits, fit_calibration
+
+    checkpoint = replace(load_checkpoint(args.model), calibration=Calibration())
+    samples = []
+    with progress_bar(quiet=False) as progress:
+        task = progress.add_task("driving", total=None)
+        for sample in collect_logits(Predictor(checkpoint)):
+            samples.append(sample)
+            progress.update(task, description=f"{len(samples)} keyframes")
+    calibration = fit_calibration(samples)
+    save_checkpoint(replace(checkpoint, calibration=calibration), args.out)
+    print(f"{args.out}: {calibration}")
+    return 0
