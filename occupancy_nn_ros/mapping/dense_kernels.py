@@ -140,26 +140,27 @@ def add_classes(
         gain: scales log-odds.
     """
     logits, weights, classes = given
-    shares = np.empty(len(classes), np.float32)
-    scale, zero, one = np.float32(gain), np.float32(0.0), np.float32(1.0)
+    count = len(classes)
+    shares = np.empty(count, np.float32)
+    scale, zero, one, unit = np.float32(gain), np.float32(0.0), np.float32(1.0), np.float32(1 / EVIDENCE_STEP)
     for n in range(start, stop):
-        for at in range(rows.given[n], rows.given[n] + rows.length):
+        first, offset = rows.given[n], rows.stored[n] - rows.given[n]
+        for at in range(first, first + rows.length):
             change = logits[at] * weights[at] * scale
-            if not zero < change < np.inf:
+            if not change > zero:
                 continue
             top, total = classes[0, at], zero
-            for c in range(1, len(classes)):
+            for c in range(1, count):
                 top = max(top, classes[c, at])
-            for c in range(len(classes)):
+            for c in range(count):
                 shares[c] = np.exp(classes[c, at] - top)
                 total += shares[c]
-            steps = weights[at] / ((one + np.exp(-change)) * total * np.float32(EVIDENCE_STEP))
-            if not steps < np.inf:
+            steps = weights[at] * unit / ((one + np.exp(-change)) * total)
+            if steps - steps != zero or change - change != zero:  # not finite
                 continue
-            voxel = rows.stored[n] + at - rows.given[n]
-            for c in range(len(classes)):
-                more = evidence[voxel, c] + np.int32(shares[c] * steps + np.float32(0.5))
-                evidence[voxel, c] = min(more, EVIDENCE_LIMIT)
+            for c in range(count):
+                more = evidence[at + offset, c] + np.int32(shares[c] * steps + np.float32(0.5))
+                evidence[at + offset, c] = min(more, EVIDENCE_LIMIT)
 
 
 @kernel
