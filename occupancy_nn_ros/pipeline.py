@@ -18,6 +18,7 @@ from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.warm_up import warm_up
 from occupancy_nn_ros.predictor import Predictor
 from occupancy_nn_ros.types import CameraModel, FloatArray, Keyframe, MapView, PosedImage, Prediction
 
@@ -110,7 +111,8 @@ class OccupancyPipeline:
             self._last = (0, self._centered_pose())
 
     def warm_up(self) -> None:
-        """Run the network once on a made-up picture, so that the first keyframe is as fast as the others."""
+        """Compile the map's kernels and run the network once, so that the first keyframe is as fast as the others."""
+        warm_up()
         if self.predictor is None:
             return
         model = CameraModel(320, 240, np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), "none", np.zeros(0))

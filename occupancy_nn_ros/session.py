@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import CalibrationError, MessageError
+from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_depth, decode_image
@@ -105,7 +105,11 @@ class MappingSession:
         if self._recent and raw.stamp_ns < self._recent[-1]:
             self._encoder.reset()
             self._recent.clear()
-        times |= self.pipeline.step(keyframe)
+        try:
+            times |= self.pipeline.step(keyframe)
+        except (OccupancyError, ValueError) as error:
+            self._drop("keyframe failed", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s: {error}")
+            return []
         self.keyframes += 1
         self._recent.append(keyframe.stamp_ns)
         encoding = time.perf_counter()

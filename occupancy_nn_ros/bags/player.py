@@ -108,6 +108,7 @@ def play_bag(
     """
     intake = Intake(plan.config, plan.sensors)
     session = MappingSession(plan.config, pipeline)
+    session.warm_up()
     player = _Player(intake, session, reader, report)
     if out is None:
         player.run(None)

@@ -201,6 +201,10 @@ def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:
         executor.spin()
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():
+            raise
+        # A callback that was running when the signal came found its publisher gone.
     finally:
         node.close()
         executor.shutdown()

@@ -32,6 +32,7 @@ class Watch:
         self._diagnostics = node.create_publisher(interface_class(DIAGNOSTIC_ARRAY), "/diagnostics", STATUS_QOS)
         self._keyframes, self._silent_ticks = 0, 0
         self._reported: dict[str, str] = {}
+        self._previous: NodeStatus | None = None
         self._timer: Any = node.create_timer(PERIOD_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def close(self) -> None:
@@ -55,7 +56,9 @@ class Watch:
         self._report_problems()
         status = self._node_status()
         self._status.publish(encode_map_status(status))
-        self._diagnostics.publish(encode_diagnostics(status, self.node.get_fully_qualified_name().lstrip("/")))
+        name = self.node.get_fully_qualified_name().lstrip("/")
+        self._diagnostics.publish(encode_diagnostics(status, name, self._previous))
+        self._previous = status
 
     def _reason(self) -> str:
         receiver = self.node.receiver

@@ -202,7 +202,8 @@ def test_two_robots_in_two_namespaces(graph, start_node, arguments):
     nodes = [start_node(*arguments, namespace=f"/robot{n}") for n in (1, 2)]
     grids = {f"/robot{n}/occupancy_nn/occupancy_grid" for n in (1, 2)}
     graph.until(lambda: grids <= dict(graph.node.get_topic_names_and_types()).keys())
-    assert [node.stop()[0] for node in nodes] == [0, 0]
+    ends = [node.stop() for node in nodes]
+    assert [code for code, _ in ends] == [0, 0], ends[0][1] + ends[1][1]
 
 
 def test_lifecycle_can_be_driven_from_outside(graph, start_node, arguments):

@@ -27,8 +27,8 @@ LAYERS = (
     {"session"},
     {"cli", "ros"},
 )
-# They feed a session from a bag, and so sit above the folder they lie in.
-ON_TOP_OF_SESSION = {f"{PACKAGE}.bags.player", f"{PACKAGE}.bags.scan"}
+# They feed a session from a bag or judge one, and so sit above the folder they lie in.
+ON_TOP_OF_SESSION = {f"{PACKAGE}.bags.player", f"{PACKAGE}.bags.scan", f"{PACKAGE}.training.evaluate_bag"}
 CORE = set().union(*LAYERS[:5])
 ROS_MODULES = {"rclpy", "tf2_ros", "cv_bridge", "sensor_msgs_py", "sensor_msgs", "nav_msgs", "std_msgs", "tf2_msgs"}
 
