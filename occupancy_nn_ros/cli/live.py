@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run the ROS 2 node; the same as: ros2 run occupancy_nn_ros occupancy_node.
 
-Needs rclpy, from a sourced ROS distribution or from the wheels that scripts/setup installs. With no cameras given it finds them in the
-ROS graph.
+Takes --ros-args ... as any node does, and with no cameras given finds them in the ROS graph. Needs rclpy, from a sourced
+ROS distribution or from the wheels that scripts/setup installs.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from occupancy_nn_ros.errors import MissingDependencyError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
     add_settings(parser)
-    parser.add_argument("ros_arguments", nargs=argparse.REMAINDER, help="--ros-args ..., as for any node")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from occupancy_nn_ros.ros.node import OccupancyNode
 
 LOOK_PERIOD_S = 0.5
+SENSOR_WORDS = {"network": "camera", "depth": "depth camera", "lidar": "LiDAR"}
 STEADY_LOOKS = 3
 """The graph must show the same cameras this often in a row before they are taken: they do not appear all at once."""
 
@@ -76,7 +77,7 @@ class Receiver:
                 sorted(name for name, kind in topics.items() if kind in wanted_types(self.node.config.source))
             )
             self.obstacle, self._looks = (
-                f"no {self.node.config.source} sensor topics found; candidates: {there or 'none'}",
+                f"no {SENSOR_WORDS[self.node.config.source]} topics found; candidates: {there or 'none'}",
                 0,
             )
             return

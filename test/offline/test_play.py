@@ -179,3 +179,10 @@ def test_help_of_every_command(capsys):
             main([command, "--help"])
         assert stop.value.code == 0
     assert "--set KEY=VALUE" in capsys.readouterr().out
+
+
+def test_unknown_options_are_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["info", "nano", "--no-such-option"])
+    assert stop.value.code == 2
+    assert "unrecognized arguments: --no-such-option" in capsys.readouterr().err

@@ -156,7 +156,7 @@ def test_it_says_what_it_waits_for(graph, start_node, small_bag, arguments):
         graph.spin(1.0)
     code, output = node.stop()
     assert code == 0
-    assert "no network sensor topics found; candidates: none" in output
+    assert "no camera topics found; candidates: none" in output
     assert "no camera_info on /front/camera_info (front)" in output
 
 

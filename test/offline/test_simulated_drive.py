@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From the simulator to a map: what is recorded is what the world holds."""
+
+import numpy as np
+import pytest
+
+from occupancy_nn_ros.bags.player import plan_play, play_bag
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.cli.main import main
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.simulation.recording import true_map
+from occupancy_nn_ros.simulation.rendering import WorldRenderer
+from occupancy_nn_ros.simulation.rigs import named_rig
+from occupancy_nn_ros.simulation.world import World
+from occupancy_nn_ros.training.metrics import score_map, with_border
+from occupancy_nn_ros.types import VoxelState
+
+DRIVE = ["--world", "indoor", "--rig", "stereo", "--seed", "3", "--duration", "3", "--rate", "3"]
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sim") / "drive"
+    try:
+        with WorldRenderer(World("probe", 0, (), (-1.0, -1.0, 1.0, 1.0))) as renderer:
+            renderer.render(named_rig("front").cameras[0].model, np.eye(4))
+    except MissingDependencyError as error:
+        pytest.skip(str(error))
+    assert main(["sim", *DRIVE, "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_recording_holds_all_streams_and_the_truth(recording):
+    with BagReader(recording / "drive.mcap") as reader:
+        topics = {topic: (info.msgtype, info.count) for topic, info in reader.topics.items()}
+    assert topics["/left/image_raw/compressed"] == (names.COMPRESSED_IMAGE, 9)
+    assert topics["/right/depth/image_raw"] == (names.IMAGE, 9)
+    assert topics["/left/camera_info"] == (names.CAMERA_INFO, 9)
+    assert topics["/lidar/points"] == (names.POINT_CLOUD, 9)
+    assert topics["/odom"][0] == names.ODOMETRY
+    assert topics["/tf_static"] == (names.TF_MESSAGE, 1)
+    truth = np.load(recording / "truth.npz")
+    world = World.load(recording / "world.json")
+    assert truth["labels"].ndim == 3 and 0 < (truth["labels"] > 0).mean() < 1
+    assert float(truth["voxel_size_m"]) == 0.1
+    assert world.name == "indoor" and len(world.solids) > 4
+
+
+@pytest.mark.parametrize("source", ["depth", "lidar"])
+def test_a_map_from_its_range_sensors_agrees_with_the_truth(recording, source):
+    config = load_config([], [f"source={source}", "voxel_size_m=0.1", "map.size_xy_m=10"])
+    with BagReader(recording / "drive.mcap") as reader:
+        result = play_bag(reader, plan_play(reader, config))
+    truth = true_map(World.load(recording / "world.json"), result.view)
+    claimed, true = result.view.state == VoxelState.OCCUPIED, truth.state == VoxelState.OCCUPIED
+    assert result.summary["keyframes"] >= 4
+    assert score_map(result.view, truth, result.view.state >= 0).recall > 0.75
+    # A surface on the border of two voxels may be measured in either.
+    assert with_border(true)[claimed].mean() > 0.99
+    assert claimed.sum() > 1000
+
+
+def test_a_recording_is_never_overwritten(recording, capsys):
+    assert main(["sim", *DRIVE, "--out", str(recording)]) == 1
+    assert "exists already" in capsys.readouterr().err
