@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from occupancy_nn_ros.messages import decode, images, maps, sensors
+from occupancy_nn_ros.messages import decode, images, maps, names, sensors
 from occupancy_nn_ros.types import GridSlice, LatticeWindow, MapView
 
 LIMIT_MS = 20.0
@@ -91,8 +91,8 @@ def run(count: int, repeats: int) -> dict[str, float]:
         "encode voxel grid 120x120x20": median_ms(lambda: maps.encode_voxel_grid(view), repeats),
         "encode occupancy grid 400x400": median_ms(lambda: maps.encode_occupancy_grid(grid), repeats),
         f"decode cloud of {count} points": median_ms(lambda: decode.decode_point_cloud(cloud), repeats),
-        "decode image 1280x720 bgr8": median_ms(lambda: images.decode_image(images.IMAGE, raw), repeats),
-        "decode image 1280x720 jpeg": median_ms(lambda: images.decode_image(images.COMPRESSED_IMAGE, jpeg), repeats),
+        "decode image 1280x720 bgr8": median_ms(lambda: images.decode_image(names.IMAGE, raw), repeats),
+        "decode image 1280x720 jpeg": median_ms(lambda: images.decode_image(names.COMPRESSED_IMAGE, jpeg), repeats),
     }
     objects = rclpy_markers(voxels)
     if objects is not None:

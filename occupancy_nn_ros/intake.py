@@ -113,6 +113,11 @@ class Intake:
         self._own_drops: Counter[str] = Counter()
 
     @property
+    def map_frame(self) -> str:
+        """Name of the map frame: the configured one until transforms tell better."""
+        return self.frame_names.map_frame if self.frame_names is not None else self.config.map_frame
+
+    @property
     def topics(self) -> dict[str, str]:
         """Every topic to listen to, with its message type."""
         topics = {sensor.topic: sensor.msgtype for sensor in self.sensors.values()}

@@ -26,6 +26,7 @@ from occupancy_nn_ros.outputs import OutMessage, OutputEncoder, OutputTopic
 from occupancy_nn_ros.pipeline import OccupancyPipeline
 from occupancy_nn_ros.statistics import LatencyRecorder
 from occupancy_nn_ros.types import (
+    CameraModel,
     Float32Array,
     FloatArray,
     Keyframe,
@@ -66,7 +67,7 @@ class MappingSession:
         problems: the latest message of each kind of trouble, worded for people.
     """
 
-    def __init__(self, config: Config, pipeline: OccupancyPipeline | None = None) -> None:
+    def __init__(self, config: Config) -> None:
         """Load the network and start with an unknown map.
 
         Raises:
@@ -74,7 +75,7 @@ class MappingSession:
             ConfigError: impossible map size or device.
         """
         self.config = config
-        self.pipeline = pipeline or OccupancyPipeline(config)
+        self.pipeline = OccupancyPipeline(config)
         self.latency = LatencyRecorder()
         self.keyframes = 0
         self.dropped: Counter[str] = Counter()
@@ -223,10 +224,7 @@ class MappingSession:
 
 def _decode_image(frame: RawFrame) -> PosedImage:
     _, image = decode_image(frame.sensor.msgtype, frame.cdr)
-    if frame.model is None:
-        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
-    _check_size(frame, image.shape)
-    return PosedImage(frame.sensor.name, frame.stamp_ns, image, frame.model, frame.T_map_sensor)
+    return PosedImage(frame.sensor.name, frame.stamp_ns, image, _model_of(frame, image.shape), frame.T_map_sensor)
 
 
 def decode_depth_frame(frame: RawFrame) -> PosedDepth:
@@ -237,10 +235,7 @@ def decode_depth_frame(frame: RawFrame) -> PosedDepth:
         CalibrationError: no intrinsics, or for another size.
     """
     _, depth = decode_depth(frame.sensor.msgtype, frame.cdr)
-    if frame.model is None:
-        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
-    _check_size(frame, depth.shape)
-    return PosedDepth(frame.sensor.name, frame.stamp_ns, depth, frame.model, frame.T_map_sensor)
+    return PosedDepth(frame.sensor.name, frame.stamp_ns, depth, _model_of(frame, depth.shape), frame.T_map_sensor)
 
 
 def _decode_cloud(frame: RawFrame) -> PosedCloud:
@@ -248,8 +243,11 @@ def _decode_cloud(frame: RawFrame) -> PosedCloud:
     return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
 
 
-def _check_size(frame: RawFrame, shape: tuple[int, ...]) -> None:
-    if frame.model is not None and shape[:2] != (frame.model.height, frame.model.width):
-        raise CalibrationError(
-            f"image is {shape[1]}x{shape[0]}, camera_info says {frame.model.width}x{frame.model.height}"
-        )
+def _model_of(frame: RawFrame, shape: tuple[int, ...]) -> CameraModel:
+    """The frame's intrinsics, which must be there and for pictures of this shape."""
+    model = frame.model
+    if model is None:
+        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
+    if shape[:2] != (model.height, model.width):
+        raise CalibrationError(f"image is {shape[1]}x{shape[0]}, camera_info says {model.width}x{model.height}")
+    return model

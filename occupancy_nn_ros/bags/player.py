@@ -21,7 +21,6 @@ from occupancy_nn_ros.intake import Intake, RawKeyframe
 from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
 from occupancy_nn_ros.messages.status import encode_map_status
 from occupancy_nn_ros.outputs import OUTPUTS
-from occupancy_nn_ros.pipeline import OccupancyPipeline
 from occupancy_nn_ros.session import MappingSession
 from occupancy_nn_ros.sync.frame_names import choose_frames
 from occupancy_nn_ros.types import FloatArray, MapView, VoxelState
@@ -90,7 +89,6 @@ def play_bag(
     plan: PlayPlan,
     out: Path | None = None,
     *,
-    pipeline: OccupancyPipeline | None = None,
     report: Callable[[PlayProgress], None] | None = None,
 ) -> PlayResult:
     """Map a whole bag.
@@ -99,7 +97,6 @@ def play_bag(
         reader: the open bag.
         plan: from :func:`plan_play`.
         out: folder for ``map.mcap`` (the node's topics), or None to keep nothing.
-        pipeline: network and map to use; made from the plan's settings if none is given.
         report: told about the progress.
 
     Raises:
@@ -107,7 +104,7 @@ def play_bag(
         CheckpointError: the model cannot be loaded.
     """
     intake = Intake(plan.config, plan.sensors)
-    session = MappingSession(plan.config, pipeline)
+    session = MappingSession(plan.config)
     session.warm_up()
     player = _Player(intake, session, reader, report)
     if out is None:
@@ -145,8 +142,7 @@ class _Player:
             self._write_final(writer, stamp_ns)
 
     def _process(self, raw: RawKeyframe, wanted: Collection[str], writer: BagWriter | None, stamp_ns: int) -> None:
-        frame_id = self.intake.frame_names.map_frame if self.intake.frame_names else self.session.config.map_frame
-        messages = self.session.process(raw, frame_id, wanted)
+        messages = self.session.process(raw, self.intake.map_frame, wanted)
         self.path.append(raw.T_map_base[:3, 3])
         if writer is not None:
             for message in messages:

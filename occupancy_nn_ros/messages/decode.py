@@ -11,14 +11,10 @@ import numpy.typing as npt
 from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages.headers import SECOND_NS, Header, peek_header
+from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, POSE_STAMPED, TF_MESSAGE
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.types import CameraModel, Float32Array, FloatArray, StampedTransform
 
-CAMERA_INFO = "sensor_msgs/msg/CameraInfo"
-TF_MESSAGE = "tf2_msgs/msg/TFMessage"
-ODOMETRY = "nav_msgs/msg/Odometry"
-POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
-POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
 POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 MAX_POINTS = 20_000_000
 

@@ -12,11 +12,10 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.errors import ImageError
 from occupancy_nn_ros.messages.headers import Header, peek_header
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.types import Float32Array, UInt8Array
 
-IMAGE = "sensor_msgs/msg/Image"
-COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
 MAX_SIDE = 32767
 MAX_PIXELS = 1 << 26
 JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -11,6 +11,7 @@ import numpy as np
 from occupancy_nn_ros.errors import MessageError
 from occupancy_nn_ros.messages.cdr import CdrWriter
 from occupancy_nn_ros.messages.headers import SECOND_NS
+from occupancy_nn_ros.messages.names import VOXEL_GRID
 from occupancy_nn_ros.messages.typestore import deserialize, serialize, typestore
 from occupancy_nn_ros.types import (
     SEMANTIC_CLASSES,
@@ -22,10 +23,6 @@ from occupancy_nn_ros.types import (
     VoxelState,
 )
 
-OCCUPANCY_GRID = "nav_msgs/msg/OccupancyGrid"
-VOXEL_GRID = "occupancy_nn_ros/msg/VoxelGrid"
-POINT_CLOUD = "sensor_msgs/msg/PointCloud2"
-MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 CUBE_LIST, ADD = 6, 0
 FLOAT32, UINT8, UINT32 = 7, 2, 6
 MAX_COORDINATE_M = 1e9

@@ -6,12 +6,11 @@ from __future__ import annotations
 import numpy as np
 
 from occupancy_nn_ros.messages.cdr import CdrWriter
+from occupancy_nn_ros.messages.names import MAP_STATUS
 from occupancy_nn_ros.messages.sensors import header
 from occupancy_nn_ros.messages.typestore import serialize, typestore
 from occupancy_nn_ros.types import NodeStatus
 
-MAP_STATUS = "occupancy_nn_ros/msg/MapStatus"
-DIAGNOSTIC_ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
 OK, WARN, ERROR = 0, 1, 2
 OLD_MAP_S, DEAD_MAP_S = 5.0, 10.0
 

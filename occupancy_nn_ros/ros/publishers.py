@@ -30,7 +30,7 @@ class OutputPublishers:
             )
             for topic in OUTPUTS
         }
-        self._last_version: dict[str, int] = {}
+        self._sent: set[str] = set()
 
     def wanted(self) -> set[str]:
         """Names of the outputs that somebody subscribes to."""
@@ -38,32 +38,24 @@ class OutputPublishers:
 
     def publish(self, messages: Sequence[OutMessage]) -> None:
         """Send messages made by the session; call from the worker's thread."""
-        session = self._node.session
         for message in messages:
             self._publishers[message.name].publish(message.cdr)
-            self._last_version[message.name] = session.keyframes if session is not None else 0
+            self._sent.add(message.name)
+
+    def missing(self) -> set[str]:
+        """Outputs that somebody subscribes to and that were never sent although there is a map."""
+        session = self._node.session
+        return self.wanted() - self._sent if session is not None and session.keyframes else set()
 
     def publish_missing(self) -> None:
         """Send the map to subscribers that joined after it was made; call from the worker's thread."""
-        session = self._node.session
-        if session is None or not session.keyframes:
-            return
-        behind = {name for name in self.wanted() if name not in self._last_version}
-        if behind:
-            self.publish(session.final_outputs(behind))
-
-    def has_missing(self) -> bool:
-        """Whether somebody subscribes to an output that was never sent although there is a map."""
-        session = self._node.session
-        return (
-            session is not None
-            and session.keyframes > 0
-            and any(name not in self._last_version for name in self.wanted())
-        )
+        session, missing = self._node.session, self.missing()
+        if session is not None and missing:
+            self.publish(session.final_outputs(missing))
 
     def forget(self) -> None:
         """Let the next subscriber check send everything again, as after the map was cleared or loaded."""
-        self._last_version.clear()
+        self._sent.clear()
 
     def close(self) -> None:
         """Destroy the publishers."""

@@ -48,8 +48,7 @@ class Receiver:
     @property
     def map_frame(self) -> str:
         """Name of the map frame: the configured one until transforms tell better."""
-        names = self.intake.frame_names if self.intake is not None else None
-        return names.map_frame if names is not None else self.node.config.map_frame
+        return self.intake.map_frame if self.intake is not None else self.node.config.map_frame
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""

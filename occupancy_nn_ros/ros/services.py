@@ -51,7 +51,7 @@ class MapServices:
         self._services.clear()
 
     async def _clear(self, request: Any, response: Any) -> Any:
-        return await self._answer(response, lambda session: self._do_clear(session))
+        return await self._answer(response, self._do_clear)
 
     async def _pause(self, request: Any, response: Any) -> Any:
         self.node.is_paused = True

@@ -45,7 +45,7 @@ class Watch:
         session, worker = self.node.session, self.node.worker
         if session is None or worker is None:
             return
-        if self.publishers.has_missing():
+        if self.publishers.missing():
             worker.ask(self.publishers.publish_missing)
         self._silent_ticks = 0 if session.keyframes != self._keyframes else self._silent_ticks + 1
         self._keyframes = session.keyframes

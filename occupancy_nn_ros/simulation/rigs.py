@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -145,8 +145,3 @@ def lidar_directions(beams: int = 32, columns: int = 720) -> FloatArray:
     )
     level = np.cos(elevation)
     return np.stack([level * np.cos(azimuth), level * np.sin(azimuth), np.sin(elevation)], axis=-1).reshape(-1, 3)
-
-
-def at_rate(rig: Rig, rate_hz: float) -> Rig:
-    """The same rig with another frame rate."""
-    return replace(rig, rate_hz=rate_hz)

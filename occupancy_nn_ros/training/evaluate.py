@@ -14,7 +14,7 @@ import numpy as np
 
 from occupancy_nn_ros.config import Config, GridConfig
 from occupancy_nn_ros.errors import SimulationError
-from occupancy_nn_ros.geometry.cameras import project
+from occupancy_nn_ros.geometry.depth_lookup import look_up_depth
 from occupancy_nn_ros.mapping.slices import LETHAL, band, occupancy_slice
 from occupancy_nn_ros.pipeline import OccupancyPipeline
 from occupancy_nn_ros.predictor import Predictor
@@ -148,15 +148,10 @@ def seen_voxels(window: LatticeWindow, depths: tuple[PosedDepth, ...], range_m: 
     centers = window.centers_m().reshape(-1, 3).astype(np.float64)
     seen = np.zeros(len(centers), bool)
     for depth in depths:
-        local = (centers - depth.T_map_cam[:3, 3]) @ depth.T_map_cam[:3, :3]
-        near = np.flatnonzero((local[:, 2] > 0.05) & (np.hypot(local[:, 0], local[:, 2]) < range_m))
-        pixels, inside = project(depth.model, local[near])
-        near, pixels = near[inside], np.round(pixels[inside]).astype(int)
-        measured = depth.depth_m[
-            pixels[:, 1].clip(0, depth.model.height - 1), pixels[:, 0].clip(0, depth.model.width - 1)
-        ]
-        measured = np.where(measured > 0, measured, np.inf)
-        seen[near[local[near, 2] <= measured + 0.87 * window.voxel_size_m]] = True
+        found = look_up_depth(depth, centers, nearest_m=0.05)
+        in_range = np.hypot(found.local_m[:, 0], found.local_m[:, 2]) < range_m
+        measured = np.where(found.measured_m > 0, found.measured_m, np.inf)
+        seen[found.index[in_range & (found.local_m[:, 2] <= measured + 0.87 * window.voxel_size_m)]] = True
     return seen.reshape(window.shape)
 
 

@@ -18,7 +18,8 @@ from occupancy_nn_ros.bags.player import PlayProgress, plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
-from occupancy_nn_ros.geometry.cameras import project, unproject
+from occupancy_nn_ros.geometry.cameras import unproject
+from occupancy_nn_ros.geometry.depth_lookup import look_up_depth
 from occupancy_nn_ros.intake import Intake
 from occupancy_nn_ros.session import decode_depth_frame
 from occupancy_nn_ros.training.metrics import Counts, count
@@ -115,12 +116,8 @@ def _points(depth: PosedDepth) -> FloatArray:
 
 def _looked_through(depth: PosedDepth, centers: FloatArray, edge_m: float) -> npt.NDArray[np.bool_]:
     """Voxels that lie at least a voxel before the surface which the image shows behind them."""
-    local = (centers - depth.T_map_cam[:3, 3]) @ depth.T_map_cam[:3, :3]
-    near = np.flatnonzero((local[:, 2] > 0.1) & (local[:, 2] < REACH_M))
-    pixels, inside = project(depth.model, local[near])
-    near, pixels = near[inside], np.round(pixels[inside]).astype(int)
-    height, width = depth.depth_m.shape
-    measured = depth.depth_m[pixels[:, 1].clip(0, height - 1), pixels[:, 0].clip(0, width - 1)]
+    found = look_up_depth(depth, centers, nearest_m=0.1)
+    z = found.local_m[:, 2]
     seen = np.zeros(len(centers), bool)
-    seen[near] = measured > local[near, 2] + edge_m
+    seen[found.index] = (z < REACH_M) & (found.measured_m > z + edge_m)
     return seen

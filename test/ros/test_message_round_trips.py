@@ -11,7 +11,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 
 from occupancy_nn_ros.errors import OccupancyError
 from occupancy_nn_ros.geometry.poses import make_transform
-from occupancy_nn_ros.messages import decode, images, maps, sensors, status
+from occupancy_nn_ros.messages import decode, images, maps, names, sensors, status
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
 from occupancy_nn_ros.types import CameraModel, GridSlice, LatticeWindow, MapView, NodeStatus, StampedTransform
 
@@ -90,7 +90,7 @@ def test_we_read_images_of_rclpy():
     message = stamped("sensor_msgs/Image", "cam")
     message.height, message.width, message.step, message.encoding = 5, 7, 24, "bgr8"
     message.data = np.pad(PIXELS[..., ::-1].reshape(5, 21), ((0, 0), (0, 3))).tobytes()
-    header, decoded = images.decode_image(images.IMAGE, serialize_message(message))
+    header, decoded = images.decode_image(names.IMAGE, serialize_message(message))
     assert (header.stamp_ns, header.frame_id) == (STAMP, "cam")
     np.testing.assert_array_equal(decoded, PIXELS)
 
@@ -140,7 +140,7 @@ def test_images_agree_with_cv_bridge():
     for encoding, pixels in (("rgb8", PIXELS), ("bgr8", PIXELS), ("mono8", np.ascontiguousarray(PIXELS[..., 0]))):
         cdr = sensors.encode_image(STAMP, "cam", pixels, encoding)
         expected = bridge.imgmsg_to_cv2(deserialize_message(cdr, ros_type("sensor_msgs/Image")), "rgb8")
-        np.testing.assert_array_equal(images.decode_image(images.IMAGE, cdr)[1], expected)
+        np.testing.assert_array_equal(images.decode_image(names.IMAGE, cdr)[1], expected)
 
 
 @pytest.mark.parametrize("length", [0, 3, 11, 20])

@@ -12,7 +12,7 @@ from rosbags.typesys import Stores, get_typestore
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.errors import BagError, OccupancyError
-from occupancy_nn_ros.messages import decode, images, maps, sensors
+from occupancy_nn_ros.messages import decode, images, maps, names, sensors
 from occupancy_nn_ros.types import LatticeWindow, MapView, StampedTransform
 
 S = 1_000_000_000
@@ -31,7 +31,7 @@ def write(path, count=5, **options):
         for n in range(count):
             bag.write("/tf", TF, n * S, transform(n))
             pixels = np.full((4, 6, 3), n, np.uint8)
-            bag.write("/cam/image", images.IMAGE, n * S + 5, sensors.encode_image(n * S, "cam", pixels))
+            bag.write("/cam/image", names.IMAGE, n * S + 5, sensors.encode_image(n * S, "cam", pixels))
     return path
 
 
@@ -41,7 +41,7 @@ def test_round_trip(tmp_path, name):
     assert path.is_dir() == (name == "drive")
     with BagReader(path) as bag:
         assert {t: (i.msgtype, i.count) for t, i in bag.topics.items()} == {
-            "/tf": (TF, 5), "/cam/image": (images.IMAGE, 5),
+            "/tf": (TF, 5), "/cam/image": (names.IMAGE, 5),
         }  # fmt: skip
         assert bag.start_ns == 0
         assert bag.duration_s == pytest.approx(4.0, abs=1e-6)
@@ -71,7 +71,7 @@ def test_our_own_types_carry_their_definition(tmp_path):
         np.ones((2, 2, 2), np.float32), np.ones((2, 2, 2), np.uint8),
     )  # fmt: skip
     with BagWriter(tmp_path / "bag") as bag:
-        bag.write("/voxel_grid", maps.VOXEL_GRID, S, maps.encode_voxel_grid(view))
+        bag.write("/voxel_grid", names.VOXEL_GRID, S, maps.encode_voxel_grid(view))
     with AnyReader([tmp_path / "bag"]) as reader:
         ((connection, _, raw),) = reader.messages()
         assert reader.deserialize(raw, connection.msgtype).size_x == 2

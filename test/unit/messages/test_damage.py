@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformError
 from occupancy_nn_ros.geometry.poses import make_transform
-from occupancy_nn_ros.messages import decode, images, maps, sensors
+from occupancy_nn_ros.messages import decode, images, maps, names, sensors
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.typestore import serialize
 from occupancy_nn_ros.types import CameraModel, LatticeWindow, MapView, StampedTransform
@@ -39,18 +39,18 @@ def _pose_stamped():
 
 
 MESSAGES = {
-    "rgb8": (lambda b: images.decode_image(images.IMAGE, b), sensors.encode_image(1, "cam", PIXELS)),
+    "rgb8": (lambda b: images.decode_image(names.IMAGE, b), sensors.encode_image(1, "cam", PIXELS)),
     "bayer": (
-        lambda b: images.decode_image(images.IMAGE, b), sensors.encode_image(1, "cam", PIXELS[..., 0], "bayer_rggb8")
+        lambda b: images.decode_image(names.IMAGE, b), sensors.encode_image(1, "cam", PIXELS[..., 0], "bayer_rggb8")
     ),
     "16UC1": (
-        lambda b: images.decode_depth(images.IMAGE, b),
+        lambda b: images.decode_depth(names.IMAGE, b),
         sensors.encode_depth_image(1, "cam", np.ones((4, 6), np.float32)),
     ),
     "jpeg": (
-        lambda b: images.decode_image(images.COMPRESSED_IMAGE, b), sensors.encode_compressed_image(1, "cam", PIXELS)
+        lambda b: images.decode_image(names.COMPRESSED_IMAGE, b), sensors.encode_compressed_image(1, "cam", PIXELS)
     ),
-    "compressedDepth": (lambda b: images.decode_depth(images.COMPRESSED_IMAGE, b), _depth_png()),
+    "compressedDepth": (lambda b: images.decode_depth(names.COMPRESSED_IMAGE, b), _depth_png()),
     "CameraInfo": (
         decode.decode_camera_info,
         sensors.encode_camera_info(1, "cam", CameraModel(64, 48, np.eye(3) * 40, "plumb_bob", np.zeros(5))),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.errors import ImageError, MessageError
-from occupancy_nn_ros.messages import images, sensors
+from occupancy_nn_ros.messages import images, names, sensors
 from occupancy_nn_ros.messages.typestore import serialize
 
 STAMP = 1_700_000_000_123_456_789
@@ -62,7 +62,7 @@ def mosaic(pattern, color, height=16, width=16):
 )
 def test_colour_encodings(rng, encoding, arrange, padding):
     expected = picture(rng)
-    header, decoded = images.decode_image(images.IMAGE, raw(arrange(expected), encoding, padding=padding))
+    header, decoded = images.decode_image(names.IMAGE, raw(arrange(expected), encoding, padding=padding))
     assert (header.stamp_ns, header.frame_id) == (STAMP, "camera")
     np.testing.assert_array_equal(decoded, expected)
     assert decoded.flags.c_contiguous
@@ -71,7 +71,7 @@ def test_colour_encodings(rng, encoding, arrange, padding):
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
 def test_grey_becomes_three_equal_channels(rng, encoding):
     grey = rng.integers(0, 256, (5, 7), dtype=np.uint8)
-    _, decoded = images.decode_image(images.IMAGE, raw(grey, encoding, padding=3))
+    _, decoded = images.decode_image(names.IMAGE, raw(grey, encoding, padding=3))
     np.testing.assert_array_equal(decoded, np.repeat(grey[..., None], 3, axis=2))
 
 
@@ -88,7 +88,7 @@ def test_yuv422_by_the_definition(encoding, order, color):
     parts = {"y": round(y), "u": round(u), "v": round(v)}
     pair = [parts[c] for c in order]
     pixels = np.tile(np.array(pair, np.uint8), (4, 3)).reshape(4, 6, 2)
-    _, decoded = images.decode_image(images.IMAGE, raw(pixels, encoding, padding=2))
+    _, decoded = images.decode_image(names.IMAGE, raw(pixels, encoding, padding=2))
     assert decoded.shape == (4, 6, 3)
     np.testing.assert_allclose(decoded.reshape(-1, 3).astype(int), [color] * 24, atol=3)
 
@@ -97,7 +97,7 @@ def test_yuv422_by_the_definition(encoding, order, color):
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
 def test_bayer_mosaic_of_one_colour_gives_that_colour(pattern, color):
     cells = mosaic(pattern, color)
-    _, decoded = images.decode_image(images.IMAGE, raw(cells, f"bayer_{pattern}8", padding=4))
+    _, decoded = images.decode_image(names.IMAGE, raw(cells, f"bayer_{pattern}8", padding=4))
     assert decoded.shape == (16, 16, 3)
     np.testing.assert_allclose(decoded[2:-2, 2:-2].reshape(-1, 3).astype(int), [color] * 144, atol=1)
 
@@ -105,32 +105,32 @@ def test_bayer_mosaic_of_one_colour_gives_that_colour(pattern, color):
 def test_depth_in_millimetres_and_metres(rng):
     millimetres = rng.integers(0, 60_000, (4, 6), dtype=np.uint16)
     for encoding in ("16UC1", "mono16"):
-        _, depth = images.decode_depth(images.IMAGE, raw(millimetres, encoding, padding=2))
+        _, depth = images.decode_depth(names.IMAGE, raw(millimetres, encoding, padding=2))
         np.testing.assert_allclose(depth, millimetres / 1000, rtol=1e-6)
     swapped = raw(millimetres.astype(">u2"), "16UC1", padding=2, is_bigendian=1)
-    np.testing.assert_allclose(images.decode_depth(images.IMAGE, swapped)[1], millimetres / 1000, rtol=1e-6)
+    np.testing.assert_allclose(images.decode_depth(names.IMAGE, swapped)[1], millimetres / 1000, rtol=1e-6)
     metres = rng.uniform(0.1, 50, (4, 6)).astype(np.float32)
-    _, depth = images.decode_depth(images.IMAGE, raw(metres, "32FC1", padding=4))
+    _, depth = images.decode_depth(names.IMAGE, raw(metres, "32FC1", padding=4))
     np.testing.assert_array_equal(depth, metres)
     swapped = raw(metres.astype(">f4"), "32FC1", is_bigendian=1)
-    np.testing.assert_array_equal(images.decode_depth(images.IMAGE, swapped)[1], metres)
+    np.testing.assert_array_equal(images.decode_depth(names.IMAGE, swapped)[1], metres)
 
 
 def test_depth_rows_may_lie_at_odd_offsets(rng):
     metres = rng.uniform(0.1, 50, (4, 6)).astype(np.float32)
-    np.testing.assert_array_equal(images.decode_depth(images.IMAGE, raw(metres, "32FC1", padding=3))[1], metres)
+    np.testing.assert_array_equal(images.decode_depth(names.IMAGE, raw(metres, "32FC1", padding=3))[1], metres)
 
 
 def test_what_is_no_measurement_becomes_zero():
     metres = np.array([[np.nan, np.inf, -np.inf, -1.0, 0.0, 2.5]], np.float32)
-    _, depth = images.decode_depth(images.IMAGE, raw(metres, "32FC1"))
+    _, depth = images.decode_depth(names.IMAGE, raw(metres, "32FC1"))
     np.testing.assert_array_equal(depth, [[0, 0, 0, 0, 0, 2.5]])
 
 
 def test_encoded_depth_comes_back(rng):
     metres = rng.uniform(0.2, 60, (5, 4)).astype(np.float32)
     metres[0, 0], metres[0, 1], metres[0, 2] = 0, np.nan, 80
-    _, depth = images.decode_depth(images.IMAGE, sensors.encode_depth_image(STAMP, "camera", metres))
+    _, depth = images.decode_depth(names.IMAGE, sensors.encode_depth_image(STAMP, "camera", metres))
     expected = np.where(np.isfinite(metres) & (metres < 65), metres, 0)
     np.testing.assert_allclose(depth, expected, atol=0.0006)
 
@@ -138,25 +138,25 @@ def test_encoded_depth_comes_back(rng):
 def test_png_is_exact_and_jpeg_is_close(rng):
     expected = cv2.resize(picture(rng), (64, 48), interpolation=cv2.INTER_CUBIC)
     png = cv2.imencode(".png", expected[..., ::-1])[1].tobytes()
-    header, decoded = images.decode_image(images.COMPRESSED_IMAGE, compressed(png, "rgb8; png compressed bgr8"))
+    header, decoded = images.decode_image(names.COMPRESSED_IMAGE, compressed(png, "rgb8; png compressed bgr8"))
     assert header.stamp_ns == STAMP
     np.testing.assert_array_equal(decoded, expected)
     cdr = sensors.encode_compressed_image(STAMP, "camera", expected, quality=98)
-    _, decoded = images.decode_image(images.COMPRESSED_IMAGE, cdr)
+    _, decoded = images.decode_image(names.COMPRESSED_IMAGE, cdr)
     assert np.abs(decoded.astype(int) - expected).mean() < 6
     assert np.abs(decoded.astype(int) - expected[..., ::-1]).mean() > 20  # channels are not swapped
 
 
 def test_grey_jpeg_becomes_rgb():
     jpeg = cv2.imencode(".jpg", np.full((16, 16), 130, np.uint8))[1].tobytes()
-    _, decoded = images.decode_image(images.COMPRESSED_IMAGE, compressed(jpeg, "mono8; jpeg compressed "))
+    _, decoded = images.decode_image(names.COMPRESSED_IMAGE, compressed(jpeg, "mono8; jpeg compressed "))
     np.testing.assert_array_equal(decoded, np.full((16, 16, 3), 130))
 
 
 def test_jpeg_with_a_large_comment_before_its_size():
     jpeg = cv2.imencode(".jpg", np.full((16, 24, 3), 130, np.uint8))[1].tobytes()
     comment = b"\xff\xfe" + struct.pack(">H", 65000) + bytes(64998)
-    _, decoded = images.decode_image(images.COMPRESSED_IMAGE, compressed(jpeg[:2] + comment * 2 + jpeg[2:], "jpeg"))
+    _, decoded = images.decode_image(names.COMPRESSED_IMAGE, compressed(jpeg[:2] + comment * 2 + jpeg[2:], "jpeg"))
     assert decoded.shape == (16, 24, 3)
 
 
@@ -164,9 +164,9 @@ def test_compressed_depth_of_both_kinds(rng):
     millimetres = rng.integers(0, 60_000, (6, 8), dtype=np.uint16)
     png = cv2.imencode(".png", millimetres)[1].tobytes()
     cdr = compressed(struct.pack("<iff", 0, 0, 0) + png, "16UC1; compressedDepth png")
-    np.testing.assert_allclose(images.decode_depth(images.COMPRESSED_IMAGE, cdr)[1], millimetres / 1000, rtol=1e-6)
+    np.testing.assert_allclose(images.decode_depth(names.COMPRESSED_IMAGE, cdr)[1], millimetres / 1000, rtol=1e-6)
     plain = compressed(png, "16UC1; png compressed ")
-    np.testing.assert_allclose(images.decode_depth(images.COMPRESSED_IMAGE, plain)[1], millimetres / 1000, rtol=1e-6)
+    np.testing.assert_allclose(images.decode_depth(names.COMPRESSED_IMAGE, plain)[1], millimetres / 1000, rtol=1e-6)
     # As the transport writes it: quantised inverse depth, A and B from the range and the quantisation step.
     far, step = 10.0, 100.0
     a = step * (step + 1)
@@ -176,7 +176,7 @@ def test_compressed_depth_of_both_kinds(rng):
     quantised[0, 0] = 0
     png = cv2.imencode(".png", quantised)[1].tobytes()
     cdr = compressed(struct.pack("<iff", 0, a, b) + png, "32FC1; compressedDepth png")
-    _, depth = images.decode_depth(images.COMPRESSED_IMAGE, cdr)
+    _, depth = images.decode_depth(names.COMPRESSED_IMAGE, cdr)
     assert depth[0, 0] == 0
     np.testing.assert_allclose(depth.reshape(-1)[1:], metres.reshape(-1)[1:], rtol=1e-3)
 
@@ -196,19 +196,19 @@ def test_compressed_depth_of_both_kinds(rng):
 )
 def test_unusable_pixels_are_refused(rng, changes, words):
     with pytest.raises(ImageError, match=words):
-        images.decode_image(images.IMAGE, raw(picture(rng), "rgb8", **changes))
+        images.decode_image(names.IMAGE, raw(picture(rng), "rgb8", **changes))
 
 
 def test_last_row_needs_no_padding(rng):
     expected = picture(rng)
     rows = np.pad(expected.reshape(6, 24), ((0, 0), (0, 8))).reshape(-1)[:-8]
-    _, decoded = images.decode_image(images.IMAGE, raw(expected, "rgb8", step=32, data=rows))
+    _, decoded = images.decode_image(names.IMAGE, raw(expected, "rgb8", step=32, data=rows))
     np.testing.assert_array_equal(decoded, expected)
 
 
 def test_step_of_a_single_row_may_lie_without_harm(rng):
     expected = picture(rng, height=1)
-    _, decoded = images.decode_image(images.IMAGE, raw(expected, "rgb8", step=2**32 - 1))
+    _, decoded = images.decode_image(names.IMAGE, raw(expected, "rgb8", step=2**32 - 1))
     np.testing.assert_array_equal(decoded, expected)
 
 
@@ -218,7 +218,7 @@ def test_tiny_images_decode_or_are_refused(encoding, size):
     channels = (2,) if encoding.startswith("yuv") else ()
     cdr = raw(np.full((*size, *channels), 100, np.uint8), encoding)
     try:
-        _, decoded = images.decode_image(images.IMAGE, cdr)
+        _, decoded = images.decode_image(names.IMAGE, cdr)
     except ImageError:
         assert encoding != "mono8"
     else:
@@ -254,31 +254,31 @@ def huge_jpeg(width, height):
 )
 def test_broken_pictures_are_refused_before_anything_is_allocated(data, words):
     with pytest.raises(ImageError, match=words):
-        images.decode_image(images.COMPRESSED_IMAGE, compressed(data, "jpeg"))
+        images.decode_image(names.COMPRESSED_IMAGE, compressed(data, "jpeg"))
 
 
 def test_colour_and_depth_are_not_mixed_up(rng):
     with pytest.raises(ImageError, match="colour"):
-        images.decode_image(images.COMPRESSED_IMAGE, compressed(b"abc", "16UC1; compressedDepth png"))
+        images.decode_image(names.COMPRESSED_IMAGE, compressed(b"abc", "16UC1; compressedDepth png"))
     with pytest.raises(ImageError, match="depth image"):
-        images.decode_depth(images.IMAGE, raw(picture(rng), "rgb8"))
+        images.decode_depth(names.IMAGE, raw(picture(rng), "rgb8"))
     with pytest.raises(ImageError, match="expected one channel"):
         data = cv2.imencode(".png", picture(rng))[1].tobytes()
-        images.decode_depth(images.COMPRESSED_IMAGE, compressed(data, "png"))
+        images.decode_depth(names.COMPRESSED_IMAGE, compressed(data, "png"))
     with pytest.raises(ImageError, match="12-byte header"):
-        images.decode_depth(images.COMPRESSED_IMAGE, compressed(b"abc", "16UC1; compressedDepth png"))
+        images.decode_depth(names.COMPRESSED_IMAGE, compressed(b"abc", "16UC1; compressedDepth png"))
     with pytest.raises(ImageError):
-        images.decode_depth(images.COMPRESSED_IMAGE, compressed(bytes(200), "16UC1; compressedDepth rvl"))
+        images.decode_depth(names.COMPRESSED_IMAGE, compressed(bytes(200), "16UC1; compressedDepth rvl"))
 
 
 def test_a_message_of_another_type_is_refused(rng):
     with pytest.raises(MessageError):
         images.decode_image("sensor_msgs/msg/Nonsense", raw(picture(rng), "rgb8"))
     with pytest.raises(MessageError):
-        images.decode_image(images.IMAGE, sensors.encode_tf([]))
+        images.decode_image(names.IMAGE, sensors.encode_tf([]))
 
 
 def test_bytes_may_be_a_memoryview(rng):
     expected = picture(rng)
-    _, decoded = images.decode_image(images.IMAGE, memoryview(bytearray(raw(expected, "rgb8"))))
+    _, decoded = images.decode_image(names.IMAGE, memoryview(bytearray(raw(expected, "rgb8"))))
     np.testing.assert_array_equal(decoded, expected)

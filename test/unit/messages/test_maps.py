@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupancy_nn_ros.errors import MessageError
-from occupancy_nn_ros.messages import decode, maps
+from occupancy_nn_ros.messages import decode, maps, names
 from occupancy_nn_ros.messages.cdr import CdrWriter
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
 from occupancy_nn_ros.types import SEMANTIC_CLASSES, GridSlice, LatticeWindow, MapView
@@ -31,7 +31,7 @@ def voxels(rng, count):
 def test_occupancy_grid(rng):
     values = rng.choice(np.array([-1, 0, 100], np.int8), (7, 4))
     cdr = maps.encode_occupancy_grid(GridSlice(STAMP, "odom", 0.2, (-1.4, 2.0, 0.5), values))
-    message = deserialize(maps.OCCUPANCY_GRID, cdr)
+    message = deserialize(names.OCCUPANCY_GRID, cdr)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == divmod(STAMP, 10**9)
     assert (message.info.map_load_time.sec, message.info.map_load_time.nanosec) == divmod(STAMP, 10**9)
     assert message.header.frame_id == "odom"
@@ -49,7 +49,7 @@ def test_occupancy_grid(rng):
 def test_voxel_grid_round_trip(rng):
     view = map_view(rng)
     cdr = maps.encode_voxel_grid(view)
-    message = deserialize(maps.VOXEL_GRID, cdr)
+    message = deserialize(names.VOXEL_GRID, cdr)
     assert message.state[(3 * 4 + 2) * 3 + 1] == view.state[3, 2, 1]
     assert message.class_names == list(SEMANTIC_CLASSES)
     assert (message.origin_x, message.origin_y, message.origin_z) == pytest.approx((-1.4, 2.4, -0.2))
@@ -70,7 +70,7 @@ def test_voxel_grid_round_trip(rng):
     ],
 )  # fmt: skip
 def test_voxel_grids_that_lie_are_refused(rng, changes):
-    message = deserialize(maps.VOXEL_GRID, maps.encode_voxel_grid(map_view(rng)))
+    message = deserialize(names.VOXEL_GRID, maps.encode_voxel_grid(map_view(rng)))
     fields = {name: getattr(message, name) for name in message.__dataclass_fields__ if name != "__msgtype__"}
     with pytest.raises(MessageError, match="voxel grid"):
         maps.decode_voxel_grid(serialize(type(message)(**{**fields, **changes})))
@@ -80,7 +80,7 @@ def test_voxel_grids_that_lie_are_refused(rng, changes):
 def test_occupied_cloud(rng, count):
     sent = voxels(rng, count)
     cdr = maps.encode_occupied_cloud(STAMP, "odom", sent)
-    message = deserialize(maps.POINT_CLOUD, cdr)
+    message = deserialize(names.POINT_CLOUD, cdr)
     assert [f.name for f in message.fields] == ["x", "y", "z", "probability", "rgb", "class"]
     assert (message.height, message.width, message.point_step, message.row_step) == (1, count, 24, 24 * count)
     assert serialize(message) == cdr
@@ -97,7 +97,7 @@ def test_occupied_cloud(rng, count):
 def test_cube_markers(rng, count, frame):
     sent = voxels(rng, count)
     cdr = maps.encode_cube_markers(STAMP, frame, sent, 0.2)
-    message = deserialize(maps.MARKER_ARRAY, cdr)
+    message = deserialize(names.MARKER_ARRAY, cdr)
     (marker,) = message.markers
     assert (marker.type, marker.action, marker.ns, marker.id) == (6, 0, "occupied_voxels", 0)
     assert (marker.header.frame_id, marker.header.stamp.nanosec) == (frame, STAMP % 10**9)
@@ -118,7 +118,7 @@ def test_distance_cloud():
     cdr = maps.encode_distance_cloud(GridSlice(STAMP, "odom", 0.5, (1.0, 2.0, 0.0), values), distances)
     _, points = decode.decode_point_cloud(cdr)
     np.testing.assert_allclose(points, [(1.25, 2.75, 0), (1.75, 2.25, 0)])
-    message = deserialize(maps.POINT_CLOUD, cdr)
+    message = deserialize(names.POINT_CLOUD, cdr)
     np.testing.assert_allclose(message.data.view("<f4").reshape(-1, 4)[:, 3], [1.5, 0.0])
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from occupancy_nn_ros.messages import status
+from occupancy_nn_ros.messages import names, status
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
 from occupancy_nn_ros.types import NodeStatus
 
@@ -18,7 +18,7 @@ RUNNING = NodeStatus(
 
 
 def test_map_status_round_trip():
-    message = deserialize(status.MAP_STATUS, status.encode_map_status(RUNNING))
+    message = deserialize(names.MAP_STATUS, status.encode_map_status(RUNNING))
     assert (message.header.stamp.nanosec, message.header.frame_id, message.state) == (5, "odom", "mapping")
     assert (message.keyframes, message.device_memory_bytes) == (2**40, 3 << 30)
     assert (message.keyframe_rate, message.map_age) == (4.5, 0.25)
@@ -32,7 +32,7 @@ def test_map_status_round_trip():
 
 
 def test_map_status_before_anything_has_come():
-    message = deserialize(status.MAP_STATUS, status.encode_map_status(NodeStatus(0)))
+    message = deserialize(names.MAP_STATUS, status.encode_map_status(NodeStatus(0)))
     assert (message.state, message.map_age, len(message.camera_names)) == ("waiting", -1.0, 0)
 
 
@@ -66,7 +66,7 @@ def test_rising_drops_warn_and_name_the_reason():
 
 def test_diagnostics_hold_every_figure():
     cdr = status.encode_diagnostics(RUNNING, "occupancy_nn: mapper")
-    message = deserialize(status.DIAGNOSTIC_ARRAY, cdr)
+    message = deserialize(names.DIAGNOSTIC_ARRAY, cdr)
     assert serialize(message) == cdr
     (entry,) = message.status
     assert (entry.level, entry.name, entry.message) == (0, "occupancy_nn: mapper", "mapping")
