@@ -33,8 +33,12 @@ class WorldBuilder:
         """Claim a disc of floor; False if something already stands there."""
         if any(np.hypot(x - a, y - b) < radius + r for a, b, r in self._taken):
             return False
-        self._taken.append((x, y, radius))
+        self.claim(x, y, radius)
         return True
+
+    def claim(self, x: float, y: float, radius: float) -> None:
+        """Keep a disc of floor from being built on, whatever stands there."""
+        self._taken.append((x, y, radius))
 
     def box(self, center: Vector, half: Vector, label: str, *, yaw: float = 0.0, texture: int | None = None) -> None:
         """Add a box."""
@@ -82,6 +86,61 @@ class WorldBuilder:
         for i, j in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
             px, py = self._turned(x, y, yaw, i * (half - 0.03), j * (half - 0.03))
             self.cylinder((px, py, seat / 2), 0.022, seat / 2, "object", texture=texture)
+
+    def add_dining_set(self, x: float, y: float, yaw: float) -> None:
+        """A large table full of things, with chairs around it, pushed in or drawn back."""
+        rng = self.rng
+        a, b, height, texture = rng.uniform(0.5, 1.1), rng.uniform(0.4, 0.6), rng.uniform(0.68, 0.8), self.texture()
+        self.box((x, y, height), (a, b, 0.025), "object", yaw=yaw, texture=texture)
+        for i, j in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
+            px, py = self._turned(x, y, yaw, i * (a - 0.07), j * (b - 0.07))
+            self.box((px, py, height / 2), (0.04, 0.04, height / 2), "object", yaw=yaw, texture=texture)
+        self._clutter(x, y, yaw, (a, b), height + 0.025, int(rng.integers(2, 12)))
+        wood = self.texture()
+        for angle, reach in ((0.0, a), (np.pi / 2, b), (np.pi, a), (-np.pi / 2, b)):
+            if rng.random() < 0.8:
+                out, aside = reach + float(rng.uniform(-0.1, 0.45)), float(rng.uniform(-0.2, 0.2))
+                px, py = self._turned(x, y, yaw + angle, out, aside)
+                self.add_slatted_chair(px, py, yaw + angle + np.pi + float(rng.normal(0, 0.25)), wood)
+
+    def add_slatted_chair(self, x: float, y: float, yaw: float, texture: int) -> None:
+        """A chair that one can look through: slats between two posts."""
+        rng = self.rng
+        seat, half = float(rng.uniform(0.42, 0.48)), float(rng.uniform(0.19, 0.24))
+        self.box((x, y, seat), (half, half, 0.025), "object", yaw=yaw, texture=self.texture())
+        top = seat + float(rng.uniform(0.35, 0.55))
+        for side in (-1, 1):
+            bx, by = self._turned(x, y, yaw, -half, side * (half - 0.02))
+            self.box((bx, by, top / 2), (0.02, 0.02, top / 2), "object", yaw=yaw, texture=texture)
+            fx, fy = self._turned(x, y, yaw, half - 0.02, side * (half - 0.02))
+            self.box((fx, fy, seat / 2), (0.02, 0.02, seat / 2), "object", yaw=yaw, texture=texture)
+        bx, by = self._turned(x, y, yaw, -half, 0.0)
+        for z in np.linspace(seat + 0.12, top - 0.03, int(rng.integers(2, 5))):
+            self.box((bx, by, float(z)), (0.012, half, 0.03), "object", yaw=yaw, texture=texture)
+
+    def add_counter(self, x: float, y: float, yaw: float, length: float) -> None:
+        """A run of cupboards along a wall behind it, with a work top, things on it, and perhaps cupboards above."""
+        rng = self.rng
+        depth, height = float(rng.uniform(0.27, 0.35)), float(rng.uniform(0.8, 0.95))
+        self.box((x, y, height / 2), (length / 2, depth, height / 2), "object", yaw=yaw)
+        self.box((x, y, height + 0.02), (length / 2 + 0.02, depth + 0.02, 0.02), "object", yaw=yaw)
+        self._clutter(x, y, yaw, (length / 2, depth), height + 0.04, int(rng.integers(2, 5 + 4 * length)))
+        if rng.random() < 0.6:
+            wx, wy = self._turned(x, y, yaw, 0.0, depth - 0.17)
+            low, half = float(rng.uniform(1.35, 1.6)), float(rng.uniform(0.2, 0.4))
+            self.box((wx, wy, low + half), (length / 2, 0.17, half), "object", yaw=yaw)
+
+    def _clutter(self, x: float, y: float, yaw: float, half: tuple[float, float], height: float, count: int) -> None:
+        """Small things, books and papers spread over a surface."""
+        for _ in range(count):
+            px, py = self._turned(
+                x, y, yaw, self.rng.uniform(-0.9, 0.9) * half[0], self.rng.uniform(-0.85, 0.85) * half[1]
+            )
+            if self.rng.random() < 0.4:
+                size = (float(self.rng.uniform(0.07, 0.2)), float(self.rng.uniform(0.07, 0.15)), 0.006)
+                self.box((px, py, height + 0.006), size, "object", yaw=float(self.rng.uniform(0, 3)))
+            else:
+                self._small_thing(px, py, height)
 
     def add_shelf(self, x: float, y: float, yaw: float) -> None:
         """Boards between two sides, partly filled."""

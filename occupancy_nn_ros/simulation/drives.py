@@ -53,7 +53,8 @@ def plan_drive(world: World, seed: int, duration_s: float, rate_hz: float, *, ha
         seed: the same seed gives the same drive.
         duration_s: length.
         rate_hz: poses per second.
-        handheld: six degrees of freedom at 0.7 to 1.4 m height instead of a wheeled base on the floor.
+        handheld: six degrees of freedom at 0.7 to 1.4 m height, looking up to a right angle away from where it goes,
+            instead of a wheeled base on the floor.
 
     Raises:
         SimulationError: the world has no free floor to drive on.
@@ -74,7 +75,8 @@ def plan_drive(world: World, seed: int, duration_s: float, rate_hz: float, *, ha
     if handheld:
         sway = _wobble(rng, stamps)
         poses[:, 2, 3] = rng.uniform(0.7, 1.4) + 0.12 * sway[:, 0]
-        angles = np.stack([heading + 0.6 * sway[:, 1], 0.15 + 0.2 * sway[:, 2], 0.12 * sway[:, 3]], axis=1)
+        gaze = heading + rng.uniform(-np.pi / 2, np.pi / 2) + 0.6 * sway[:, 1]
+        angles = np.stack([gaze, 0.15 + 0.2 * sway[:, 2], 0.12 * sway[:, 3]], axis=1)
         poses[:, :3, :3] = Rotation.from_euler("ZYX", angles).as_matrix()
     else:
         poses[:, :3, :3] = Rotation.from_euler("z", heading[:, None]).as_matrix().reshape(-1, 3, 3)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Randomised worlds: indoor, warehouse, street, and held-out layouts with another logic and other textures."""
+"""Randomised worlds: indoor, workspace, warehouse, street, and held-out layouts with another logic and other textures."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def build_world(kind: str, seed: int, *, photos: bool = False) -> World:
     """
     if kind not in LAYOUTS:
         raise SimulationError(f"unknown world '{kind}', expected one of {', '.join(LAYOUTS)}")
-    rng = np.random.default_rng([seed, sorted(LAYOUTS).index(kind)])
+    rng = np.random.default_rng([seed, list(LAYOUTS).index(kind)])
     builder = WorldBuilder(rng)
     bounds = LAYOUTS[kind](builder)
     return World(
@@ -276,11 +276,53 @@ def _street_heldout(build: WorldBuilder) -> Bounds:
     return bounds
 
 
+def _workspace(build: WorldBuilder) -> Bounds:
+    """Kitchens, offices and labs: counters along the walls, tables with chairs around them, things on everything."""
+    rng = build.rng
+    w, d, height = float(rng.uniform(5, 10)), float(rng.uniform(4.5, 9)), float(rng.uniform(2.4, 3.2))
+    bounds = (-w / 2, -d / 2, w / 2, d / 2)
+    _shell(build, bounds, height, ceiling=bool(rng.random() < 0.7))
+    for side in range(4):  # the local x axis runs along the wall, which is on the left
+        yaw = side * np.pi / 2
+        span, away = (w, d / 2) if side % 2 == 0 else (d, w / 2)
+        length = float(rng.uniform(0.3, 0.85)) * (span - 1.6)
+        along, back = float(rng.uniform(-0.5, 0.5)) * (span - 1.6 - length), away - 0.48
+        x, y = along * np.cos(yaw) - back * np.sin(yaw), along * np.sin(yaw) + back * np.cos(yaw)
+        kind = rng.random()
+        if kind < 0.65:
+            build.add_counter(float(x), float(y), yaw, length)
+            for at in np.arange(-length / 2 + 0.3, length / 2, 0.6):
+                px, py = float(x + at * np.cos(yaw)), float(y + at * np.sin(yaw))
+                build.claim(px, py, 0.45)
+        elif kind < 0.9 and build.place(float(x), float(y), 1.0):
+            build.add_shelf(float(x), float(y), yaw)
+        _pictures(build, yaw, span, away - 0.12)
+    _scatter(build, _inner(bounds, 0.8), [(build.add_dining_set, 1.2)], int(w * d * rng.uniform(0.05, 0.3)))
+    things: list[tuple[Place, float]] = [
+        (build.add_table, 1.0), (build.add_chair, 0.4),
+        (build.add_cabinet, 0.8), (build.add_plant, 0.4), (build.add_barrel, 0.4), (build.add_person, 0.4),
+    ]  # fmt: skip
+    _scatter(build, _inner(bounds, 0.6), things, int(w * d * rng.uniform(0.1, 0.3)))
+    _walkers(build, _inner(bounds, 1.0), int(rng.integers(0, 2)))
+    return bounds
+
+
+def _pictures(build: WorldBuilder, yaw: float, span: float, away: float) -> None:
+    """Flat things on a wall: pictures, screens, notices."""
+    for _ in range(int(build.rng.integers(0, 8))):
+        along, z = float(build.rng.uniform(-0.42, 0.42)) * span, float(build.rng.uniform(0.9, 2.0))
+        x, y = along * np.cos(yaw) - away * np.sin(yaw), along * np.sin(yaw) + away * np.cos(yaw)
+        half = (float(build.rng.uniform(0.08, 0.4)), 0.02, float(build.rng.uniform(0.08, 0.3)))
+        build.box((float(x), float(y), z), half, "object", yaw=yaw)
+
+
+# The order is part of every world's seed: only ever append.
 LAYOUTS: dict[str, Callable[[WorldBuilder], Bounds]] = {
     "indoor": _indoor,
-    "warehouse": _warehouse,
-    "street": _street,
     "indoor_heldout": _indoor_heldout,
-    "warehouse_heldout": _warehouse_heldout,
+    "street": _street,
     "street_heldout": _street_heldout,
+    "warehouse": _warehouse,
+    "warehouse_heldout": _warehouse_heldout,
+    "workspace": _workspace,
 }

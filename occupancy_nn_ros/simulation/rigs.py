@@ -116,12 +116,18 @@ def named_rig(name: str) -> Rig:
     return rigs[name]
 
 
-def random_rig(rng: np.random.Generator) -> Rig:
-    """A rig for training: one to five small pinhole cameras of one kind in any arrangement."""
-    count = int(rng.choice([1, 2, 3, 4, 4, 5]))
+def random_rig(rng: np.random.Generator, *, handheld: bool = False) -> Rig:
+    """A rig for training: one to five small pinhole cameras of one kind in any arrangement.
+
+    Args:
+        rng: source of randomness.
+        handheld: one or two cameras at the height of the base, which is what moves, instead of on top of a robot.
+    """
+    count = int(rng.choice([1, 1, 2] if handheld else [1, 2, 3, 4, 4, 5]))
     width, height = ((256, 192), (288, 160), (224, 224), (320, 160))[int(rng.choice([0, 0, 0, 1, 2, 3]))]
     model = camera_model(width, height, float(rng.uniform(55, 100)))
-    height_m, pitch = float(rng.uniform(0.25, 1.4)), float(rng.uniform(-0.1, 0.35))
+    height_m = float(rng.uniform(-0.1, 0.1) if handheld else rng.uniform(0.25, 1.4))
+    pitch = float(rng.uniform(-0.1, 0.35))
     stereo = count == 2 and rng.random() < 0.7
     start = float(rng.uniform(-np.pi, np.pi)) if rng.random() < 0.2 else 0.0
     spread = float(rng.uniform(0.7, 1.0)) * 2 * np.pi / count

@@ -27,8 +27,13 @@ FEATURE_STRIDE = 8
 IGNORED = 255
 """Label of points deep inside solids, which no sensor can ever see."""
 
-KINDS = ("indoor", "indoor", "warehouse", "street")
+KINDS = ("indoor", "workspace", "warehouse", "street")
 """World of each shard by its number: half of them indoors."""
+
+HANDHELD_SHARE = {"workspace": 0.7}
+"""Share of drives with a hand-held rig by kind of world, ``HANDHELD_ELSEWHERE`` in the others."""
+
+HANDHELD_ELSEWHERE = 0.3
 
 FIELDS = ("images", "K", "T_map_cam", "T_map_base", "depth_m", "points_m", "edge_m", "labels")
 
@@ -62,9 +67,10 @@ def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False) -> boo
     """Simulate a drive and write its shard; False if the world offers nowhere to drive."""
     rng = np.random.default_rng([seed, 11])
     world = build_world(kind, seed, photos=photos)
-    rig = random_rig(rng)
+    handheld = bool(rng.random() < HANDHELD_SHARE.get(kind, HANDHELD_ELSEWHERE))
+    rig = random_rig(rng, handheld=handheld)
     try:
-        drive = plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=bool(rng.random() < 0.35))
+        drive = plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=handheld)
     except SimulationError:
         return False
     with WorldRenderer(world) as renderer:
