@@ -30,10 +30,10 @@ class Sample:
         K: (V + P, 3, 3) float32.
         T_world_cam: (V + P, 4, 4) float32.
         views: V.
-        depth_m: (V, h, w) float32, 0 where unknown or far.
+        depth_m: (V, h, w) float32, 0 where far, NaN where not known.
         points: (N, 3) float32.
         edge_m: scalar.
-        labels: (N,) int64: 0 free, class id, 255 ignored.
+        labels: (N,) int64: 0 free, class id, 254 occupied by something of no known class, 255 ignored.
     """
 
     images: Tensor

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from occupancy_nn_ros.network.depth import DepthBins
-from occupancy_nn_ros.training.shards import IGNORED
+from occupancy_nn_ros.training.shards import IGNORED, OCCUPIED
 
 HIDDEN_WEIGHT = 0.3
 UNSEEN_WEIGHT = 0.05
@@ -32,22 +32,23 @@ class Losses:
 
 
 def depth_loss(logits: Tensor, depth_m: Tensor, bins: DepthBins) -> Tensor:
-    """Cross entropy against the depth spread over its two nearest intervals.
+    """Cross entropy against the depth spread over its two nearest intervals, mean over the pixels where it is known.
 
     Args:
         logits: (V, D, h, w).
-        depth_m: (V, h, w), 0 where nothing is within range (counts as far).
+        depth_m: (V, h, w), 0 where nothing is within range (counts as far), NaN where not known (not counted).
         bins: the depth intervals.
     """
-    far = depth_m <= 0
-    position = bins.position(torch.where(far, bins.high_m * 2.0, depth_m)) - 0.5
+    known = ~torch.isnan(depth_m)
+    position = bins.position(torch.where(depth_m > 0, depth_m, bins.high_m * 2.0)) - 0.5
     position = position.clamp(0, bins.count - 1)
     low = position.floor().long().clamp(max=bins.count - 2)
     fraction = (position - low)[:, None]
     log_probability = functional.log_softmax(logits.float(), dim=1)
     at_low = log_probability.gather(1, low[:, None])
     at_high = log_probability.gather(1, low[:, None] + 1)
-    return -((1 - fraction) * at_low + fraction * at_high).mean()
+    entropy = -((1 - fraction) * at_low + fraction * at_high)[:, 0]
+    return (entropy * known).sum() / known.sum().clamp(min=1)
 
 
 def point_losses(logits: Tensor, visible: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -56,14 +57,14 @@ def point_losses(logits: Tensor, visible: Tensor, labels: Tensor) -> tuple[Tenso
     Args:
         logits: (N, 1 + classes).
         visible: (N,) in [0, 1].
-        labels: (N,) 0 free, class id, or ``IGNORED``.
+        labels: (N,) 0 free, class id, ``OCCUPIED`` (which teaches no class) or ``IGNORED``.
     """
     weight = torch.where(visible >= 0.5, 1.0, HIDDEN_WEIGHT)
     weight = torch.where(visible > 0, weight, UNSEEN_WEIGHT) * (labels != IGNORED)
     target = (labels > 0).float()
     occupancy = functional.binary_cross_entropy_with_logits(logits[:, 0].float(), target, weight, reduction="sum")
-    solid = (labels > 0) & (labels != IGNORED) & (visible > 0)
+    named = (labels > 0) & (labels != OCCUPIED) & (labels != IGNORED) & (visible > 0)
     semantic = logits.new_zeros(())
-    if solid.any():
-        semantic = functional.cross_entropy(logits[solid, 1:].float(), labels[solid] - 1)
+    if named.any():
+        semantic = functional.cross_entropy(logits[named, 1:].float(), labels[named] - 1)
     return occupancy / weight.sum().clamp(min=1.0), semantic

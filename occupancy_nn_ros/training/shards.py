@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training shards: one drive each, as safetensors. Made from simulated worlds, whose occupancy is known everywhere."""
+"""Training shards: keyframes of one drive each, as safetensors. Made here of simulated worlds, whose occupancy is known
+everywhere; ``label_bags`` makes them of recordings."""
 
 from __future__ import annotations
 
@@ -24,8 +25,15 @@ from occupancy_nn_ros.types import SEMANTIC_CLASSES, Float32Array, FloatArray, U
 FRAMES = 24
 POINTS = 8192
 FEATURE_STRIDE = 8
+FORMAT = "occupancy_nn_ros shard"
 IGNORED = 255
-"""Label of points deep inside solids, which no sensor can ever see."""
+"""Label of points that teach nothing: deep inside solids, which no sensor can ever see, or fillers."""
+
+OCCUPIED = 254
+"""Label of points that are occupied by nobody knows what, as a range sensor tells."""
+
+MOST_VIEWS = 8
+"""Cameras that ``visible`` has bits for."""
 
 KINDS = ("indoor", "workspace", "warehouse", "street")
 """World of each shard by its number: half of them indoors."""
@@ -36,6 +44,7 @@ HANDHELD_SHARE = {"workspace": 0.7}
 HANDHELD_ELSEWHERE = 0.3
 
 FIELDS = ("images", "K", "T_map_cam", "T_map_base", "depth_m", "points_m", "edge_m", "labels")
+MAY_BE_NAN = ("depth_m",)
 
 
 @dataclass(frozen=True)
@@ -47,10 +56,12 @@ class Shard:
         K: (V, 3, 3) float32.
         T_map_cam: (F, V, 4, 4) float32.
         T_map_base: (F, 4, 4) float32.
-        depth_m: (F, V, H / 8, W / 8) float16 depth at the feature cells' centres, 0 where unknown or far.
+        depth_m: (F, V, H / 8, W / 8) float16 depth at the feature cells' centres, 0 where far, NaN where not known.
         points_m: (F, P, 3) float32 in the map frame.
         edge_m: (F,) float32 edge of the cubes that the labels are about.
-        labels: (F, P) uint8: 0 free, class id, or ``IGNORED``.
+        labels: (F, P) uint8: 0 free, class id, ``OCCUPIED`` or ``IGNORED``.
+        visible: (F, P) uint8, bit v set where camera v sees the point; None in shards that do not tell. For scoring:
+            training weighs points by what the network itself makes of their visibility.
     """
 
     images: UInt8Array
@@ -61,6 +72,7 @@ class Shard:
     points_m: Float32Array
     edge_m: Float32Array
     labels: UInt8Array
+    visible: UInt8Array | None = None
 
 
 def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False) -> bool:
@@ -79,10 +91,7 @@ def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False) -> boo
         ]
     arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
     arrays["K"] = np.stack([camera.model.K for camera in rig.cameras]).astype(np.float32)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    save_file(arrays, str(partial), metadata={"format": "occupancy_nn_ros shard", "world": kind, "seed": str(seed)})
-    partial.replace(path)
+    write_shard(path, arrays, {"world": kind, "seed": str(seed)})
     return True
 
 
@@ -106,6 +115,14 @@ def make_shards(folder: Path, count: int, processes: int, *, photos: bool = Fals
             yield done
 
 
+def write_shard(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
+    """Write a shard of these arrays, named as in :class:`Shard`; under its name it is only ever complete."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    save_file(arrays, str(partial), metadata={"format": FORMAT, **metadata})
+    partial.replace(path)
+
+
 def read_shard(path: Path) -> Shard:
     """Read a shard.
 
@@ -114,9 +131,10 @@ def read_shard(path: Path) -> Shard:
     """
     try:
         with safe_open(str(path), framework="np") as file:
-            if (file.metadata() or {}).get("format") != "occupancy_nn_ros shard":
+            if (file.metadata() or {}).get("format") != FORMAT:
                 raise TrainingError(f"{path} is not a training shard")
-            arrays = {name: file.get_tensor(name) for name in FIELDS}
+            optional = {"visible"} & set(file.keys())
+            arrays = {name: file.get_tensor(name) for name in (*FIELDS, *optional)}
     except (OSError, SafetensorError) as error:
         raise TrainingError(f"cannot read shard {path}: {error}") from None
     _check_shard(path, arrays)
@@ -132,14 +150,16 @@ def _check_shard(path: Path, arrays: dict[str, np.ndarray]) -> None:
         "images": (frames, views, height, width, 3), "K": (views, 3, 3), "T_map_cam": (frames, views, 4, 4),
         "T_map_base": (frames, 4, 4), "depth_m": (frames, views, height // FEATURE_STRIDE, width // FEATURE_STRIDE),
         "points_m": (frames, points[1], 3), "edge_m": (frames,), "labels": (frames, points[1]),
+        "visible": (frames, points[1]),
     }  # fmt: skip
-    for name, shape in expected.items():
-        if arrays[name].shape != shape:
-            raise TrainingError(f"{path}: {name} is {arrays[name].shape}, expected {shape}")
-        if arrays[name].dtype.kind == "f" and not np.isfinite(arrays[name]).all():
+    for name, array in arrays.items():
+        if array.shape != expected[name]:
+            raise TrainingError(f"{path}: {name} is {array.shape}, expected {expected[name]}")
+        broken = np.isinf(array) if name in MAY_BE_NAN else ~np.isfinite(array)
+        if broken.any():
             raise TrainingError(f"{path}: {name} holds numbers that are not finite")
     labels = arrays["labels"]
-    if ((labels > len(SEMANTIC_CLASSES)) & (labels != IGNORED)).any():
+    if ((labels > len(SEMANTIC_CLASSES)) & (labels != OCCUPIED) & (labels != IGNORED)).any():
         raise TrainingError(f"{path}: labels name classes beyond {len(SEMANTIC_CLASSES)}")
 
 
