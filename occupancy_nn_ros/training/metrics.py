@@ -73,6 +73,84 @@ def count(claimed: Mask, true: Mask, judged: Mask) -> Counts:
     return Counts(tp, claims - tp, positives - tp, claimed.size - claims - positives + tp)
 
 
+@dataclass(frozen=True)
+class ClassCounts:
+    """What was claimed and what was true of each class; add them up, then ask for the mean.
+
+    Attributes:
+        right, claimed, true: (C + 1,) voxels by class id; entry 0, which stands for free or no class, is not used.
+    """
+
+    right: npt.NDArray[np.int64]
+    claimed: npt.NDArray[np.int64]
+    true: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, claimed: npt.NDArray[np.uint8], true: npt.NDArray[np.uint8], judged: Mask, classes: int) -> ClassCounts:
+        """Compare class ids, 0 for free or no class, where they are judged; all of one shape."""
+        claimed, true = claimed[judged], true[judged]
+        parts = (np.bincount(ids, minlength=classes + 1) for ids in (true[claimed == true], claimed, true))
+        return cls(*(part.astype(np.int64) for part in parts))
+
+    @classmethod
+    def empty(cls, classes: int) -> ClassCounts:
+        """No voxels."""
+        return cls(*np.zeros((3, classes + 1), np.int64))
+
+    def __add__(self, other: ClassCounts) -> ClassCounts:
+        """Sum of both."""
+        return ClassCounts(self.right + other.right, self.claimed + other.claimed, self.true + other.true)
+
+    @property
+    def miou(self) -> float:
+        """Mean intersection over union of the classes that the truth holds, free left out; NaN if it holds none."""
+        there = self.true[1:] > 0
+        union = (self.claimed + self.true - self.right)[1:][there]
+        return float((self.right[1:][there] / union).mean()) if there.any() else float("nan")
+
+
+@dataclass(frozen=True)
+class NearCounts:
+    """Occupied voxels that have a counterpart within one voxel along each axis; add them up, then ask for the ratios.
+
+    Attributes:
+        right: claimed voxels with a true one among the 27 around and including them.
+        claimed: judged voxels claimed.
+        found: true voxels with a claimed one among those 27.
+        true: judged voxels that are occupied.
+    """
+
+    right: int = 0
+    claimed: int = 0
+    found: int = 0
+    true: int = 0
+
+    def __add__(self, other: NearCounts) -> NearCounts:
+        """Sum of both."""
+        return NearCounts(
+            self.right + other.right, self.claimed + other.claimed, self.found + other.found, self.true + other.true
+        )
+
+    @property
+    def f_score(self) -> float:
+        """Harmonic mean of ``right / claimed`` and ``found / true``; 1 where nothing was to find and none claimed."""
+        if self.claimed + self.true == 0:
+            return 1.0
+        precision, recall = self.right / max(1, self.claimed), self.found / max(1, self.true)
+        return 2 * precision * recall / max(precision + recall, 1e-12)
+
+
+def count_near(claimed: Mask, true: Mask, judged: Mask) -> NearCounts:
+    """Compare occupied voxels (X, Y, Z) with a tolerance of one voxel.
+
+    What is not judged is no claim and nothing to find, but it counts as a counterpart: a wall claimed one voxel too deep,
+    inside the solid, is found.
+    """
+    claims, truths = claimed & judged, true & judged
+    right, found = claims & with_border(true), truths & with_border(claimed)
+    return NearCounts(int(right.sum()), int(claims.sum()), int(found.sum()), int(truths.sum()))
+
+
 def interior(occupied: Mask) -> Mask:
     """Occupied voxels (X, Y, Z) that no free voxel borders by a face; what lies outside the grid counts as occupied."""
     return np.asarray(occupied & ~binary_dilation(~occupied, FACE_NEIGHBOURS))

@@ -4,7 +4,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupancy_nn_ros.training.metrics import Counts, Reliability, count, interior, score_map, with_border
+from occupancy_nn_ros.training.metrics import (
+    ClassCounts,
+    Counts,
+    NearCounts,
+    Reliability,
+    count,
+    count_near,
+    interior,
+    score_map,
+    with_border,
+)
 from occupancy_nn_ros.types import LatticeWindow, MapView
 
 
@@ -72,3 +82,42 @@ def test_reliability_of_a_perfect_and_of_an_overconfident_answer(rng):
     assert rash.ece == pytest.approx(0.6, abs=0.005)
     both = calm + rash
     assert both.ece == pytest.approx(0.3, abs=0.005)
+
+
+def test_mean_iou_over_the_classes_of_the_truth():
+    true = np.array([0, 1, 1, 2, 2, 2, 5], np.uint8)
+    claimed = np.array([1, 1, 0, 2, 2, 1, 3], np.uint8)
+    judged = np.array([1, 1, 1, 1, 1, 1, 0], bool)
+    counts = ClassCounts.of(claimed, true, judged, 6)
+    assert counts.true.tolist() == [1, 2, 3, 0, 0, 0, 0]
+    assert counts.miou == pytest.approx((1 / 4 + 2 / 3) / 2)
+    assert (counts + counts).miou == pytest.approx(counts.miou)
+    everywhere = ClassCounts.of(claimed, true, np.ones(7, bool), 6)
+    assert everywhere.miou == pytest.approx((1 / 4 + 2 / 3 + 0) / 3)  # class 5 was there, class 3 was not
+    assert np.isnan(ClassCounts.empty(6).miou)
+
+
+def test_f_score_with_a_tolerance_of_one_voxel():
+    true, claimed = np.zeros((2, 12, 12, 12), bool)
+    true[5, 5, 5] = true[5, 5, 6] = claimed[6, 6, 6] = claimed[9, 9, 9] = True
+    judged = np.ones(true.shape, bool)
+    assert count_near(claimed, true, judged) == NearCounts(right=1, claimed=2, found=2, true=2)
+    assert count_near(claimed, true, judged).f_score == pytest.approx(2 * 0.5 * 1 / 1.5)
+    judged[9, 9, 9] = judged[5, 5, 5] = False
+    assert count_near(claimed, true, judged) == NearCounts(right=1, claimed=1, found=1, true=1)
+    judged[6, 6, 6] = False  # not judged, but still a counterpart
+    assert count_near(claimed, true, judged) == NearCounts(right=0, claimed=0, found=1, true=1)
+    assert count_near(np.zeros_like(true), true, judged).f_score == 0.0
+    assert NearCounts().f_score == 1.0
+
+
+def test_f_score_equals_distances_taken_one_by_one(rng):
+    true, claimed, judged = (rng.random((9, 8, 7)) < share for share in (0.05, 0.05, 0.8))
+    got = count_near(claimed, true, judged)
+
+    def near(some, all_):
+        away = np.abs(np.argwhere(some)[:, None] - np.argwhere(all_)[None]).max(axis=2)
+        return int((away.min(axis=1) <= 1).sum())
+
+    assert (got.right, got.found) == (near(claimed & judged, true), near(true & judged, claimed))
+    assert 0 < got.right < got.claimed
