@@ -55,12 +55,22 @@ def _range_text(low: float | None, high: float | None) -> str:
 
 @dataclass(frozen=True)
 class CameraConfig(_Checked):
-    """Where one camera's data comes from; empty strings are filled in by discovery."""
+    """Where the data of one camera, depth camera or LiDAR comes from; empty strings are filled in by discovery."""
 
-    image_topic: str = setting("", "Image or CompressedImage topic; empty: found by the camera's name.")
+    image_topic: str = setting("", "Image, CompressedImage or PointCloud2 topic; empty: found by the camera's name.")
     camera_info_topic: str = setting("", "CameraInfo topic; empty: the one beside image_topic.")
     frame_id: str = setting("", "Optical frame; empty: the frame_id in the image header.")
     time_offset_s: float = setting(0.0, "Added to every stamp of this camera.", low=-10.0, high=10.0)
+    kind: Literal["auto", "image", "depth", "cloud"] = setting(
+        "auto",
+        "What the topic carries. auto: by source, message type and name. A depth camera or cloud (LiDAR) that is named "
+        "beside cameras adds its rays to the network's map.",
+    )
+    qos_reliability: Literal["auto", "reliable", "best_effort"] = setting(
+        "auto",
+        "What the node asks the publishers for. auto: reliable if all of them are, else best_effort, which any of them can serve.",
+    )
+    qos_depth: int = setting(5, "Messages that may wait to be received.", low=1, high=1000)
 
 
 @dataclass(frozen=True)
@@ -148,6 +158,13 @@ class OutputConfig(_Checked):
         0.0, "occupancy_grid, occupancy_probability, distance_field.", low=0.0, high=60.0, live=True
     )
     voxels_period_s: float = setting(0.5, "voxel_grid, occupied_voxels, markers.", low=0.0, high=60.0, live=True)
+    voxels_max_mb_s: float = setting(
+        0.0,
+        "Limit in MB/s for voxel_grid, occupied_voxels and markers together; they go out less often when over it; 0: none.",
+        low=0.0,
+        high=1e4,
+        live=True,
+    )
     max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
     color_by: Literal["height", "class"] = setting("height", "Colours of markers and clouds.", live=True)
 

@@ -6,7 +6,8 @@ The live node gives it the ROS graph, the offline player a bag's topics; both ge
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -17,6 +18,7 @@ from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE
 TF_TOPICS = {"/tf": False, "/tf_static": True}
 """Transform topics and whether their transforms are static."""
 
+SENSOR_TYPES = (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)
 TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd")
 NOT_PICTURES = (
     "depth", "disparity", "mask", "label", "segment", "semantic", "overlay", "debug", "confidence", "occupancy", "annotated", "detection",
@@ -36,7 +38,11 @@ GENERIC_PARTS = {
     "raw",
 }
 
+CLOSE_NAMES = 3
+"""How many topics with names close to a missing one are worth telling."""
+
 Source = Literal["network", "depth", "lidar"]
+Kind = Literal["image", "depth", "cloud"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,9 @@ class SensorStream:
         frame_id: frame of the data, empty for the one in the message header.
         time_offset_ns: added to every stamp.
         is_rectified: whether the pictures are rectified already, so that CameraInfo's P holds instead of K and D.
+        kind: what a message holds.
+        qos_reliability: ``reliable``, ``best_effort``, or ``auto`` for what the publishers offer.
+        qos_depth: messages that may wait to be received.
     """
 
     name: str
@@ -59,6 +68,9 @@ class SensorStream:
     frame_id: str = ""
     time_offset_ns: int = 0
     is_rectified: bool = False
+    kind: Kind = "image"
+    qos_reliability: Literal["auto", "reliable", "best_effort"] = "auto"
+    qos_depth: int = 5
 
 
 def discover_sensors(
@@ -77,19 +89,43 @@ def discover_sensors(
     Raises:
         ConfigError: a configured topic does not exist or has the wrong type.
     """
-    found = _candidates(config.source, topics, encodings or {})
+    seen = _Topics(topics, encodings or {}, config.source)
+    found = _candidates(config.source, topics, seen.encodings)
     if not config.cameras:
-        return tuple(_stream(name, CameraConfig(), topic, topics) for name, topic in _named(found).items())
+        return tuple(_stream(name, CameraConfig(), topic, seen) for name, topic in _named(found).items())
     named = _named(found)
     return tuple(
-        _stream(name, camera, camera.image_topic or _topic_of(name, named, found), topics)
+        _stream(name, camera, camera.image_topic or _topic_of(name, named, found), seen)
         for name, camera in config.cameras.items()
     )
+
+
+def close_topics(topic: str, topics: Mapping[str, str], msgtypes: Collection[str]) -> list[str]:
+    """Topics of some message types, those named most like ``topic`` first; all of them if none is like it, at most a few."""
+    fitting = sorted(name for name, msgtype in topics.items() if msgtype in msgtypes and name != topic)
+    return difflib.get_close_matches(topic, fitting, n=CLOSE_NAMES) or fitting[: 2 * CLOSE_NAMES]
 
 
 def wanted_types(source: Source) -> tuple[str, ...]:
     """Message types that can carry this kind of sensor."""
     return (POINT_CLOUD,) if source == "lidar" else (IMAGE, COMPRESSED_IMAGE)
+
+
+@dataclass(frozen=True)
+class _Topics:
+    """Message types and known encodings of all topics, and the source that is configured."""
+
+    types: Mapping[str, str]
+    encodings: Mapping[str, str]
+    source: Source
+
+    def kind(self, camera: CameraConfig, topic: str) -> Kind:
+        """What a topic carries: as configured, else by message type, source, and encoding or name."""
+        if self.types[topic] == POINT_CLOUD:
+            return "cloud"
+        if camera.kind in ("image", "depth"):
+            return "depth" if camera.kind == "depth" else "image"
+        return "depth" if self.source == "depth" or _is_depth(topic, self.encodings) else "image"
 
 
 def _candidates(source: Source, topics: Mapping[str, str], encodings: Mapping[str, str]) -> list[str]:
@@ -152,15 +188,16 @@ def _topic_of(name: str, named: Mapping[str, str], found: list[str]) -> str:
     )
 
 
-def _stream(name: str, camera: CameraConfig, topic: str, topics: Mapping[str, str]) -> SensorStream:
+def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> SensorStream:
+    topics = seen.types
     if topic not in topics:
-        close = ", ".join(sorted(t for t, kind in topics.items() if kind in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)))
-        raise ConfigError(
-            f"{name}.image_topic is {topic}, which does not exist; sensor topics that do: {close or 'none'}"
-        )
+        close = ", ".join(close_topics(topic, topics, SENSOR_TYPES))
+        raise ConfigError(f"{name}.image_topic is {topic}, which does not exist; close to it: {close or 'none'}")
     msgtype = topics[topic]
-    if msgtype not in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD):
+    if msgtype not in SENSOR_TYPES:
         raise ConfigError(f"{name}.image_topic {topic} is a {msgtype}, expected Image, CompressedImage or PointCloud2")
+    if (camera.kind == "cloud") != (msgtype == POINT_CLOUD) and camera.kind != "auto":
+        raise ConfigError(f"{name}.kind is '{camera.kind}', but {topic} is a {msgtype}")
     return SensorStream(
         name=name,
         topic=topic,
@@ -171,6 +208,9 @@ def _stream(name: str, camera: CameraConfig, topic: str, topics: Mapping[str, st
         frame_id=camera.frame_id,
         time_offset_ns=round(camera.time_offset_s * 1e9),
         is_rectified="rect" in _base(topic).rsplit("/", 1)[-1],
+        kind=seen.kind(camera, topic),
+        qos_reliability=camera.qos_reliability,
+        qos_depth=camera.qos_depth,
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -61,16 +62,31 @@ class OutMessage:
 
 
 class OutputEncoder:
-    """Turns map views into messages, each topic at its own rate in message time."""
+    """Turns map views into messages, each topic at its own rate in message time.
+
+    Heavy topics share a link of ``outputs.voxels_max_mb_s``: what was sent occupies it for as long as its bytes take, and
+    the next heavy messages wait until it is free.
+
+    Attributes:
+        held_back: how often a heavy topic was due and not made, for the limit; by topic.
+    """
 
     def __init__(self, config: Config) -> None:
         """Nothing was sent yet."""
         self.config = config
+        self.held_back: Counter[str] = Counter()
         self._sent_ns: dict[str, int] = {}
+        self._link_free_ns = 0
 
     def due(self, stamp_ns: int, wanted: Collection[str], *, final: bool = False) -> list[OutputTopic]:
         """The wanted topics whose period has passed; all of them for the final map."""
-        return [topic for topic in OUTPUTS if topic.name in wanted and (final or self._is_due(topic, stamp_ns))]
+        if final:
+            return [topic for topic in OUTPUTS if topic.name in wanted]
+        due = [topic for topic in OUTPUTS if topic.name in wanted and self._is_due(topic, stamp_ns)]
+        if self.config.outputs.voxels_max_mb_s == 0 or stamp_ns >= self._link_free_ns:
+            return due
+        self.held_back.update(topic.name for topic in due if topic.is_heavy)
+        return [topic for topic in due if not topic.is_heavy]
 
     def encode(self, view: MapView, topics: Collection[OutputTopic]) -> list[OutMessage]:
         """Messages of these topics for a map."""
@@ -80,11 +96,20 @@ class OutputEncoder:
         for topic in topics:
             self._sent_ns[topic.name] = view.stamp_ns
             messages.append(OutMessage(topic.name, topic.msgtype, view.stamp_ns, self._bytes(topic.name, view, voxels)))
+        heavy = {topic.name for topic in topics if topic.is_heavy}
+        self._occupy_link(view.stamp_ns, sum(len(message.cdr) for message in messages if message.name in heavy))
         return messages
 
     def reset(self) -> None:
         """Let everything go out at once again, as after a jump in time."""
         self._sent_ns.clear()
+        self._link_free_ns = 0
+
+    def _occupy_link(self, stamp_ns: int, size: int) -> None:
+        limit = self.config.outputs.voxels_max_mb_s
+        if limit > 0 and size > 0:
+            # One MB/s is one byte in 1000 ns.
+            self._link_free_ns = max(stamp_ns, self._link_free_ns) + round(size * 1000 / limit)
 
     def _is_due(self, topic: OutputTopic, stamp_ns: int) -> bool:
         period_s = self.config.outputs.voxels_period_s if topic.is_heavy else self.config.outputs.grid_period_s

@@ -164,7 +164,8 @@ class MappingSession:
     def status(self, intake: Intake, now_ns: int, state: Literal["mapping", "paused", "waiting"]) -> NodeStatus:
         """Figures for ``MapStatus`` and diagnostics."""
         latency = self.latency.summary()
-        dropped = sorted((intake.dropped + self.dropped).items())
+        held = Counter({f"{name}: over outputs.voxels_max_mb_s": n for name, n in self._encoder.held_back.items()})
+        dropped = sorted((intake.dropped + self.dropped + held).items())
         span_s = (self._recent[-1] - self._recent[0]) * 1e-9 if len(self._recent) > 1 else 0.0
         return replace(
             NodeStatus(now_ns),
@@ -194,9 +195,9 @@ class MappingSession:
         images, depths, clouds = [], [], []
         for frame in raw.frames:
             try:
-                if frame.model is None:
+                if frame.sensor.kind == "cloud":
                     clouds.append(_decode_cloud(frame))
-                elif self.config.source == "depth":
+                elif frame.sensor.kind == "depth":
                     depths.append(decode_depth_frame(frame))
                 else:
                     images.append(_decode_image(frame))

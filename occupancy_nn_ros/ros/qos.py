@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Named QoS profiles, each with its reason."""
 
+from collections.abc import Collection
+
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
-
-SENSOR_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
-"""Images, clouds and camera_info: a best-effort subscription gets data from either kind of publisher."""
-
-RELIABLE_SENSOR_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.RELIABLE)
-"""The same where every frame counts; publishers must be reliable too."""
 
 TF_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
 """Transforms, as tf2 subscribes to them."""
@@ -33,3 +29,18 @@ STREAM_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=Re
 
 STATUS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 """Status and diagnostics."""
+
+
+def sensor_qos(reliability: str, depth: int, offered: Collection[QoSProfile]) -> QoSProfile:
+    """Images, clouds, poses and camera_info.
+
+    Args:
+        reliability: ``reliable``, ``best_effort``, or ``auto``: reliable if all publishers are, because large best-effort
+            images get lost between processes; else best effort, which gets data from either kind.
+        depth: messages that may wait.
+        offered: what the topic's publishers offer now.
+    """
+    all_reliable = bool(offered) and all(qos.reliability == ReliabilityPolicy.RELIABLE for qos in offered)
+    is_reliable = all_reliable if reliability == "auto" else reliability == "reliable"
+    policy = ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=policy)

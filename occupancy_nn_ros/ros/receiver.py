@@ -7,15 +7,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.intake import Intake, RawKeyframe
+from occupancy_nn_ros.ros.graph import qos_mismatches, subscription_qos, topics_of
 from occupancy_nn_ros.ros.message_types import interface_class
-from occupancy_nn_ros.ros.qos import SENSOR_QOS, TF_QOS, TF_STATIC_QOS
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # Humble has it elsewhere
+    from rclpy.qos_event import SubscriptionEventCallbacks
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.ros.node import OccupancyNode
@@ -32,6 +36,7 @@ class Receiver:
     Attributes:
         intake: takes the messages, None until the sensors are found.
         obstacle: why no sensor is found yet, worded for people; empty once they are.
+        qos: what each topic is subscribed to with.
     """
 
     def __init__(self, node: OccupancyNode, offer: Callable[[Sequence[RawKeyframe]], None]) -> None:
@@ -39,6 +44,7 @@ class Receiver:
         self.node, self.offer = node, offer
         self.intake: Intake | None = None
         self.obstacle = "looking for cameras"
+        self.qos: dict[str, QoSProfile] = {}
         self._subscriptions: list[Any] = []
         self._seen: tuple[SensorStream, ...] = ()
         self._looks = 0
@@ -63,9 +69,7 @@ class Receiver:
         self._subscriptions.clear()
 
     def _look(self) -> None:
-        topics = {name: types[0] for name, types in self.node.get_topic_names_and_types() if types}
-        own = f"{self.node.get_fully_qualified_name()}/"
-        topics = {name: msgtype for name, msgtype in topics.items() if not name.startswith(own)}
+        topics = topics_of(self.node)
         try:
             sensors = discover_sensors(self.node.config, topics)
         except ConfigError as error:
@@ -91,13 +95,12 @@ class Receiver:
         self.intake = Intake(self.node.config, sensors)
         for sensor in sensors:
             self.node.get_logger().info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
+        owners = {topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)}
         for topic, msgtype in self.intake.topics.items():
-            self._listen(topic, msgtype)
+            self._listen(topic, msgtype, owners.get(topic))
 
-    def _listen(self, topic: str, msgtype: str) -> None:
-        qos: QoSProfile = SENSOR_QOS
-        if topic in TF_TOPICS:
-            qos = TF_STATIC_QOS if TF_TOPICS[topic] else TF_QOS
+    def _listen(self, topic: str, msgtype: str, sensor: SensorStream | None) -> None:
+        qos = self.qos[topic] = subscription_qos(self.node, topic, sensor)
         events = SubscriptionEventCallbacks(
             incompatible_qos=partial(self._on_incompatible_qos, topic), use_default_callbacks=False
         )
@@ -115,10 +118,11 @@ class Receiver:
             self.offer(keyframes)
 
     def _on_incompatible_qos(self, topic: str, event: Any) -> None:
-        self.node.get_logger().warning(
-            f"{topic}: a publisher offers a QoS that this subscription cannot take (policy {event.last_policy_kind}, "
-            f"{event.total_count} publishers)", throttle_duration_sec=5.0,
-        )  # fmt: skip
+        mismatches = qos_mismatches(self.node, topic, self.qos[topic])
+        reason = (
+            "; ".join(mismatches) or f"{topic}: a publisher offers a QoS that does not match ({event.last_policy_kind})"
+        )
+        self.node.get_logger().warning(reason, throttle_duration_sec=5.0)
 
     def _stop_looking(self) -> None:
         if self._timer is not None:

@@ -2,7 +2,7 @@
 import pytest
 
 from occupancy_nn_ros.config import load_config
-from occupancy_nn_ros.discovery import discover_sensors
+from occupancy_nn_ros.discovery import close_topics, discover_sensors
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_MESSAGE
 
@@ -74,3 +74,42 @@ def test_wrong_topics_are_refused_with_what_is_there():
 
 def test_nothing_to_find_is_no_error():
     assert found({"/tf": TF_MESSAGE}) == ()
+
+
+def test_a_depth_camera_and_a_lidar_named_beside_cameras_keep_their_kind():
+    topics = {**REALSENSE, "/ouster/points": POINT_CLOUD}
+    names = {"rgb": "/camera/color/image_raw", "d": "/camera/depth/image_rect_raw", "top": "/ouster/points"}
+    sensors = found(topics, *(f"cameras.{name}.image_topic={topic}" for name, topic in names.items()))
+    assert [(s.name, s.kind) for s in sensors] == [("rgb", "image"), ("d", "depth"), ("top", "cloud")]
+    assert [s.info_topic for s in sensors] == ["/camera/color/camera_info", "/camera/depth/camera_info", ""]
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "expected"),
+    [("/a/image", "depth", "depth"), ("/b/depth/image", "image", "image"), ("/b/depth/image", "auto", "depth")],
+)
+def test_a_configured_kind_wins_over_the_name(topic, kind, expected):
+    topics = {"/a/image": IMAGE, "/b/depth/image": IMAGE}
+    (sensor,) = found(topics, f"cameras.x.image_topic={topic}", f"cameras.x.kind={kind}")
+    assert sensor.kind == expected
+
+
+@pytest.mark.parametrize(("topic", "kind"), [("/a/image", "cloud"), ("/points", "image"), ("/points", "depth")])
+def test_a_kind_that_the_message_type_cannot_be_is_refused(topic, kind):
+    with pytest.raises(ConfigError, match=f"x.kind is '{kind}', but {topic} is a"):
+        found({"/a/image": IMAGE, "/points": POINT_CLOUD}, f"cameras.x.image_topic={topic}", f"cameras.x.kind={kind}")
+
+
+def test_topics_close_to_a_missing_one_are_told_and_only_those_of_its_type():
+    topics = {**SURROUND, "/tf": TF_MESSAGE, "/cams/front/image": IMAGE}
+    close = close_topics("/cams/frnt/image", topics, [IMAGE])
+    assert close[0] == "/cams/front/image"
+    assert len(close) == 3 and {topics[name] for name in close} == {IMAGE}
+    assert close_topics("/zzz", topics, [CAMERA_INFO]) == [f"/cams/{s}/camera_info" for s in ("front", "left", "right")]
+    assert close_topics("/zzz", topics, [POINT_CLOUD]) == []
+
+
+def test_qos_settings_reach_the_sensor():
+    (sensor,) = found(SURROUND, "cameras.left.qos_reliability=reliable", "cameras.left.qos_depth=2")
+    assert (sensor.qos_reliability, sensor.qos_depth) == ("reliable", 2)
+    assert {(s.qos_reliability, s.qos_depth) for s in found(SURROUND)} == {("auto", 5)}

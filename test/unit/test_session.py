@@ -9,8 +9,8 @@ from occupancy_nn_ros.discovery import SensorStream
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
-from occupancy_nn_ros.messages.names import IMAGE, OCCUPANCY_GRID, VOXEL_GRID
-from occupancy_nn_ros.messages.sensors import encode_depth_image
+from occupancy_nn_ros.messages.names import IMAGE, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
+from occupancy_nn_ros.messages.sensors import encode_depth_image, encode_point_cloud
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.outputs import OUTPUTS
 from occupancy_nn_ros.session import MappingSession
@@ -19,8 +19,9 @@ from occupancy_nn_ros.types import CameraModel
 SECOND = 1_000_000_000
 MODEL = CameraModel(64, 48, np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]]), "none", np.zeros(0))
 CAMERA = make_transform((0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
-SENSOR = SensorStream("depth", "/depth/image", IMAGE, "/depth/camera_info")
+SENSOR = SensorStream("depth", "/depth/image", IMAGE, "/depth/camera_info", kind="depth")
 ALL = {topic.name for topic in OUTPUTS}
+HEAVY = {topic.name for topic in OUTPUTS if topic.is_heavy}
 
 
 def wall(stamp_ns, x_m=0.0, depth_m=2.0, shape=(48, 64)):
@@ -59,6 +60,46 @@ def test_only_what_is_wanted_and_due_goes_out(session):
     names = [[m.name for m in session.process(wall(SECOND + n * SECOND // 2), "odom", ALL)] for n in range(3)]
     assert [len(n) for n in names] == [6, 3, 6]
     assert names[1] == ["occupancy_grid", "occupancy_probability", "distance_field"]
+
+
+def sizes(messages):
+    return sum(len(m.cdr) for m in messages if m.name in HEAVY)
+
+
+def test_heavy_outputs_keep_to_their_limit_and_what_is_held_back_is_counted(session):
+    """Keyframes come ten times a second, voxels are due once a second; half of that rate is allowed."""
+    per_round = sizes(session.process(wall(0), "odom", ALL))
+    config = load_config(
+        [], [f"outputs.voxels_max_mb_s={per_round / 2 / 1e6}", "source=depth", "outputs.voxels_period_s=1"]
+    )
+    session.reconfigure(config)
+    sent = {n: session.process(wall(n * SECOND // 10), "odom", ALL) for n in range(10, 71)}
+    assert [n for n, messages in sent.items() if sizes(messages)] == [10, 30, 50, 70]
+    assert sum(sizes(messages) for messages in sent.values()) == pytest.approx(4 * per_round, rel=0.01)
+    assert all(len(messages) in (3, 6) for messages in sent.values())  # grids are not held back
+    status = session.status(Intake(session.config, [SENSOR]), 7 * SECOND, "mapping")
+    held = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
+    assert held == {f"{name}: over outputs.voxels_max_mb_s": 3 * 10 for name in HEAVY}
+
+
+def test_a_jump_back_in_time_frees_the_link_of_the_heavy_outputs(session):
+    session.reconfigure(load_config([], ["outputs.voxels_max_mb_s=0.001", "source=depth"]))
+    assert sizes(session.process(wall(100 * SECOND), "odom", ALL)) > 10_000  # ten seconds' worth and more
+    assert sizes(session.process(wall(101 * SECOND), "odom", ALL)) == 0
+    assert sizes(session.process(wall(SECOND), "odom", ALL)) > 10_000
+
+
+def test_a_depth_camera_and_a_lidar_mark_the_map_beside_each_other(session):
+    """The depth camera sees a wall 2 m ahead; the LiDAR sees a post behind the robot, which no camera looks at."""
+    lidar = SensorStream("top", "/points", POINT_CLOUD, kind="cloud")
+    post = np.stack([np.full(50, -1.625), np.full(50, 0.125), np.linspace(-0.2, 0.6, 50)], axis=1).astype(np.float32)
+    for n in range(3):
+        stamp, raw = n * SECOND, wall(n * SECOND)
+        pose = make_transform((0, 0, 0.5), (0, 0, 0, 1))
+        cloud = RawFrame(lidar, stamp, encode_point_cloud(stamp, "top", post), None, pose)
+        session.process(replace(raw, frames=(*raw.frames, cloud)), "odom", set())
+    points = np.array([[2.1, 0.1, 0.6], [1.0, 0.1, 0.6], [-1.6, 0.1, 0.6], [-0.8, 0.1, 0.6], [-2.5, 0.1, 0.6]])
+    assert session.query(points, interpolate=False).state.tolist() == [1, 0, 1, 0, -1]
 
 
 def test_distance_field_grows_with_the_distance_to_the_wall(session):

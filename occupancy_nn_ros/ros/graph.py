@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the ROS graph says about a topic: who publishes it, whether a subscription can match, what else there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+
+from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream, close_topics
+from occupancy_nn_ros.ros.qos import TF_QOS, TF_STATIC_QOS, sensor_qos
+
+POSE_DEPTH = 50
+"""Odometry comes often and in bursts."""
+
+
+def topics_of(node: Any) -> dict[str, str]:
+    """Message type of every topic in the graph but the node's own."""
+    own = f"{node.get_fully_qualified_name()}/"
+    found = {name: types[0] for name, types in node.get_topic_names_and_types() if types}
+    return {name: msgtype for name, msgtype in found.items() if not name.startswith(own)}
+
+
+def subscription_qos(node: Any, topic: str, sensor: SensorStream | None) -> QoSProfile:
+    """The QoS with which a topic is subscribed to.
+
+    Args:
+        node: knows the graph.
+        topic: transforms, a pose, or what a sensor publishes.
+        sensor: the sensor that the topic belongs to, None for transforms and poses.
+    """
+    if topic in TF_TOPICS:
+        return TF_STATIC_QOS if TF_TOPICS[topic] else TF_QOS
+    offered = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
+    if sensor is None:
+        return sensor_qos("auto", POSE_DEPTH, offered)
+    return sensor_qos(sensor.qos_reliability, sensor.qos_depth, offered)
+
+
+def qos_mismatches(node: Any, topic: str, qos: QoSProfile) -> list[str]:
+    """Publishers whose data a subscription cannot get, each with the reason and what to do; empty if all match."""
+    return [
+        f"{_name(info)} publishes {topic} {mismatch}"
+        for info in node.get_publishers_info_by_topic(topic)
+        if (mismatch := _mismatch(info.qos_profile, qos, topic))
+    ]
+
+
+def why_silent(node: Any, topic: str, msgtype: str, qos: QoSProfile) -> str:
+    """Why nothing arrives on a topic that is subscribed to, as far as the graph tells."""
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        close = ", ".join(close_topics(topic, topics_of(node), [msgtype]))
+        return f"nobody publishes it; topics of its type: {close or 'none'}"
+    others = sorted({info.topic_type for info in publishers} - {msgtype})
+    if others:
+        return f"it is published as {', '.join(others)}, expected {msgtype}"
+    mismatches = qos_mismatches(node, topic, qos)
+    if mismatches:
+        return "; ".join(mismatches)
+    names = ", ".join(sorted({_name(info) for info in publishers}))
+    return f"{names} offers it with a QoS that matches but sends nothing, or nothing gets through"
+
+
+def _name(info: Any) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
+def _mismatch(offered: QoSProfile, asked: QoSProfile, topic: str) -> str:
+    if asked.reliability == ReliabilityPolicy.RELIABLE and offered.reliability == ReliabilityPolicy.BEST_EFFORT:
+        cure = (
+            "make the publisher reliable" if topic in TF_TOPICS else "set qos_reliability of its camera to best_effort"
+        )
+        return f"best effort, this node asks for reliable: {cure}"
+    if asked.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.durability == DurabilityPolicy.VOLATILE:
+        return "volatile, this node asks for transient local: use a static transform broadcaster, which is latched"
+    return ""
