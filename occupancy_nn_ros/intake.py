@@ -83,6 +83,7 @@ class Intake:
 
     Attributes:
         received: messages of each sensor so far.
+        heard: topics that brought a message.
         dropped: frames, sets and messages that were not used, by reason.
         problems: the latest message of each kind of trouble, worded for people.
         newest_ns: newest stamp of any sensor or transform.
@@ -97,6 +98,7 @@ class Intake:
         self.frames: FrameSync[_Frame] = FrameSync(list(self.sensors), config.sync)
         self.keyframes = KeyframePolicy(config.keyframes)
         self.received: Counter[str] = Counter(dict.fromkeys(self.sensors, 0))
+        self.heard: set[str] = set()
         self.problems: dict[str, str] = {}
         self.newest_ns = 0
         self.time_jumps = 0
@@ -137,6 +139,7 @@ class Intake:
 
     def receive(self, topic: str, cdr: bytes) -> list[RawKeyframe]:
         """Take one message; returns the keyframes that are ready now, oldest first. Bad messages are counted, never raised."""
+        self.heard.add(topic)
         try:
             if len(cdr) > MAX_MESSAGE_BYTES:
                 raise MessageError(f"message of {len(cdr)} bytes, expected at most {MAX_MESSAGE_BYTES}")
@@ -180,14 +183,22 @@ class Intake:
         self.config = config
         self.keyframes.config = config.keyframes
 
-    def waiting_for(self) -> list[str]:
-        """What is missing before there can be a map, worded for people; empty if nothing is."""
-        missing = []
+    def silent_topics(self) -> dict[str, str]:
+        """Topics that a map needs and that brought nothing usable yet, each with what is missing, worded for people."""
+        missing = {}
         for name, sensor in self.sensors.items():
             if not self.received[name]:
-                missing.append(f"no message on {sensor.topic} ({name})")
+                missing[sensor.topic] = f"no message on {sensor.topic} ({name})"
             elif sensor.info_topic and name not in self._models:
-                missing.append(f"no camera_info on {sensor.info_topic} ({name})")
+                unusable = self.problems.get(f"{sensor.info_topic}: no usable camera_info")
+                missing[sensor.info_topic] = unusable or f"no camera_info on {sensor.info_topic} ({name})"
+        if self.config.pose_topic and self.config.pose_topic not in self.heard:
+            missing[self.config.pose_topic] = f"no message on {self.config.pose_topic} (pose)"
+        return missing
+
+    def waiting_for(self) -> list[str]:
+        """What is missing before there can be a map, worded for people; empty if nothing is."""
+        missing = list(self.silent_topics().values())
         if not missing and self._waiting:
             missing.append(self.problems.get("transform", "no transform yet"))
         return missing

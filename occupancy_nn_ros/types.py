@@ -246,6 +246,7 @@ class NodeStatus:
         stamp_ns: when this was true.
         frame_id: the map frame.
         state: ``mapping``, ``paused`` or ``waiting``.
+        waiting_for: what is missing while ``waiting``, worded for people; goes into diagnostics alone.
         keyframes: map updates since start.
         keyframe_rate: map updates a second over the last ten.
         map_age: seconds since the newest data in the map; -1 before there is any.
@@ -273,6 +274,7 @@ class NodeStatus:
     latency_p50_ms: tuple[float, ...] = ()
     latency_p95_ms: tuple[float, ...] = ()
     device_memory_bytes: int = 0
+    waiting_for: str = ""
 
     def __post_init__(self) -> None:
         """Check that parallel tuples are parallel."""

@@ -62,7 +62,7 @@ def diagnose(status: NodeStatus, previous: NodeStatus | None = None) -> tuple[in
     if status.state == "paused":
         return OK, "paused"
     if status.state == "waiting":
-        return ERROR, "waiting for data"
+        return ERROR, status.waiting_for or "waiting for data"
     if status.map_age < 0:
         return ERROR, "no map yet"
     if status.map_age > DEAD_MAP_S:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from rclpy.clock import Clock, ClockType
@@ -12,6 +13,7 @@ from occupancy_nn_ros.messages.status import encode_diagnostics, encode_map_stat
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.qos import STATUS_QOS
+from occupancy_nn_ros.ros.silence import Silence
 from occupancy_nn_ros.types import NodeStatus
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ class Watch:
         self._status = node.create_publisher(interface_class(MAP_STATUS), "~/status", STATUS_QOS)
         self._diagnostics = node.create_publisher(interface_class(DIAGNOSTIC_ARRAY), "/diagnostics", STATUS_QOS)
         self._keyframes, self._silent_ticks = 0, 0
+        self._silence, self._reason = Silence(), ""
         self._reported: dict[str, str] = {}
         self._previous: NodeStatus | None = None
         self._timer: Any = node.create_timer(PERIOD_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -49,9 +52,10 @@ class Watch:
             worker.ask(self.publishers.publish_missing)
         self._silent_ticks = 0 if session.keyframes != self._keyframes else self._silent_ticks + 1
         self._keyframes = session.keyframes
-        if self._silent_ticks >= SILENCE_TICKS and not self.node.is_paused and worker.is_idle:
+        self._look_for_reason()
+        if self._reason and worker.is_idle:
             self.node.get_logger().warning(
-                f"no map update for {self._silent_ticks} s: {self._reason()}", throttle_duration_sec=5.0
+                f"no map update for {self._silent_ticks} s: {self._reason}", throttle_duration_sec=5.0
             )
         self._report_problems()
         status = self._node_status()
@@ -60,12 +64,13 @@ class Watch:
         self._diagnostics.publish(encode_diagnostics(status, name, self._previous))
         self._previous = status
 
-    def _reason(self) -> str:
+    def _look_for_reason(self) -> None:
+        """Why it is silent, once it has been for long enough."""
         receiver = self.node.receiver
-        if receiver is None or receiver.intake is None:
-            return receiver.obstacle if receiver is not None else "not active"
-        missing = receiver.intake.waiting_for()
-        return "; ".join(missing) if missing else "images arrive, but none of their sets makes a keyframe"
+        if receiver is not None and receiver.intake is not None:
+            self._silence.look(receiver.intake)
+        is_silent = self._silent_ticks >= SILENCE_TICKS and not self.node.is_paused
+        self._reason = self._silence.reason(receiver, SILENCE_TICKS - 1) if is_silent else ""
 
     def _report_problems(self) -> None:
         """Log each kind of trouble when its latest instance is new, at most once a second each."""
@@ -82,7 +87,7 @@ class Watch:
         receiver, session, worker = self.node.receiver, self.node.session, self.node.worker
         now_ns = self.node.now_ns()
         if receiver is None or receiver.intake is None or session is None:
-            return NodeStatus(now_ns, frame_id=self.node.config.map_frame, state="waiting")
+            return NodeStatus(now_ns, frame_id=self.node.config.map_frame, state="waiting", waiting_for=self._reason)
         state: Literal["mapping", "paused", "waiting"]
         state = (
             "paused"
@@ -93,4 +98,4 @@ class Watch:
         )
         if worker is not None and worker.overwritten:
             session.dropped["worker busy: newer keyframe came first"] = worker.overwritten
-        return session.status(receiver.intake, now_ns, state)
+        return replace(session.status(receiver.intake, now_ns, state), waiting_for=self._reason)
