@@ -50,7 +50,8 @@ def why_silent(node: Any, topic: str, msgtype: str, qos: QoSProfile) -> str:
     """Why nothing arrives on a topic that is subscribed to, as far as the graph tells."""
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        close = ", ".join(close_topics(topic, topics_of(node), [msgtype]))
+        published = {name: kind for name, kind in topics_of(node).items() if node.count_publishers(name)}
+        close = ", ".join(close_topics(topic, published, [msgtype]))
         return f"nobody publishes it; topics of its type: {close or 'none'}"
     others = sorted({info.topic_type for info in publishers} - {msgtype})
     if others:
