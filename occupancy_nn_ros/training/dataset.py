@@ -19,6 +19,9 @@ from occupancy_nn_ros.types import FloatArray, UInt8Array
 
 HORIZONTAL_FLIP = np.diag([1.0, -1.0, 1.0, 1.0])
 IMAGE_FLIP = np.diag([-1.0, 1.0, 1.0, 1.0])
+MOST_VIEWS = 3
+ALL_VIEWS_SHARE = 0.25
+"""Share of samples of larger rigs that may have more than ``MOST_VIEWS`` current views."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,7 @@ class SampleSource:
 def make_sample(shard: Shard, frame: int, rng: np.random.Generator, *, augment: bool) -> Sample:
     """Cut one keyframe and up to two past ones out of a shard."""
     views = shard.images.shape[1]
-    keep = np.arange(views)
-    if augment and views > 2 and rng.random() < 0.5:
-        keep = np.sort(rng.permutation(views)[: int(rng.integers(1, views))])
+    keep = _choose_views(views, rng) if augment else np.arange(views)
     gap = int(rng.integers(1, 3)) if augment else 1
     past = [frame - gap * n for n in (1, 2, 3) if frame - gap * n >= 0]
     if augment and rng.random() < 0.08:
@@ -103,6 +104,13 @@ def make_sample(shard: Shard, frame: int, rng: np.random.Generator, *, augment: 
         edge_m=float(shard.edge_m[frame]),
         labels=torch.from_numpy(shard.labels[frame].astype(np.int64)),
     )
+
+
+def _choose_views(views: int, rng: np.random.Generator) -> np.ndarray:
+    """Leave cameras out: a rig of many teaches little more than a few of its cameras do, and takes longer."""
+    most = views if rng.random() < ALL_VIEWS_SHARE else min(views, MOST_VIEWS)
+    count = int(rng.integers(1, most + 1)) if views > 2 and rng.random() < 0.5 else most
+    return np.sort(rng.permutation(views)[:count])
 
 
 Augmented = tuple[UInt8Array, np.ndarray, FloatArray, FloatArray, FloatArray]

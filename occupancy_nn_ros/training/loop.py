@@ -20,7 +20,7 @@ import torch
 
 from occupancy_nn_ros.config import _Checked, setting
 from occupancy_nn_ros.errors import TrainingError
-from occupancy_nn_ros.network.checkpoint import Checkpoint, save_checkpoint
+from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint, save_checkpoint
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.training.dataset import Sample, SampleSource
@@ -43,6 +43,7 @@ class TrainConfig(_Checked):
     ema: float = setting(0.998, "Decay of the averaged weights that are shipped.", low=0.0, high=0.99999)
     save_every: int = setting(250, "Steps between checkpoints.", low=1, high=1_000_000)
     device: str = setting("auto", "auto, cpu or cuda.")
+    initial: str = setting("", "Model to start from, by name or path, as in fine-tuning; empty: random weights.")
     model: ModelConfig = field(default_factory=ModelConfig)
 
 
@@ -61,14 +62,18 @@ def sample_losses(network: OccupancyNetwork, sample: Sample, device: torch.devic
     """Forward one sample and compare with its labels."""
     images = normalize_images(sample.images.to(device))
     K, T_world_cam = sample.K.to(device), sample.T_world_cam.to(device)
-    features = network.encode(images)
-    match = network.match_features(features)
     count = sample.views
+    features = network.encode(images[:count])
+    match = network.match_features(features)
+    if count < len(images):
+        with torch.no_grad():  # matching is symmetric: gradients of one side teach the same at two thirds of the time
+            past = network.match_features(network.encode(images[count:]))
+        match = torch.cat([match, past])
     index = torch.arange(count, device=device)
     sources = choose_sources(T_world_cam[:count], T_world_cam, network.config.sources, index)
-    depth_logits = network.depth(features[:count], Views(images, K, T_world_cam), match, sources)
+    depth_logits = network.depth(features, Views(images, K, T_world_cam), match, sources)
     current = Views(images[:count], K[:count], T_world_cam[:count])
-    scene = network.lift(current, features[:count], depth_logits, torch.zeros(3, device=device))
+    scene = network.lift(current, features, depth_logits, torch.zeros(3, device=device))
     points = sample.points.to(device)
     logits, visible = network.query(scene, points, torch.full_like(points[:, 0], sample.edge_m))
     occupancy, semantic = point_losses(logits, visible.detach(), sample.labels.to(device))
@@ -84,7 +89,7 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
     out.mkdir(parents=True, exist_ok=True)
     device = _device(config.device)
     torch.manual_seed(config.seed)
-    network = OccupancyNetwork(config.model).to(device).train()
+    network = initial_network(config).to(device).train()
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     start = _resume(out / "state.pt", network, average, optimizer)
@@ -119,6 +124,15 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
             if (step + 1) % config.save_every == 0 or step + 1 == config.steps:
                 _save(out, step + 1, network, average, optimizer, config)
     return out / f"{config.name}.safetensors"
+
+
+def initial_network(config: TrainConfig) -> OccupancyNetwork:
+    """A network with random weights, or a copy of the model that the run starts from, whose shape it then has.
+
+    Raises:
+        CheckpointError: the model to start from is missing or corrupt.
+    """
+    return load_checkpoint(find_model(config.initial)).network if config.initial else OccupancyNetwork(config.model)
 
 
 def _device(name: str) -> torch.device:
