@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from occupancy_nn_ros.cli.settings import progress_bar
@@ -42,17 +43,17 @@ def _run_bag(args: argparse.Namespace) -> int:
     config = Config(model=args.model, voxel_size_m=args.voxel_size)
     with progress_bar(args.json) as progress:
         task = progress.add_task("mapping", total=None)
-        counts = evaluate_bag(
+        scores = evaluate_bag(
             args.bag, config, lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3))
         )
-    figures = {name: getattr(counts, name) for name in ("iou", "mcc", "precision", "recall")}
-    _print(figures, protocol(config), args.json)
+    _print(scores.figures(), protocol(config), args.json)
     return 0
 
 
 def _run_worlds(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.predictor import Predictor
-    from occupancy_nn_ros.training.evaluate import EvaluationPlan, Tally, evaluate
+    from occupancy_nn_ros.training.evaluate import EvaluationPlan, evaluate
+    from occupancy_nn_ros.training.evaluate_tally import Tally
 
     default = EvaluationPlan()
     plan = EvaluationPlan(
@@ -72,9 +73,11 @@ def _run_worlds(args: argparse.Namespace) -> int:
 
 
 def _print(figures: dict[str, float], protocol: str, as_json: bool) -> None:
+    """Print figures; those that do not exist (no classes, never marked) are null in JSON and a dash for people."""
     if as_json:
-        print(json.dumps({**{key: round(value, 5) for key, value in figures.items()}, "protocol": protocol}))
+        values = {key: round(value, 5) if math.isfinite(value) else None for key, value in figures.items()}
+        print(json.dumps({**values, "protocol": protocol}))
         return
     print(protocol)
     for key, value in figures.items():
-        print(f"  {key:26} {value:.3f}")
+        print(f"  {key:30} {f'{value:.3f}' if math.isfinite(value) else '-'}")

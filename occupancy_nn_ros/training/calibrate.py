@@ -17,7 +17,8 @@ from occupancy_nn_ros.network.checkpoint import Calibration
 from occupancy_nn_ros.predictor import Predictor
 from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rigs import named_rig
-from occupancy_nn_ros.training.evaluate import EvaluationPlan, seen_voxels, true_keyframes
+from occupancy_nn_ros.training.evaluate import EvaluationPlan
+from occupancy_nn_ros.training.evaluate_truth import seen_voxels, true_keyframes
 from occupancy_nn_ros.training.metrics import interior, with_border
 
 CALIBRATION_PLAN = EvaluationPlan(worlds=("indoor", "warehouse", "street"), seeds=(80000, 80001), duration_s=6.0)

@@ -23,6 +23,9 @@ VOXELS = (1.0, 2.0, 4.0)
 ORIGINS = 8
 """Rays start at so many places of a drive."""
 
+UNNAMED = 255
+"""Label of what is occupied but of no known class."""
+
 AZIMUTH_DEG = 3
 """Between neighbouring rays of one elevation; the original takes every degree."""
 
@@ -32,7 +35,7 @@ class RayEnds:
     """Where N rays end.
 
     Attributes:
-        label: (N,) uint8 class id of the first occupied voxel, 0 where the ray leaves the grid.
+        label: (N,) uint8 class id, or ``UNNAMED``, of the first occupied voxel, 0 where the ray leaves the grid.
         distance_m: (N,) float32 from the origin to where the ray enters that voxel.
     """
 
@@ -59,6 +62,7 @@ class RayCounts:
         hits = true.label > 0
         label, wanted = claimed.label[hits], true.label[hits]
         error = np.abs(claimed.distance_m[hits] - true.distance_m[hits])
+        label = np.where(label == UNNAMED, 0, label)
         within = (label == wanted) & (error < thresholds_m[:, None])
         right = np.stack([np.bincount(wanted[row], minlength=classes + 1) for row in within])
         return cls(right, np.bincount(label, minlength=classes + 1), np.bincount(wanted, minlength=classes + 1))

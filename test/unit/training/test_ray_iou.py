@@ -4,7 +4,7 @@
 import numpy as np
 import pytest
 
-from occupancy_nn_ros.training.ray_iou import RayEnds, RayScore, first_hits, rays_from, spinning_rays
+from occupancy_nn_ros.training.ray_iou import UNNAMED, RayEnds, RayScore, first_hits, rays_from, spinning_rays
 from occupancy_nn_ros.types import LatticeWindow
 
 EDGE = 0.5
@@ -100,6 +100,13 @@ def test_a_wall_that_is_too_near_by_one_voxel_is_right_at_two_voxels_only():
     figures = RayScore.of(ends[0], ends[1], 0.1, classes=6).figures()
     assert figures["ray_iou_1vox"] == 0.0
     assert figures["ray_iou_2vox"] == figures["ray_miou_1m"] == 1.0
+
+
+def test_what_has_no_class_is_right_in_distance_alone():
+    true = RayEnds(np.array([1, 2], np.uint8), np.array([2.0, 3], np.float32))
+    claimed = RayEnds(np.array([UNNAMED, 2], np.uint8), np.array([2.0, 3], np.float32))
+    figures = RayScore.of(claimed, true, 0.2, classes=6).figures()
+    assert (figures["ray_iou_1vox"], figures["ray_miou_1vox"]) == (1.0, 0.5)
 
 
 def test_without_rays_there_is_no_score():
