@@ -106,6 +106,17 @@ def close_topics(topic: str, topics: Mapping[str, str], msgtypes: Collection[str
     return difflib.get_close_matches(topic, fitting, n=CLOSE_NAMES) or fitting[: 2 * CLOSE_NAMES]
 
 
+def left_out_cameras(
+    config: Config, topics: Mapping[str, str], encodings: Mapping[str, str] | None = None
+) -> list[str]:
+    """Image topics that look like sensors and are not taken, because others have a CameraInfo beside them and they do not."""
+    if config.cameras or config.source == "lidar":
+        return []
+    matching = _one_each(_matching(config.source, topics, encodings or {}))
+    taken = _candidates(config.source, topics, encodings or {})
+    return [topic for topic in matching if topic not in taken and not _info_topic(topic, topics)]
+
+
 def wanted_types(source: Source) -> tuple[str, ...]:
     """Message types that can carry this kind of sensor."""
     return (POINT_CLOUD,) if source == "lidar" else (IMAGE, COMPRESSED_IMAGE)
@@ -129,15 +140,21 @@ class _Topics:
 
 
 def _candidates(source: Source, topics: Mapping[str, str], encodings: Mapping[str, str]) -> list[str]:
+    matching = _matching(source, topics, encodings)
+    if source == "lidar":
+        return matching
+    with_info = [topic for topic in matching if _info_topic(topic, topics)]
+    return _one_each(with_info or matching)
+
+
+def _matching(source: Source, topics: Mapping[str, str], encodings: Mapping[str, str]) -> list[str]:
+    """Topics that by type, encoding and name carry this kind of sensor, sorted."""
     usable = sorted(topic for topic, kind in topics.items() if kind in wanted_types(source))
     if source == "lidar":
         return [topic for topic in usable if not _mentions(topic, ("occupied", "depth", "obstacle"))]
     wants_depth = source == "depth"
     matching = [topic for topic in usable if _is_depth(topic, encodings) == wants_depth]
-    if not wants_depth:
-        matching = [topic for topic in matching if not _mentions(topic, NOT_PICTURES)]
-    with_info = [topic for topic in matching if _info_topic(topic, topics)]
-    return _one_each(with_info or matching)
+    return matching if wants_depth else [topic for topic in matching if not _mentions(topic, NOT_PICTURES)]
 
 
 def _is_depth(topic: str, encodings: Mapping[str, str]) -> bool:

@@ -137,6 +137,10 @@ class Intake:
             total[f"{sensor}: {reason}"] += count
         return total
 
+    def model_of(self, sensor: str) -> CameraModel | None:
+        """A sensor's intrinsics, None before usable ones came."""
+        return self._models.get(sensor)
+
     def receive(self, topic: str, cdr: bytes) -> list[RawKeyframe]:
         """Take one message; returns the keyframes that are ready now, oldest first. Bad messages are counted, never raised."""
         self.heard.add(topic)

@@ -81,7 +81,7 @@ def plan_play(reader: BagReader, config: Config) -> PlayPlan:
         kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]
         there = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(scan.topics.items()))
         raise BagError(f"{reader.path} has no {kind} ({' or '.join(wanted_types(config.source))}); it has: {there}")
-    return PlayPlan(_with_frames(config, scan, sensors[0]), sensors, scan.frames)
+    return PlayPlan(choose_poses(config, scan, sensors[0]), sensors, scan.frames)
 
 
 def play_bag(
@@ -167,7 +167,7 @@ def write_summary(result: PlayResult, out: Path) -> None:
         raise BagError(f"cannot write {out / 'summary.json'}: {error}") from None
 
 
-def _with_frames(config: Config, scan: BagScan, sensor: SensorStream) -> Config:
+def choose_poses(config: Config, scan: BagScan, sensor: SensorStream) -> Config:
     """The settings with the frames that the bag's transforms offer, and its odometry where TF does not move the robot."""
     frame = sensor.frame_id or scan.frames.get(sensor.topic, "")
     names = choose_frames(config, scan.poses, frame)

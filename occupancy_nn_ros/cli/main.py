@@ -15,6 +15,7 @@ from occupancy_nn_ros.errors import OccupancyError
 
 COMMANDS = {
     "demo": "map a short simulated drive and show the pictures; start here",
+    "doctor": "check cameras, transforms, QoS and model, on the live graph or on a bag",
     "play": "map a recorded bag without ROS",
     "live": "run the ROS 2 node",
     "sim": "simulate a drive and record it as a bag with exact truth",

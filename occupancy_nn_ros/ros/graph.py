@@ -59,8 +59,13 @@ def why_silent(node: Any, topic: str, msgtype: str, qos: QoSProfile) -> str:
     mismatches = qos_mismatches(node, topic, qos)
     if mismatches:
         return "; ".join(mismatches)
-    names = ", ".join(sorted({_name(info) for info in publishers}))
+    names = ", ".join(publisher_names(node, topic))
     return f"{names} offers it with a QoS that matches but sends nothing, or nothing gets through"
+
+
+def publisher_names(node: Any, topic: str) -> list[str]:
+    """Names of the nodes that publish a topic, one for each publisher, sorted."""
+    return sorted(_name(info) for info in node.get_publishers_info_by_topic(topic))
 
 
 def _name(info: Any) -> str:
