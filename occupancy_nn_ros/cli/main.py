@@ -20,6 +20,7 @@ COMMANDS = {
     "live": "run the ROS 2 node",
     "sim": "simulate a drive and record it as a bag with exact truth",
     "shards": "simulate many drives as training data",
+    "label": "make training data of your own recordings",
     "train": "train an occupancy network",
     "calibrate": "fit a trained model's probabilities",
     "eval": "score a model against the simulator's truth",

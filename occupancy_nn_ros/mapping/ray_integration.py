@@ -67,7 +67,7 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth) -> RayStatistics:
     into_window[:3] /= edge
     into_window[:3, 3] -= origin
     image = np.ascontiguousarray(depth.depth_m, dtype=np.float32).reshape(-1)
-    tangents = _tangents_of(model)
+    tangents = pixel_tangents(model)
     rule = _rule(grid, depth.stamp_ns, DEPTH_SURFACE)
     if use_kernels(grid.device):
         rays, marks = np.empty((len(image), 7)), grid.marks()
@@ -155,14 +155,15 @@ def _limits(grid: RollingMap) -> tuple[float, float, float, float]:
     return float(x), float(y), float(z), grid.config.max_range_m / grid.window.voxel_size_m
 
 
-def _tangents_of(model: CameraModel) -> Float32Array:
+def pixel_tangents(model: CameraModel) -> Float32Array:
+    """Tangents x / z and y / z (H * W, 2) of the rays through all pixels of a camera, NaN where there is none."""
     key = (model.width, model.height, model.distortion_model)
     return _tangents(key, np.asarray(model.K, np.float64).tobytes(), np.asarray(model.D, np.float64).tobytes())
 
 
 @lru_cache(maxsize=16)
 def _tangents(key: tuple[int, int, str], matrix: bytes, distortion: bytes) -> Float32Array:
-    """Tangents x / z and y / z (H * W, 2) of the rays through all pixels; kept, as distortion takes long to undo."""
+    """Tangents of all pixels; kept, as distortion takes long to undo."""
     width, height, name = key
     model = CameraModel(width, height, np.frombuffer(matrix).reshape(3, 3), name, np.frombuffer(distortion))
     v, u = np.divmod(np.arange(width * height), width)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Turn recordings with cameras, TF and a LiDAR or depth camera into training data.
+
+Goes on where an interrupted run stopped. The shards lie beside those of: occupancy-nn shards, and train with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from occupancy_nn_ros.cli.settings import make_folder, progress_bar
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.errors import ConfigError
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.training.label_bags import Outcome
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this subcommand."""
+    parser.add_argument(
+        "bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag file"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument("--voxel", type=float, default=0.1, metavar="M", help="edge of a voxel (default: 0.1)")
+    parser.add_argument(
+        "--every", type=float, default=0.25, metavar="S", help="keyframes are at least this far apart (default: 0.25)"
+    )
+    parser.add_argument(
+        "--start", type=float, default=0.0, metavar="S", help="seconds into each recording (default: 0)"
+    )
+    parser.add_argument("--end", type=float, default=float("inf"), metavar="S", help="likewise (default: all of it)")
+    parser.add_argument(
+        "--config", type=Path, action="append", default=[], metavar="YAML", help="settings file; later files win"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+        help="one setting, such as map.max_range_m=4 or cameras.front.image_topic=/front/image_raw",
+    )  # fmt: skip
+    parser.add_argument(
+        "--processes", type=int, default=os.cpu_count() or 1, help="recordings labelled at once (default: all cores)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Label all bags; 1 if any of them was refused."""
+    from occupancy_nn_ros.training.label_bag import LabelPlan
+    from occupancy_nn_ros.training.label_bags import label_bags
+
+    if not 0 <= args.start < args.end:
+        raise ConfigError(f"start is {args.start} and end {args.end} s, expected a start of 0 or more and a later end")
+    config = replace(load_config(args.config, args.overrides), voxel_size_m=args.voxel)
+    config = replace(config, keyframes=replace(config.keyframes, min_period_s=args.every))
+    make_folder(args.out)
+    with progress_bar(args.json) as progress:
+        task = progress.add_task(f"labelling {len(args.bags)} recordings", total=1.0)
+        outcomes = label_bags(
+            args.bags, args.out, LabelPlan(config, args.start, args.end), args.processes,
+            lambda share: progress.update(task, completed=share),
+        )  # fmt: skip
+    if args.json:
+        print(json.dumps({"bags": [{**asdict(outcome), "bag": str(outcome.bag)} for outcome in outcomes]}))
+    else:
+        for outcome in outcomes:
+            _print(outcome)
+    return 1 if any(outcome.labels is None for outcome in outcomes) else 0
+
+
+def _print(outcome: Outcome) -> None:
+    if outcome.labels is None:
+        print(f"{outcome.bag}: refused: {outcome.refused}", file=sys.stderr)
+        return
+    labels = outcome.labels
+    points = f"{labels.free} free and {labels.occupied} occupied points"
+    print(f"{outcome.bag}: {labels.keyframes} keyframes in {len(labels.shards)} shards, {points}")
+    for reason, count in labels.dropped.items():
+        print(f"  not used: {count} {reason}")

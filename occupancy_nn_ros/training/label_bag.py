@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One recording to training shards: cameras, TF and a LiDAR or depth camera in, keyframes with labels out."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from occupancy_nn_ros.bags.player import plan_play
+from occupancy_nn_ros.bags.reader import BagMessage, BagReader
+from occupancy_nn_ros.bags.scan import scan_bag
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.discovery import SensorStream, discover_sensors
+from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
+from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
+from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.messages.decode import decode_point_cloud
+from occupancy_nn_ros.messages.images import decode_image
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
+from occupancy_nn_ros.network.model import ModelConfig
+from occupancy_nn_ros.predictor import CANVAS_MULTIPLE
+from occupancy_nn_ros.session import decode_depth_frame
+from occupancy_nn_ros.training.label_targets import PinholeView, cell_depths, draw_points, rays_of, visible_points
+from occupancy_nn_ros.training.labels import Scan, SpaceVotes
+from occupancy_nn_ros.training.shards import FRAMES, MOST_VIEWS, OCCUPIED, write_shard
+from occupancy_nn_ros.types import CameraModel, PosedCloud, UInt8Array
+
+MOMENT_NS = 150_000_000
+"""A scan this near in time to a keyframe tells of its moment."""
+
+NEAREST_CLOUD_M = 0.5
+"""LiDAR points nearer than this are the robot itself."""
+
+EDGES = (1, 2, 2)
+"""Edges of label cubes in voxels, drawn for each keyframe."""
+
+FIRST_PASS = 0.4
+"""Share of the work that gathering the votes is, about."""
+
+Arrays = dict[str, np.ndarray]
+Report = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class LabelPlan:
+    """What to make labels of.
+
+    Attributes:
+        config: voxel size, keyframes, map and sensors.
+        start_s, end_s: part of the recording, in seconds from its first message.
+    """
+
+    config: Config
+    start_s: float = 0.0
+    end_s: float = float("inf")
+
+
+@dataclass(frozen=True)
+class BagLabels:
+    """What came of a bag.
+
+    Attributes:
+        shards: names of its files.
+        keyframes: how many they hold.
+        free, occupied: labelled points.
+        dropped: what was not used, by reason.
+    """
+
+    shards: tuple[str, ...]
+    keyframes: int
+    free: int
+    occupied: int
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def label_bag(bag: Path, folder: Path, name: str, plan: LabelPlan, report: Report | None = None) -> BagLabels:
+    """Write a bag's shards ``NAME_000.safetensors`` and so on into a folder.
+
+    Raises:
+        BagError: damaged, or without cameras, range sensor, poses or keyframes; says which.
+        CalibrationError: a camera's intrinsics cannot be used.
+        ConfigError: an impossible setting.
+        TrainingError: the recording covers more space than memory holds.
+    """
+    with BagReader(bag) as reader:
+        return _BagLabeller(reader, plan, report or (lambda share: None)).run(_ShardWriter(folder, name, bag))
+
+
+class _BagLabeller:
+    """Goes through one bag twice: first to learn what space is like, then to label keyframes with it."""
+
+    def __init__(self, reader: BagReader, plan: LabelPlan, report: Report) -> None:
+        self.reader, self.plan, self.report = reader, plan, report
+        found = plan_play(reader, replace(plan.config, source="network"))
+        self.config = found.config
+        self.cameras = tuple(s for s in found.sensors if s.kind == "image")
+        self.ranges = tuple(s for s in found.sensors if s.kind != "image") or _range_sensors(reader, self.config)
+        if not 1 <= len(self.cameras) <= MOST_VIEWS:
+            raise BagError(f"{reader.path} has {len(self.cameras)} cameras, expected 1 to {MOST_VIEWS}")
+        if not self.ranges:
+            topics = ", ".join(sorted(f"{topic} ({info.msgtype})" for topic, info in reader.topics.items()))
+            raise BagError(
+                f"{reader.path} has no range sensor, expected depth images or point clouds; it has: {topics}"
+            )
+        self.dropped: Counter[str] = Counter()
+        self.problem = "nothing was recorded in this part"
+
+    def run(self, writer: _ShardWriter) -> BagLabels:
+        votes = self._gather_votes()
+        maker = _FrameMaker(self.config.voxel_size_m, zlib.crc32(writer.name.encode()))
+        for raw, near in self._moments():
+            scans = [scan for frame in near if (scan := self._decode_scan(frame)) is not None]
+            images = self._decode_images(raw)
+            if not scans:
+                self._drop(
+                    "keyframe without a range scan", f"no range scan within {MOMENT_NS * 1e-9:g} s of a keyframe"
+                )
+            elif images:
+                writer.add(maker.make(raw, images, scans, votes), maker.K)
+        if writer.keyframes < 2:
+            made = f"{writer.keyframes} keyframes could be made of {self.reader.path}"
+            raise BagError(f"{made}, expected at least 2; {self.problem}")
+        shards = writer.finish()
+        return BagLabels(shards, writer.keyframes, writer.free, writer.occupied, dict(sorted(self.dropped.items())))
+
+    def _gather_votes(self) -> SpaceVotes:
+        votes, scans = SpaceVotes(self.config.voxel_size_m, self.config.map), 0
+        for raw in self._scans_in_order():
+            scan = self._decode_scan(raw.frames[0])
+            if scan is not None:
+                votes.add(scan, raw.T_map_base)
+                scans += 1
+        if not scans:
+            raise BagError(f"no range scan of {self.reader.path} can be used; {self.problem}")
+        return votes
+
+    def _scans_in_order(self) -> Iterator[RawKeyframe]:
+        """Every scan of every range sensor with its pose."""
+        intakes = [self._range_intake(sensor) for sensor in self.ranges]
+        for message in self._messages({topic for intake in intakes for topic in intake.topics}, 0.0, FIRST_PASS):
+            for intake in intakes:
+                if message.topic in intake.topics:
+                    yield from intake.receive(message.topic, message.cdr)
+        for intake in intakes:
+            yield from intake.flush()
+            self._note(intake)
+
+    def _moments(self) -> Iterator[tuple[RawKeyframe, list[RawFrame]]]:
+        """Keyframes of the cameras, each with the scan of every range sensor that is nearest in time, if near enough."""
+        cameras = Intake(self.config, self.cameras)
+        ranges = [self._range_intake(sensor) for sensor in self.ranges]
+        recent: list[deque[RawFrame]] = [deque() for _ in ranges]
+        waiting: deque[RawKeyframe] = deque()
+        newest_ns = 0
+        topics = {topic for intake in (cameras, *ranges) for topic in intake.topics}
+        for message in self._messages(topics, FIRST_PASS, 1.0):
+            if message.topic in cameras.topics:
+                waiting.extend(cameras.receive(message.topic, message.cdr))
+            for intake, frames in zip(ranges, recent, strict=True):
+                if message.topic in intake.topics:
+                    frames.extend(raw.frames[0] for raw in intake.receive(message.topic, message.cdr))
+            newest_ns = max(newest_ns, message.stamp_ns)
+            wait_ns = MOMENT_NS + round(self.config.sync.max_wait_s * 1e9)
+            while waiting and cameras.newest_ns - waiting[0].stamp_ns > wait_ns:
+                raw = waiting.popleft()
+                yield raw, _nearest(recent, raw.stamp_ns)
+        waiting.extend(cameras.flush())
+        for intake, frames in zip(ranges, recent, strict=True):
+            frames.extend(raw.frames[0] for raw in intake.flush())
+        for raw in waiting:
+            yield raw, _nearest(recent, raw.stamp_ns)
+        self._note(cameras)
+
+    def _messages(self, topics: Collection[str], done: float, until: float) -> Iterator[BagMessage]:
+        """Messages of the wanted part of the recording; transforms and intrinsics from its beginning on."""
+        start_ns, length_s = self.reader.start_ns, max(self.reader.duration_s, 1e-3)
+        for message in self.reader.messages(topics & self.reader.topics.keys()):
+            time_s = (message.stamp_ns - start_ns) * 1e-9
+            self.report(done + (until - done) * min(1.0, time_s / min(length_s, self.plan.end_s)))
+            if time_s > self.plan.end_s + 1.0:
+                break
+            is_sensor = message.msgtype in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)
+            if not is_sensor or self.plan.start_s <= time_s < self.plan.end_s:
+                yield message
+
+    def _range_intake(self, sensor: SensorStream) -> Intake:
+        every = replace(self.config.keyframes, min_period_s=0.0, max_period_s=0.0)
+        return Intake(replace(self.config, keyframes=every), [sensor])
+
+    def _decode_scan(self, frame: RawFrame) -> Scan | None:
+        try:
+            if frame.model is not None:
+                return decode_depth_frame(frame)
+            _, points = decode_point_cloud(frame.cdr)
+            points = points[np.linalg.norm(points, axis=1) >= NEAREST_CLOUD_M]
+            return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
+        except (MessageError, CalibrationError) as error:
+            self._drop(f"{frame.sensor.name}: scan does not decode", str(error))
+            return None
+
+    def _decode_images(self, raw: RawKeyframe) -> list[UInt8Array] | None:
+        try:
+            return [decode_image(frame.sensor.msgtype, frame.cdr)[1] for frame in raw.frames]
+        except MessageError as error:
+            self._drop("keyframe with a picture that does not decode", str(error))
+            return None
+
+    def _note(self, intake: Intake) -> None:
+        self.dropped += intake.dropped
+        self.problem = next(reversed(intake.problems.values()), "") or self.problem
+        missing = intake.waiting_for()
+        self.problem = missing[0] if missing else self.problem
+
+    def _drop(self, reason: str, text: str) -> None:
+        self.dropped[reason] += 1
+        self.problem = text
+
+
+class _ShardWriter:
+    """Gathers frames into shards.
+
+    Attributes:
+        keyframes: frames so far.
+        free, occupied: labelled points in them.
+    """
+
+    def __init__(self, folder: Path, name: str, bag: Path) -> None:
+        self.folder, self.name, self.bag = folder, name, bag
+        self.keyframes = self.free = self.occupied = 0
+        self._waiting: list[Arrays] = []
+        self._shards: list[str] = []
+        self._K = np.empty((0, 3, 3), np.float32)
+
+    def add(self, frame: Arrays, K: np.ndarray) -> None:
+        self._waiting.append(frame)
+        self._K = K
+        self.keyframes += 1
+        self.free += int((frame["labels"] == 0).sum())
+        self.occupied += int((frame["labels"] == OCCUPIED).sum())
+        if len(self._waiting) == FRAMES + 2:  # two are left, the least that makes a shard
+            self._write(FRAMES)
+
+    def finish(self) -> tuple[str, ...]:
+        """Write what waits; the names of all shards."""
+        if len(self._waiting) > FRAMES:
+            self._write(FRAMES // 2)
+        self._write(len(self._waiting))
+        return tuple(self._shards)
+
+    def _write(self, count: int) -> None:
+        frames, self._waiting = self._waiting[:count], self._waiting[count:]
+        arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+        shard = f"{self.name}_{len(self._shards):03d}.safetensors"
+        write_shard(self.folder / shard, {**arrays, "K": self._K}, {"bag": str(self.bag)})
+        self._shards.append(shard)
+
+
+class _FrameMaker:
+    """Makes a shard's frame of a keyframe: rectified pictures, depth, points with labels.
+
+    Attributes:
+        K: (V, 3, 3) float32 of the rectified pictures, from the first keyframe on.
+    """
+
+    def __init__(self, voxel_size_m: float, seed: int) -> None:
+        self.voxel_size_m, self.seed = voxel_size_m, seed
+        self.count = 0
+        self.K = np.empty((0, 3, 3), np.float32)
+        self._rectifiers: dict[str, Rectifier] = {}
+        self._canvas: tuple[int, int] | None = None
+
+    def make(self, raw: RawKeyframe, images: list[UInt8Array], scans: list[Scan], votes: SpaceVotes) -> Arrays:
+        """The frame's arrays.
+
+        Raises:
+            CalibrationError: pictures of another size than camera_info says, or other intrinsics than before.
+        """
+        rng = np.random.default_rng([self.seed, self.count])
+        self.count += 1
+        edge = self.voxel_size_m * int(rng.choice(EDGES))
+        space = votes.settle(scans, raw.T_map_base)
+        rays = rays_of(scans, rng)
+        points, labels = draw_points(space, rays, edge, rng)
+        rectifiers = [self._rectifier(frame) for frame in raw.frames]
+        views = [PinholeView(r.K, f.T_map_sensor, r.mask) for r, f in zip(rectifiers, raw.frames, strict=True)]
+        self.K = np.stack([view.K for view in views]).astype(np.float32)
+        return {
+            "images": np.stack([r(image).image for r, image in zip(rectifiers, images, strict=True)]),
+            "T_map_cam": np.stack([view.T_map_cam for view in views]).astype(np.float32),
+            "T_map_base": raw.T_map_base.astype(np.float32),
+            "depth_m": np.stack([cell_depths(view, space, rays) for view in views]),
+            "points_m": points.astype(np.float32),
+            "edge_m": np.asarray(edge, dtype=np.float32),
+            "labels": labels,
+            "visible": visible_points(views, space, points, edge),
+        }
+
+    def _rectifier(self, frame: RawFrame) -> Rectifier:
+        model = frame.model
+        if model is None:
+            raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
+        if self._canvas is None:
+            self._canvas = canvas_size(model, ModelConfig().canvas_pixels, CANVAS_MULTIPLE)
+        known = self._rectifiers.setdefault(frame.sensor.name, Rectifier(model, *self._canvas))
+        if not _same_model(known.model, model):
+            raise CalibrationError(f"camera '{frame.sensor.name}' changes its intrinsics, expected the same all along")
+        return known
+
+
+def _same_model(first: CameraModel, second: CameraModel) -> bool:
+    kinds = [(model.width, model.height, model.distortion_model) for model in (first, second)]
+    return kinds[0] == kinds[1] and np.array_equal(first.K, second.K) and np.array_equal(first.D, second.D)
+
+
+def _range_sensors(reader: BagReader, config: Config) -> tuple[SensorStream, ...]:
+    """All depth cameras and LiDARs that the bag has."""
+    scan = scan_bag(reader)
+    found = [
+        discover_sensors(replace(config, source=source, cameras={}), scan.topics, scan.encodings)
+        for source in ("depth", "lidar")
+    ]
+    return found[0] + found[1]
+
+
+def _nearest(recent: list[deque[RawFrame]], stamp_ns: int) -> list[RawFrame]:
+    """Of each sensor's recent scans the nearest in time, if near enough; forgets those that are too old for later."""
+    near = []
+    for frames in recent:
+        while frames and frames[0].stamp_ns < stamp_ns - MOMENT_NS:
+            frames.popleft()
+        best = min(frames, key=lambda frame: abs(frame.stamp_ns - stamp_ns), default=None)
+        if best is not None and abs(best.stamp_ns - stamp_ns) <= MOMENT_NS:
+            near.append(best)
+    return near

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training targets at a keyframe, made of what is known of the space around it: points with labels, depth, visibility."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from occupancy_nn_ros.mapping.queries import cast_rays
+from occupancy_nn_ros.mapping.ray_integration import pixel_tangents
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.training.labels import REACH_M, Mask, Scan, States, states_of
+from occupancy_nn_ros.training.shards import FEATURE_STRIDE, IGNORED, OCCUPIED, POINTS
+from occupancy_nn_ros.types import FloatArray, LatticeWindow, PosedDepth, UInt8Array, VoxelState
+
+MOST_RAYS = 60_000
+"""Rays of one scan that points are drawn along."""
+
+HITS, BEFORE, ALONG = 0.2, 0.2, 0.225
+"""Shares of points at hits, shortly before them, and anywhere along rays; the others lie in any known voxels."""
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Measured rays in the map frame: origins and ends (N, 3) float64."""
+
+    origins: FloatArray
+    ends: FloatArray
+
+
+def rays_of(scans: list[Scan], rng: np.random.Generator) -> Rays:
+    """The rays of some scans; of each at most ``MOST_RAYS``, drawn at random."""
+    origins, ends = [np.empty((0, 3))], [np.empty((0, 3))]
+    for scan in scans:
+        pose = scan.T_map_cam if isinstance(scan, PosedDepth) else scan.T_map_sensor
+        local = _depth_points(scan, rng) if isinstance(scan, PosedDepth) else scan.points_m.astype(np.float64)
+        if len(local) > MOST_RAYS:
+            local = local[rng.choice(len(local), MOST_RAYS, replace=False)]
+        ends.append(local @ pose[:3, :3].T + pose[:3, 3])
+        origins.append(np.broadcast_to(pose[:3, 3], local.shape))
+    return Rays(np.concatenate(origins), np.concatenate(ends))
+
+
+def _depth_points(depth: PosedDepth, rng: np.random.Generator) -> FloatArray:
+    """Measured pixels, or a part of them, as points (N, 3) of the camera's frame."""
+    z = depth.depth_m.reshape(-1).astype(np.float64)
+    tangents = pixel_tangents(depth.model).astype(np.float64)
+    usable = np.flatnonzero((z > 0) & np.isfinite(z) & np.isfinite(tangents).all(axis=1))
+    if len(usable) > MOST_RAYS:
+        usable = rng.choice(usable, MOST_RAYS, replace=False)
+    return np.concatenate([tangents[usable] * z[usable, None], z[usable, None]], axis=1)
+
+
+def draw_points(
+    space: RollingMap, rays: Rays, edge_m: float, rng: np.random.Generator, count: int = POINTS
+) -> tuple[FloatArray, UInt8Array]:
+    """Points to supervise (``count``, 3) in the map frame, and labels of the cubes of an edge around them.
+
+    Unknown space is not drawn from; where too little is known, the rest of the labels is ``IGNORED``.
+    """
+    window, state = space.window, states_of(space)
+    parts = [_at_hits(window, state, rays, edge_m, rng, round(HITS * count))]
+    for share, places in ((BEFORE, _before_ends(rays, rng, 2 * count)), (ALONG, _along(rays, rng, 2 * count))):
+        free = places[label_cubes(window, state, places, edge_m) == 0][: round(share * count)]
+        parts.append((free, np.zeros(len(free), np.uint8)))
+    rest = count - sum(len(labels) for _, labels in parts)
+    parts.append(_in_known_voxels(window, state, edge_m, rng, rest))
+    points, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    missing = count - len(labels)
+    points = np.concatenate([points, np.broadcast_to(window.origin_m, (missing, 3))])
+    return points, np.concatenate([labels, np.full(missing, IGNORED, np.uint8)])
+
+
+Drawn = tuple[FloatArray, UInt8Array]
+
+
+def _at_hits(
+    window: LatticeWindow, state: States, rays: Rays, edge_m: float, rng: np.random.Generator, count: int
+) -> Drawn:
+    """Cubes that hold a hit somewhere inside, as many from each hit voxel; hits that the map does not confirm are noise."""
+    cells = window.index_of(rays.ends)
+    inside = np.flatnonzero(((cells >= 0) & (cells < window.shape)).all(axis=1))
+    good = rng.permutation(inside[state[tuple(cells[inside].T)] == VoxelState.OCCUPIED])
+    _, first = np.unique(np.ravel_multi_index(tuple(cells[good].T), window.shape), return_index=True)
+    ends = rays.ends[good[rng.permutation(first)[:count]]]
+    return ends + rng.uniform(-0.5, 0.5, ends.shape) * edge_m, np.full(len(ends), OCCUPIED, np.uint8)
+
+
+def _before_ends(rays: Rays, rng: np.random.Generator, count: int) -> FloatArray:
+    """Places on rays close to where they end."""
+    if not len(rays.ends):
+        return np.empty((0, 3))
+    chosen = rng.integers(len(rays.ends), size=count)
+    way = rays.origins[chosen] - rays.ends[chosen]
+    back = np.abs(rng.normal(0, 1, count)) * rng.choice([0.06, 0.2, 0.5], count)
+    share = np.minimum(back / np.linalg.norm(way, axis=1).clip(1e-6), 1.0)[:, None]
+    return np.asarray(rays.ends[chosen] + share * way)
+
+
+def _along(rays: Rays, rng: np.random.Generator, count: int) -> FloatArray:
+    """Places anywhere on rays."""
+    if not len(rays.ends):
+        return np.empty((0, 3))
+    chosen = rng.integers(len(rays.ends), size=count)
+    share = rng.uniform(0.05, 1.0, (count, 1))
+    return rays.origins[chosen] + share * (rays.ends[chosen] - rays.origins[chosen])
+
+
+def _in_known_voxels(
+    window: LatticeWindow, state: States, edge_m: float, rng: np.random.Generator, count: int
+) -> Drawn:
+    """Cubes on the lattice whose lowest voxel is known."""
+    known = np.flatnonzero(state != VoxelState.UNKNOWN)
+    chosen = known[rng.permutation(len(known))[: 2 * count]]
+    cells = np.stack(np.unravel_index(chosen, window.shape), axis=1)
+    points = window.origin_m + cells * window.voxel_size_m + edge_m / 2
+    labels = label_cubes(window, state, points, edge_m)
+    keep = np.flatnonzero(labels != IGNORED)[:count]
+    return points[keep], labels[keep]
+
+
+def label_cubes(window: LatticeWindow, state: States, points_m: FloatArray, edge_m: float) -> UInt8Array:
+    """Labels (N,) of cubes of an edge around points (N, 3).
+
+    ``OCCUPIED`` where an occupied voxel lies inside, 0 where all voxels that it touches are free, else ``IGNORED``: an
+    occupied voxel that is cut by the cube's border may hold its matter beyond.
+    """
+    low = (points_m - edge_m / 2) / window.voxel_size_m - window.origin
+    high = low + edge_m / window.voxel_size_m
+    first, stop = np.floor(low + 1e-3).astype(np.int64), np.ceil(high - 1e-3).astype(np.int64)
+    whole_first, whole_stop = np.ceil(low - 1e-3), np.floor(high + 1e-3)
+    free, occupied = np.ones(len(points_m), bool), np.zeros(len(points_m), bool)
+    most = math.ceil(edge_m / window.voxel_size_m - 1e-3) + 1
+    for offset in np.ndindex(most, most, most):
+        cell = first + np.array(offset)
+        touched = (cell < stop).all(axis=1)
+        inside = touched & ((cell >= 0) & (cell < window.shape)).all(axis=1)
+        there = np.full(len(points_m), VoxelState.UNKNOWN, np.int8)
+        there[inside] = state[tuple(cell[inside].T)]
+        free &= ~touched | (there == VoxelState.FREE)
+        whole = ((cell >= whole_first) & (cell < whole_stop)).all(axis=1)
+        occupied |= whole & (there == VoxelState.OCCUPIED)
+    return np.where(occupied, OCCUPIED, np.where(free, 0, IGNORED)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class PinholeView:
+    """A rectified camera at a keyframe: K (3, 3), T_map_cam (4, 4), and where it has pixels (H, W) bool."""
+
+    K: FloatArray
+    T_map_cam: FloatArray
+    mask: Mask
+
+    def look(self, points_m: FloatArray) -> tuple[FloatArray, FloatArray, Mask]:
+        """Pixels (N, 2) and depth (N,) of map-frame points (N, 3), and which of them fall on the camera's picture."""
+        local = (points_m - self.T_map_cam[:3, 3]) @ self.T_map_cam[:3, :3]
+        depth = local[:, 2]
+        safe = np.where(depth > 0.05, depth, 1.0)[:, None]
+        pixels = local[:, :2] / safe * (self.K[0, 0], self.K[1, 1]) + (self.K[0, 2], self.K[1, 2])
+        height, width = self.mask.shape
+        nearest = np.round(np.clip(pixels, -1e6, 1e6)).astype(np.int64)
+        seen = (depth > 0.05) & ((nearest >= 0) & (nearest < (width, height))).all(axis=1)
+        seen[seen] = self.mask[nearest[seen, 1], nearest[seen, 0]]
+        return pixels, depth, seen
+
+
+def cell_depths(view: PinholeView, space: RollingMap, rays: Rays) -> npt.NDArray[np.float16]:
+    """Depth at the centres of a view's feature cells (H / 8, W / 8), NaN where it is not known.
+
+    Measured where a ray ended close to the cell's centre, unless known space hides that end from the camera; else where
+    a look through known free space meets an occupied voxel.
+    """
+    rows, columns = view.mask.shape[0] // FEATURE_STRIDE, view.mask.shape[1] // FEATURE_STRIDE
+    measured = np.full(rows * columns, np.inf)
+    pixels, depth, seen = view.look(rays.ends)
+    center = (FEATURE_STRIDE - 1) / 2
+    cell = np.floor((pixels[seen] + 0.5) / FEATURE_STRIDE).astype(np.int64)
+    central = (np.abs(pixels[seen] - cell * FEATURE_STRIDE - center) <= FEATURE_STRIDE / 4).all(axis=1)
+    np.minimum.at(measured, cell[central, 1] * columns + cell[central, 0], depth[seen][central])
+    looked = _look_through(view, space, rows, columns)
+    edge = space.window.voxel_size_m
+    trusted = np.isfinite(measured) & ~(measured > looked + 2 * edge)
+    result = np.where(trusted, measured, looked).reshape(rows, columns)
+    half = FEATURE_STRIDE // 2
+    result[~view.mask[half::FEATURE_STRIDE, half::FEATURE_STRIDE]] = np.nan
+    return result.astype(np.float16)
+
+
+def _look_through(view: PinholeView, space: RollingMap, rows: int, columns: int) -> FloatArray:
+    """Depth (rows * columns,) of the first occupied voxel behind free ones only, NaN if there is none."""
+    v, u = np.divmod(np.arange(rows * columns), columns)
+    pixel = np.stack([u, v], axis=1) * FEATURE_STRIDE + (FEATURE_STRIDE - 1) / 2
+    tangents = (pixel - view.K[:2, 2]) / (view.K[0, 0], view.K[1, 1])
+    ways = np.concatenate([tangents, np.ones((len(tangents), 1))], axis=1)
+    hits = cast_rays(
+        space, view.T_map_cam[:3, 3], ways @ view.T_map_cam[:3, :3].T, 2 * REACH_M, unknown="keep"
+    )  # fmt: skip
+    # The surface lies somewhere in the voxel, in the middle on average.
+    depth = (hits.distance_m + space.window.voxel_size_m / 2) / np.linalg.norm(ways, axis=1)
+    return np.where(hits.hit, depth, np.nan)
+
+
+def visible_points(views: list[PinholeView], space: RollingMap, points_m: FloatArray, edge_m: float) -> UInt8Array:
+    """Which views see points (N, 3): bit v for view v where no occupied voxel lies before the point's cube, (N,) uint8."""
+    bits = np.zeros(len(points_m), np.uint8)
+    for index, view in enumerate(views):
+        _, _, seen = view.look(points_m)
+        ways = points_m[seen] - view.T_map_cam[:3, 3]
+        distance = np.linalg.norm(ways, axis=1)
+        if not len(ways):
+            continue
+        hits = cast_rays(space, view.T_map_cam[:3, 3], ways, float(distance.max()))
+        clear = ~hits.hit | (hits.distance_m >= distance - 1.5 * edge_m)
+        bits[np.flatnonzero(seen)[clear]] |= np.uint8(1 << index)
+    return bits
