@@ -79,7 +79,7 @@ class PlaneSweep(nn.Module):
         Returns:
             (P, groups + 1, D, h, w): correlation in [-1, 1] by group, then whether the source sees that point at all.
         """
-        pairs, channels, h, w = features.shape
+        pairs, _, h, w = features.shape
         depths = self.bins.centers.to(features.dtype)
         rays = T_source_ref[:, :3, :3] @ pixel_rays(K, h, w, self.stride)
         points = rays[:, :, None] * depths[None, None, :, None] + T_source_ref[:, :3, 3, None, None]
@@ -89,11 +89,17 @@ class PlaneSweep(nn.Module):
         grid = torch.stack([(u + 0.5) / (w * self.stride), (v + 0.5) / (h * self.stride)], dim=-1) * 2 - 1
         seen = (points[:, 2] > 0.05) & (grid.abs() < 1).all(dim=-1)
         grid = torch.where(seen[..., None], grid, BEYOND_IMAGE)
-        warped = functional.grid_sample(source_features, grid, align_corners=False)
-        warped = warped.view(pairs, self.groups, channels // self.groups, len(depths), h, w)
-        reference = features.view(pairs, self.groups, channels // self.groups, 1, h, w)
-        correlation = (warped * reference).sum(dim=2)
+        correlation = torch.stack([self._correlate(*pair) for pair in zip(features, source_features, grid, strict=True)])
         return torch.cat([correlation, seen.view(pairs, 1, len(depths), h, w).to(correlation.dtype)], dim=1)
+
+    def _correlate(self, features: Tensor, source_features: Tensor, grid: Tensor) -> Tensor:
+        """One pair, (groups, D, h, w): its warped features fit into the cache, those of all pairs would not."""
+        channels, h, w = features.shape
+        depths = len(grid)
+        warped = functional.grid_sample(source_features[None], grid[None], align_corners=False)
+        warped = warped.view(self.groups, channels // self.groups, depths, h * w)
+        reference = features.view(self.groups, channels // self.groups, 1, h * w)
+        return (warped * reference).sum(dim=1).view(self.groups, depths, h, w)
 
 
 class Conv3dBlock(nn.Sequential):

@@ -124,7 +124,7 @@ class WorldBuilder:
         depth, height = float(rng.uniform(0.27, 0.35)), float(rng.uniform(0.8, 0.95))
         self.box((x, y, height / 2), (length / 2, depth, height / 2), "object", yaw=yaw)
         self.box((x, y, height + 0.02), (length / 2 + 0.02, depth + 0.02, 0.02), "object", yaw=yaw)
-        self._clutter(x, y, yaw, (length / 2, depth), height + 0.04, int(rng.integers(2, 5 + 4 * length)))
+        self._clutter(x, y, yaw, (length / 2, depth), height + 0.04, int(rng.integers(2, 5 + int(4 * length))))
         if rng.random() < 0.6:
             wx, wy = self._turned(x, y, yaw, 0.0, depth - 0.17)
             low, half = float(rng.uniform(1.35, 1.6)), float(rng.uniform(0.2, 0.4))
