@@ -67,8 +67,12 @@ def _print(findings: Sequence[Finding], problems: int, warnings: int) -> None:
         print(f"{_mark(finding.level)}  {finding.subject:<{width}}  {finding.text}")
         if finding.advice:
             print(f"{'':9}{'':<{width}}  -> {finding.advice}")
-    verdict = f"{problems} problems" if problems else "the node can run"
-    print(f"{verdict}, {warnings} warnings")
+    verdict = _count(problems, "problem") if problems else "the node can run"
+    print(f"{verdict}, {_count(warnings, 'warning')}")
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def _mark(level: str) -> str:

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs besides cameras and TF, over real DDS: odometry in place of TF, and a LiDAR beside the cameras."""
+
+import numpy as np
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.messages.decode import decode_tf
+from occupancy_nn_ros.messages.sensors import encode_odometry, encode_point_cloud, encode_tf
+from occupancy_nn_ros.messages.typestore import deserialize
+from occupancy_nn_ros.types import StampedTransform
+
+NODE = "/occupancy_nn"
+MAST = make_transform((0, 0, 0.5), (0, 0, 1, 0))  # stands at the start and looks back
+WALL_M = 2.1
+
+
+def messages(bag):
+    """The bag's, with odometry for /tf and a LiDAR on a mast that sees a wall 2.1 m behind the start."""
+    across, up = np.meshgrid(np.linspace(-0.9, 0.9, 40), np.linspace(-0.4, 0.4, 20))
+    points = np.stack([np.full_like(up, WALL_M), across, up], axis=-1).reshape(-1, 3).astype(np.float32)
+    yield "/tf_static", names.TF_MESSAGE, encode_tf([StampedTransform(0, "odom", "mast", MAST)])
+    with BagReader(bag) as reader:
+        for message in reader.messages():
+            if message.topic == "/tf":
+                yield "/odometry", names.ODOMETRY, encode_odometry(decode_tf(message.cdr)[0])
+                continue
+            yield message.topic, message.msgtype, message.cdr
+            if message.topic == "/front/image_raw":
+                yield "/mast/points", names.POINT_CLOUD, encode_point_cloud(message.stamp_ns, "mast", points)
+
+
+def test_cameras_and_a_lidar_placed_by_odometry(graph, start_node, small_bag, tiny_model):
+    from geometry_msgs.msg import Point
+
+    from occupancy_nn_ros.ros.qos import STATUS_QOS
+
+    cameras = {"front": "/front/image_raw", "back": "/back/image_raw", "mast": "/mast/points"}
+    settings = {
+        "model": tiny_model, "map.size_xy_m": 8.0, "network.threads": 1, "network.gain": 0.05,
+        "cameras": f"[{', '.join(cameras)}]", "pose_topic": "/odometry",
+        **{f"{name}.image_topic": topic for name, topic in cameras.items()},
+    }  # fmt: skip
+    start_node(*(part for key, value in settings.items() for part in ("-p", f"{key}:={value}")))
+    graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
+    sent = list(messages(small_bag))
+    topics = {topic: msgtype for topic, msgtype, _ in sent}
+    for topic, msgtype in topics.items():
+        graph.offer(topic, msgtype)
+    graph.wait_for_node(topics)
+    for topic, _, cdr in sent:
+        graph.publishers[topic].publish(cdr)
+        graph.spin(0.02)
+
+    def status():
+        return deserialize(names.MAP_STATUS, graph.received[f"{NODE}/status"][-1])
+
+    graph.until(lambda: graph.received[f"{NODE}/status"] and status().keyframes >= 3)
+    assert list(status().camera_names) == list(cameras)
+    assert status().frames_received.min() >= 6
+    assert {"predict", "integrate"} <= set(status().stages)
+    points = [Point(x=-WALL_M, y=float(y), z=0.5) for y in (-0.5, 0.1, 0.5)] + [Point(x=-1.0, y=0.0, z=0.5)]
+    answer = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=points)
+    assert list(answer.state) == [1, 1, 1, 0]
