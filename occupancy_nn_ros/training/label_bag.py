@@ -25,8 +25,8 @@ from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.predictor import CANVAS_MULTIPLE
 from occupancy_nn_ros.session import decode_depth_frame
-from occupancy_nn_ros.training.label_targets import PinholeView, cell_depths, draw_points, rays_of, visible_points
-from occupancy_nn_ros.training.labels import Scan, SpaceVotes
+from occupancy_nn_ros.training.label_targets import PinholeView, cell_depths, draw_points, visible_points
+from occupancy_nn_ros.training.labels import Scan, SpaceVotes, rays_of
 from occupancy_nn_ros.training.shards import FRAMES, MOST_VIEWS, OCCUPIED, write_shard
 from occupancy_nn_ros.types import CameraModel, PosedCloud, UInt8Array
 
@@ -117,9 +117,9 @@ class _BagLabeller:
             scans = [scan for frame in near if (scan := self._decode_scan(frame)) is not None]
             images = self._decode_images(raw)
             if not scans:
-                self._drop(
-                    "keyframe without a range scan", f"no range scan within {MOMENT_NS * 1e-9:g} s of a keyframe"
-                )
+                self._drop("keyframe without a range scan", f"no scan lies within {MOMENT_NS * 1e-9:g} s of a keyframe")
+            elif len(raw.frames) < len(self.cameras):
+                self._drop("keyframe without all cameras", "a camera stopped")
             elif images:
                 writer.add(maker.make(raw, images, scans, votes), maker.K)
         if writer.keyframes < 2:

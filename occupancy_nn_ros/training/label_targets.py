@@ -10,48 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.mapping.queries import cast_rays
-from occupancy_nn_ros.mapping.ray_integration import pixel_tangents
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.training.labels import REACH_M, Mask, Scan, States, states_of
+from occupancy_nn_ros.training.labels import REACH_M, WELL_INSIDE, Mask, Rays, States, states_of
 from occupancy_nn_ros.training.shards import FEATURE_STRIDE, IGNORED, OCCUPIED, POINTS
-from occupancy_nn_ros.types import FloatArray, LatticeWindow, PosedDepth, UInt8Array, VoxelState
-
-MOST_RAYS = 60_000
-"""Rays of one scan that points are drawn along."""
+from occupancy_nn_ros.types import FloatArray, LatticeWindow, UInt8Array, VoxelState
 
 HITS, BEFORE, ALONG = 0.2, 0.2, 0.225
 """Shares of points at hits, shortly before them, and anywhere along rays; the others lie in any known voxels."""
-
-
-@dataclass(frozen=True)
-class Rays:
-    """Measured rays in the map frame: origins and ends (N, 3) float64."""
-
-    origins: FloatArray
-    ends: FloatArray
-
-
-def rays_of(scans: list[Scan], rng: np.random.Generator) -> Rays:
-    """The rays of some scans; of each at most ``MOST_RAYS``, drawn at random."""
-    origins, ends = [np.empty((0, 3))], [np.empty((0, 3))]
-    for scan in scans:
-        pose = scan.T_map_cam if isinstance(scan, PosedDepth) else scan.T_map_sensor
-        local = _depth_points(scan, rng) if isinstance(scan, PosedDepth) else scan.points_m.astype(np.float64)
-        if len(local) > MOST_RAYS:
-            local = local[rng.choice(len(local), MOST_RAYS, replace=False)]
-        ends.append(local @ pose[:3, :3].T + pose[:3, 3])
-        origins.append(np.broadcast_to(pose[:3, 3], local.shape))
-    return Rays(np.concatenate(origins), np.concatenate(ends))
-
-
-def _depth_points(depth: PosedDepth, rng: np.random.Generator) -> FloatArray:
-    """Measured pixels, or a part of them, as points (N, 3) of the camera's frame."""
-    z = depth.depth_m.reshape(-1).astype(np.float64)
-    tangents = pixel_tangents(depth.model).astype(np.float64)
-    usable = np.flatnonzero((z > 0) & np.isfinite(z) & np.isfinite(tangents).all(axis=1))
-    if len(usable) > MOST_RAYS:
-        usable = rng.choice(usable, MOST_RAYS, replace=False)
-    return np.concatenate([tangents[usable] * z[usable, None], z[usable, None]], axis=1)
 
 
 def draw_points(
@@ -86,7 +51,7 @@ def _at_hits(
     good = rng.permutation(inside[state[tuple(cells[inside].T)] == VoxelState.OCCUPIED])
     _, first = np.unique(np.ravel_multi_index(tuple(cells[good].T), window.shape), return_index=True)
     ends = rays.ends[good[rng.permutation(first)[:count]]]
-    return ends + rng.uniform(-0.5, 0.5, ends.shape) * edge_m, np.full(len(ends), OCCUPIED, np.uint8)
+    return ends + rng.uniform(-WELL_INSIDE, WELL_INSIDE, ends.shape) * edge_m, np.full(len(ends), OCCUPIED, np.uint8)
 
 
 def _before_ends(rays: Rays, rng: np.random.Generator, count: int) -> FloatArray:
@@ -112,11 +77,12 @@ def _along(rays: Rays, rng: np.random.Generator, count: int) -> FloatArray:
 def _in_known_voxels(
     window: LatticeWindow, state: States, edge_m: float, rng: np.random.Generator, count: int
 ) -> Drawn:
-    """Cubes on the lattice whose lowest voxel is known."""
+    """Cubes around known voxels, each voxel well inside its cube."""
     known = np.flatnonzero(state != VoxelState.UNKNOWN)
     chosen = known[rng.permutation(len(known))[: 2 * count]]
     cells = np.stack(np.unravel_index(chosen, window.shape), axis=1)
-    points = window.origin_m + cells * window.voxel_size_m + edge_m / 2
+    points = window.origin_m + (cells + 0.5) * window.voxel_size_m
+    points += rng.uniform(-WELL_INSIDE, WELL_INSIDE, points.shape) * (edge_m - window.voxel_size_m)
     labels = label_cubes(window, state, points, edge_m)
     keep = np.flatnonzero(labels != IGNORED)[:count]
     return points[keep], labels[keep]
@@ -125,13 +91,14 @@ def _in_known_voxels(
 def label_cubes(window: LatticeWindow, state: States, points_m: FloatArray, edge_m: float) -> UInt8Array:
     """Labels (N,) of cubes of an edge around points (N, 3).
 
-    ``OCCUPIED`` where an occupied voxel lies inside, 0 where all voxels that it touches are free, else ``IGNORED``: an
-    occupied voxel that is cut by the cube's border may hold its matter beyond.
+    ``OCCUPIED`` where an occupied voxel lies inside, its core well inside; 0 where all voxels that it touches are free;
+    else ``IGNORED``: an occupied voxel that is cut by the cube's border may hold its matter beyond.
     """
+    size = edge_m / window.voxel_size_m
     low = (points_m - edge_m / 2) / window.voxel_size_m - window.origin
-    high = low + edge_m / window.voxel_size_m
+    high = low + size
     first, stop = np.floor(low + 1e-3).astype(np.int64), np.ceil(high - 1e-3).astype(np.int64)
-    whole_first, whole_stop = np.ceil(low - 1e-3), np.floor(high + 1e-3)
+    spare = (0.5 - WELL_INSIDE) * (size - 1) - 1e-3  # cores end before their voxels do, by as much of a voxel
     free, occupied = np.ones(len(points_m), bool), np.zeros(len(points_m), bool)
     most = math.ceil(edge_m / window.voxel_size_m - 1e-3) + 1
     for offset in np.ndindex(most, most, most):
@@ -141,7 +108,7 @@ def label_cubes(window: LatticeWindow, state: States, points_m: FloatArray, edge
         there = np.full(len(points_m), VoxelState.UNKNOWN, np.int8)
         there[inside] = state[tuple(cell[inside].T)]
         free &= ~touched | (there == VoxelState.FREE)
-        whole = ((cell >= whole_first) & (cell < whole_stop)).all(axis=1)
+        whole = ((cell >= low + spare) & (cell + 1 <= high - spare)).all(axis=1)
         occupied |= whole & (there == VoxelState.OCCUPIED)
     return np.where(occupied, OCCUPIED, np.where(free, 0, IGNORED)).astype(np.uint8)
 

@@ -11,7 +11,7 @@ moment sees is known.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 
 from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.errors import TrainingError
-from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
+from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, pixel_tangents
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.types import FloatArray, PosedCloud, PosedDepth, Prediction, VoxelState
 
@@ -44,7 +44,12 @@ THING_VOXELS = 4
 MOVER_REACH_M = 0.5
 """Around what moves, its hidden part may reach this far."""
 
-FREE_VOTE, OCCUPIED_VOTE = -1.0, 1.0
+WELL_INSIDE = 0.375
+"""Hits at most this share of the edge from a cube's centre, on each axis, lie in its core. Matter that only touches a cube
+does not count, as in simulated worlds: a voxel is occupied if its core was hit, and not known if only the rest was."""
+
+MOST_RAYS = 60_000
+"""Rays of one scan that are looked at one by one."""
 
 
 class SpaceVotes:
@@ -64,7 +69,7 @@ class SpaceVotes:
         )  # fmt: skip
         side = 2 * math.ceil(REACH_M / voxel_size_m)
         shape = (side, side, round((BELOW_M + ABOVE_M) / voxel_size_m))
-        self._moment = RollingMap(voxel_size_m, shape, replace(forever, remember_mib=0), num_classes=0)
+        self._look = _Look(RollingMap(voxel_size_m, shape, replace(forever, remember_mib=0), num_classes=0))
         self._votes = RollingMap(voxel_size_m, shape, voting, num_classes=0)
         self._slice_ns: int | None = None
 
@@ -77,35 +82,34 @@ class SpaceVotes:
         if self._slice_ns is None or abs(scan.stamp_ns - self._slice_ns) >= SLICE_NS:
             self.finish_slice()
             self._slice_ns = scan.stamp_ns
-            self._moment.clear()
-            self._moment.move_to(T_map_base)
+            self._look.begin(T_map_base)
             self._votes.move_to(T_map_base)
-        self._check_store()
-        integrate(self._moment, scan)
+            self._check_store()
+        self._look.add(scan)
 
     def finish_slice(self) -> None:
         """Count the votes of the scans since the last slice."""
         if self._slice_ns is None:
             return
-        state = states_of(self._moment)
-        vote = torch.from_numpy(np.where(state == VoxelState.FREE, FREE_VOTE, OCCUPIED_VOTE).astype(np.float32))
+        state = self._look.state()
+        vote = torch.from_numpy(np.where(state == VoxelState.FREE, -1.0, 1.0).astype(np.float32))
         known = torch.from_numpy((state != VoxelState.UNKNOWN).astype(np.float32))
-        self._votes.integrate(Prediction(self._moment.window, vote, known), self._slice_ns)
+        self._votes.integrate(Prediction(self._look.grid.window, vote, known), self._slice_ns)
         self._slice_ns = None
 
     def settle(self, scans: list[Scan], T_map_base: FloatArray) -> RollingMap:
         """What is known around a base at the moment of some scans: a map, valid until the next call."""
         self.finish_slice()
-        for grid in (self._votes, self._moment):
-            grid.move_to(T_map_base)
-        self._moment.clear()
+        self._votes.move_to(T_map_base)
+        self._look.begin(T_map_base)
         for scan in scans:
-            integrate(self._moment, scan)
-        state = reconcile(states_of(self._votes), states_of(self._moment), self._moment.window.voxel_size_m)
+            self._look.add(scan)
+        grid = self._look.grid
+        state = reconcile(states_of(self._votes), self._look.state(), grid.window.voxel_size_m)
         log_odds = torch.from_numpy(np.where(state == VoxelState.OCCUPIED, 4.0, -4.0).astype(np.float32))
         known, none = torch.from_numpy(state != VoxelState.UNKNOWN), torch.zeros((*state.shape, 0), dtype=torch.int16)
-        self._moment.replace_content(self._moment.window.origin, log_odds, known, none)
-        return self._moment
+        grid.replace_content(grid.window.origin, log_odds, known, none)
+        return grid
 
     def _check_store(self) -> None:
         store = self._votes.store
@@ -115,12 +119,66 @@ class SpaceVotes:
             )
 
 
-def integrate(grid: RollingMap, scan: Scan) -> None:
-    """Carve and mark one scan."""
-    if isinstance(scan, PosedDepth):
-        integrate_depth(grid, scan)
-    else:
-        integrate_cloud(grid, scan)
+class _Look:
+    """What the scans of a short time see."""
+
+    def __init__(self, grid: RollingMap) -> None:
+        self.grid = grid
+        self._hit_core = np.zeros(grid.window.shape, bool)
+        self._rng = np.random.default_rng(0)
+
+    def begin(self, T_map_base: FloatArray) -> None:
+        self.grid.clear()
+        self.grid.move_to(T_map_base)
+        self._hit_core[:] = False
+
+    def add(self, scan: Scan) -> None:
+        if isinstance(scan, PosedDepth):
+            integrate_depth(self.grid, scan)
+        else:
+            integrate_cloud(self.grid, scan)
+        window = self.grid.window
+        places = rays_of([scan], self._rng).ends / window.voxel_size_m - window.origin
+        cells = np.floor(places).astype(np.int64)
+        core = (np.abs(places - cells - 0.5) <= WELL_INSIDE).all(axis=1)
+        inside = core & ((cells >= 0) & (cells < window.shape)).all(axis=1)
+        self._hit_core[tuple(cells[inside].T)] = True
+
+    def state(self) -> States:
+        state = states_of(self.grid)
+        state[(state == VoxelState.OCCUPIED) & ~self._hit_core] = VoxelState.UNKNOWN
+        return state
+
+
+@dataclass(frozen=True)
+class Rays:
+    """Measured rays in the map frame: origins and ends (N, 3) float64."""
+
+    origins: FloatArray
+    ends: FloatArray
+
+
+def rays_of(scans: list[Scan], rng: np.random.Generator) -> Rays:
+    """The rays of some scans; of each at most ``MOST_RAYS``, drawn at random."""
+    origins, ends = [np.empty((0, 3))], [np.empty((0, 3))]
+    for scan in scans:
+        pose = scan.T_map_cam if isinstance(scan, PosedDepth) else scan.T_map_sensor
+        local = _depth_points(scan, rng) if isinstance(scan, PosedDepth) else scan.points_m.astype(np.float64)
+        if len(local) > MOST_RAYS:
+            local = local[rng.choice(len(local), MOST_RAYS, replace=False)]
+        ends.append(local @ pose[:3, :3].T + pose[:3, 3])
+        origins.append(np.broadcast_to(pose[:3, 3], local.shape))
+    return Rays(np.concatenate(origins), np.concatenate(ends))
+
+
+def _depth_points(depth: PosedDepth, rng: np.random.Generator) -> FloatArray:
+    """Measured pixels, or a part of them, as points (N, 3) of the camera's frame."""
+    z = depth.depth_m.reshape(-1).astype(np.float64)
+    tangents = pixel_tangents(depth.model).astype(np.float64)
+    usable = np.flatnonzero((z > 0) & np.isfinite(z) & np.isfinite(tangents).all(axis=1))
+    if len(usable) > MOST_RAYS:
+        usable = rng.choice(usable, MOST_RAYS, replace=False)
+    return np.concatenate([tangents[usable] * z[usable, None], z[usable, None]], axis=1)
 
 
 def states_of(grid: RollingMap) -> States:
