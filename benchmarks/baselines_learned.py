@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Learned baselines: what each is shown in training, how it is run, and its model files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from baselines_bev import BevNetwork
+from safetensors.torch import load_file
+
+from occupancy_nn_ros.config import NetworkConfig, from_mapping
+from occupancy_nn_ros.errors import CheckpointError
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, load_checkpoint, read_header
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.predictor import Predictor
+from occupancy_nn_ros.training.dataset import Sample, SampleSource
+from occupancy_nn_ros.types import Keyframe, LatticeWindow, Prediction
+
+KINDS = ("one_view", "bev")
+
+
+class Samples(Protocol):
+    """Training samples by number."""
+
+    def sample(self, step: int) -> Sample:
+        """The sample of one step."""
+
+
+class WithoutPast:
+    """Samples whose past keyframes are left out, and all current views but one if ``one_view``."""
+
+    def __init__(self, source: SampleSource, *, one_view: bool) -> None:
+        self.source, self.one_view = source, one_view
+
+    def sample(self, step: int) -> Sample:
+        """The sample of one step; the view is drawn by the step alone."""
+        sample = self.source.sample(step)
+        keep = list(range(sample.views))
+        if self.one_view:
+            keep = [int(np.random.default_rng([self.source.seed, step, 1]).integers(sample.views))]
+        return replace(
+            sample,
+            images=sample.images[keep],
+            K=sample.K[keep],
+            T_world_cam=sample.T_world_cam[keep],
+            views=len(keep),
+            depth_m=sample.depth_m[keep],
+        )
+
+
+class OneViewPredictor(Predictor):
+    """Shows the network one image at a time; of the answers to a voxel the one of the view that sees it best holds."""
+
+    def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
+        """As :meth:`Predictor.predict`."""
+        answers = []
+        for image in keyframe.images:
+            self.reset()
+            answers.append(super().predict(replace(keyframe, images=(image,)), window))
+        return best_seen(answers)
+
+
+def best_seen(answers: list[Prediction]) -> Prediction:
+    """One prediction from several of one window: at each voxel the answer whose visibility is highest.
+
+    Raises:
+        ValueError: no answers, or answers without visibility.
+    """
+    visibilities = [answer.visible for answer in answers if answer.visible is not None]
+    if not answers or len(visibilities) != len(answers):
+        raise ValueError(
+            f"{len(answers)} answers with {len(visibilities)} visibilities, expected as many, at least one"
+        )
+    visible, best = torch.stack(visibilities).max(dim=0)
+
+    def pick(tensors: list[Any]) -> torch.Tensor:
+        stacked = torch.stack(tensors)  # (answers, ..., X, Y, Z)
+        index = best.expand(stacked.shape[1:])[None]
+        return stacked.gather(0, index)[0]
+
+    return Prediction(
+        answers[0].window,
+        pick([a.logit for a in answers]),
+        pick([a.weight for a in answers]),
+        pick([a.class_logits for a in answers]),
+        visible,
+    )
+
+
+def make_network(kind: str, config: ModelConfig) -> OccupancyNetwork:
+    """A new network of a baseline."""
+    return BevNetwork(config) if kind == "bev" else OccupancyNetwork(config)
+
+
+def make_samples(kind: str, data: Path, seed: int) -> Samples:
+    """What a baseline is shown in training.
+
+    Raises:
+        TrainingError: there are no shards.
+    """
+    return WithoutPast(SampleSource(list(data.glob("*.safetensors")), seed), one_view=kind == "one_view")
+
+
+def load_baseline(kind: str, path: Path) -> Checkpoint:
+    """Read a model file of a baseline.
+
+    Raises:
+        CheckpointError: missing, corrupt, or of another network.
+    """
+    if kind == "one_view":
+        return load_checkpoint(path)
+    header = read_header(path)
+    network = BevNetwork(from_mapping(ModelConfig, header["config"]))
+    try:
+        network.load_state_dict(load_file(path))
+    except RuntimeError as error:
+        raise CheckpointError(f"{path} holds no bird's-eye-view network: {error}") from None
+    return Checkpoint(network.eval(), from_mapping(Calibration, header["calibration"]), header["record"])
+
+
+def make_predictor(kind: str, checkpoint: Checkpoint) -> Predictor:
+    """What runs a baseline on keyframes; no past is kept."""
+    return (OneViewPredictor if kind == "one_view" else Predictor)(checkpoint, NetworkConfig(past_keyframes=0))
