@@ -22,7 +22,7 @@ from occupancy_nn_ros.outputs import OUTPUTS
 from occupancy_nn_ros.ros.graph import publisher_names, qos_mismatches, subscription_qos, topics_of, why_silent
 from occupancy_nn_ros.ros.message_types import interface_class
 
-LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 5.0
+LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 4.0
 """The graph is looked at this often, until it shows the same sensors for so long, or until patience ends."""
 
 

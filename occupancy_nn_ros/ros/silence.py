@@ -10,13 +10,14 @@ from occupancy_nn_ros.discovery import TF_TOPICS
 from occupancy_nn_ros.intake import Intake
 from occupancy_nn_ros.messages.names import TF_MESSAGE
 from occupancy_nn_ros.ros.graph import why_silent
+from occupancy_nn_ros.session import MappingSession
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.ros.receiver import Receiver
 
 
 class Silence:
-    """Looks at the intake once a second, so that it can tell what stopped from what never came."""
+    """Looks at intake and session once a second, so that it can tell what stopped from what never came."""
 
     def __init__(self) -> None:
         """Nothing was looked at yet."""
@@ -25,12 +26,13 @@ class Silence:
         self._dropped: Counter[str] = Counter()
         self._new_drops: list[str] = []
 
-    def look(self, intake: Intake) -> None:
+    def look(self, intake: Intake, session: MappingSession) -> None:
         """Note what arrived and what was dropped since the last look."""
         for name, count in intake.received.items():
             self._quiet_looks[name] = 0 if count != self._received[name] else self._quiet_looks[name] + 1
-        dropped = intake.dropped
-        self._new_drops = sorted(reason for reason, count in dropped.items() if count > self._dropped[reason])
+        dropped, problems = intake.dropped + session.dropped, {**intake.problems, **session.problems}
+        risen = sorted(reason for reason, count in dropped.items() if count > self._dropped[reason])
+        self._new_drops = [problems.get(reason, f"frames are dropped: {reason}") for reason in risen]
         self._received, self._dropped = Counter(intake.received), dropped
 
     def reason(self, receiver: Receiver | None, patience: int) -> str:
@@ -49,7 +51,7 @@ class Silence:
             for name, sensor in intake.sensors.items()
             if self._quiet_looks[name] >= patience
         ]
-        parts = parts or _transforms(receiver, intake) or [_dropped(intake, reason) for reason in self._new_drops]
+        parts = parts or _transforms(receiver, intake) or self._new_drops
         return "; ".join(parts) or "images arrive, but none of their sets makes a keyframe"
 
 
@@ -60,10 +62,6 @@ def _transforms(receiver: Receiver, intake: Intake) -> list[str]:
         return []
     unheard = [topic for topic in TF_TOPICS if topic not in intake.heard]
     return [*missing, *(f"no message on {topic}: {_why(receiver, topic)}" for topic in unheard)]
-
-
-def _dropped(intake: Intake, reason: str) -> str:
-    return intake.problems.get(reason, f"frames are dropped: {reason}")
 
 
 def _why(receiver: Receiver, topic: str) -> str:

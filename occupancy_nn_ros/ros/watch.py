@@ -14,6 +14,7 @@ from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.qos import STATUS_QOS
 from occupancy_nn_ros.ros.silence import Silence
+from occupancy_nn_ros.session import MappingSession
 from occupancy_nn_ros.types import NodeStatus
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Watch:
             worker.ask(self.publishers.publish_missing)
         self._silent_ticks = 0 if session.keyframes != self._keyframes else self._silent_ticks + 1
         self._keyframes = session.keyframes
-        self._look_for_reason()
+        self._look_for_reason(session)
         if self._reason and worker.is_idle:
             self.node.get_logger().warning(
                 f"no map update for {self._silent_ticks} s: {self._reason}", throttle_duration_sec=5.0
@@ -64,11 +65,11 @@ class Watch:
         self._diagnostics.publish(encode_diagnostics(status, name, self._previous))
         self._previous = status
 
-    def _look_for_reason(self) -> None:
+    def _look_for_reason(self, session: MappingSession) -> None:
         """Why it is silent, once it has been for long enough."""
         receiver = self.node.receiver
         if receiver is not None and receiver.intake is not None:
-            self._silence.look(receiver.intake)
+            self._silence.look(receiver.intake, session)
         is_silent = self._silent_ticks >= SILENCE_TICKS and not self.node.is_paused
         self._reason = self._silence.reason(receiver, SILENCE_TICKS - 1) if is_silent else ""
 

@@ -82,9 +82,9 @@ def true_costs(view, config, shape, low, resolution):
 
 @pytest.fixture(scope="module")
 def drive(tmp_path_factory):
-    """The demonstration drive, mapped with a keyframe every four seconds: final map, settings, and grids by topic."""
+    """The demonstration drive, mapped with a keyframe every eight seconds: final map, settings, and grids by topic."""
     out = tmp_path_factory.mktemp("nav2")
-    config = load_config([], ["keyframes.distance_m=50", "keyframes.angle_rad=7", "keyframes.max_period_s=4"])
+    config = load_config([], ["keyframes.distance_m=50", "keyframes.angle_rad=7", "keyframes.max_period_s=8"])
     with BagReader(resource_path("demo/drive.mcap")) as reader:
         result = play_bag(reader, plan_play(reader, config), out)
     with BagReader(out / "map.mcap") as reader:

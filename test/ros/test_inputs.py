@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs besides cameras and TF, over real DDS: odometry in place of TF, and a LiDAR beside the cameras."""
+"""Inputs besides cameras and TF, over real DDS: odometry in place of TF, a LiDAR beside the cameras; heavy outputs limited."""
 
 import numpy as np
 
@@ -34,16 +34,17 @@ def messages(bag):
 def test_cameras_and_a_lidar_placed_by_odometry(graph, start_node, small_bag, tiny_model):
     from geometry_msgs.msg import Point
 
-    from occupancy_nn_ros.ros.qos import STATUS_QOS
+    from occupancy_nn_ros.ros.qos import LATCHED_QOS, STATUS_QOS
 
     cameras = {"front": "/front/image_raw", "back": "/back/image_raw", "mast": "/mast/points"}
     settings = {
         "model": tiny_model, "map.size_xy_m": 8.0, "network.threads": 1, "network.gain": 0.05,
-        "cameras": f"[{', '.join(cameras)}]", "pose_topic": "/odometry",
+        "outputs.voxels_period_s": 0.0, "outputs.voxels_max_mb_s": 0.05, "cameras": f"[{', '.join(cameras)}]", "pose_topic": "/odometry",
         **{f"{name}.image_topic": topic for name, topic in cameras.items()},
     }  # fmt: skip
     start_node(*(part for key, value in settings.items() for part in ("-p", f"{key}:={value}")))
     graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
+    graph.listen(f"{NODE}/voxel_grid", names.VOXEL_GRID, LATCHED_QOS)
     sent = list(messages(small_bag))
     topics = {topic: msgtype for topic, msgtype, _ in sent}
     for topic, msgtype in topics.items():
@@ -60,6 +61,10 @@ def test_cameras_and_a_lidar_placed_by_odometry(graph, start_node, small_bag, ti
     assert list(status().camera_names) == list(cameras)
     assert status().frames_received.min() >= 6
     assert {"predict", "integrate"} <= set(status().stages)
+    # A grid takes the link of 0.05 MB/s for longer than the recording lasts: the others are held back and counted.
+    assert [len(cdr) > 65_000 for cdr in graph.received[f"{NODE}/voxel_grid"]] == [True]
+    drops = dict(zip(status().drop_reasons, status().drop_counts, strict=True))
+    assert 2 <= drops["voxel_grid: over outputs.voxels_max_mb_s"] <= status().keyframes - 1
     points = [Point(x=-WALL_M, y=float(y), z=0.5) for y in (-0.5, 0.1, 0.5)] + [Point(x=-1.0, y=0.0, z=0.5)]
     answer = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=points)
     assert list(answer.state) == [1, 1, 1, 0]
