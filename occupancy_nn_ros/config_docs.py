@@ -21,7 +21,7 @@ The same settings hold for the node and for `occupancy-nn play`. As ROS paramete
 can change while the node runs.
 
 The node has some of its own: `cameras` (names), `config_files` (YAML files, comma separated), `autostart` (configure and activate at
-start), `map_folder` (where `~/save_map` and `~/load_map` may go).
+start), `map_folder` (where `~/save_map` and `~/load_map` may go), `start_map` (a file in it that is loaded at start, if it is there).
 """
 
 

@@ -18,6 +18,10 @@ class MessageError(OccupancyError):
     """Bytes do not decode as the message they claim to be."""
 
 
+class OversizedError(MessageError):
+    """A message is larger than any sensor's should be, and was not looked at."""
+
+
 class ImageError(MessageError):
     """An image message decodes, but its pixels cannot be used (unknown encoding, zero size, wrong step)."""
 

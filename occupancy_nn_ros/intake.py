@@ -20,19 +20,22 @@ from occupancy_nn_ros.errors import (
     ExtrapolationError,
     LookupTransformError,
     MessageError,
+    OversizedError,
     TransformError,
 )
 from occupancy_nn_ros.geometry.cameras import check_camera
 from occupancy_nn_ros.messages.decode import decode_camera_info, decode_odometry, decode_pose_stamped, decode_tf
-from occupancy_nn_ros.messages.headers import peek_header
+from occupancy_nn_ros.messages.headers import STAMP_END, peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO, POSE_STAMPED, TF_MESSAGE
 from occupancy_nn_ros.sync.frame_names import FrameNames, choose_frames
-from occupancy_nn_ros.sync.frame_sync import JUMP_BACK_NS, FrameSet, FrameSync
+from occupancy_nn_ros.sync.frame_sync import DEAD_NS, JUMP_BACK_NS, FrameSet, FrameSync
 from occupancy_nn_ros.sync.keyframes import KeyframePolicy
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 from occupancy_nn_ros.types import CameraModel, FloatArray, StampedTransform
 
-MAX_MESSAGE_BYTES = 256 << 20
+MAX_MESSAGE_BYTES = 64 << 20
+"""A colour image of 20 megapixels. Frames wait undecoded, so that this bounds the memory they take."""
+
 MAX_WAITING_SETS = 256
 
 
@@ -105,7 +108,9 @@ class Intake:
         self.frame_names: FrameNames | None = None
         self._newest_of: dict[str, int] = {}
         self._models: dict[str, CameraModel] = {}
+        self._infos: dict[str, bytes] = {}
         self._waiting: deque[FrameSet[_Frame]] = deque()
+        self._living = self.frames.living
         self._max_wait_ns = round(config.sync.max_wait_s * 1e9)
         self._by_topic = {sensor.topic: sensor for sensor in sensors}
         self._by_info_topic: dict[str, list[SensorStream]] = {}
@@ -146,7 +151,7 @@ class Intake:
         self.heard.add(topic)
         try:
             if len(cdr) > MAX_MESSAGE_BYTES:
-                raise MessageError(f"message of {len(cdr)} bytes, expected at most {MAX_MESSAGE_BYTES}")
+                raise OversizedError(f"message of {len(cdr)} bytes, expected at most {MAX_MESSAGE_BYTES}")
             if topic in TF_TOPICS:
                 self._take_transforms(decode_tf(cdr), is_static=TF_TOPICS[topic])
             elif topic == self.config.pose_topic:
@@ -222,10 +227,14 @@ class Intake:
         self._take_transforms([transform], is_static=False)
 
     def _take_camera_info(self, topic: str, cdr: bytes) -> None:
+        body = cdr[STAMP_END:]
+        if self._infos.get(topic) == body:  # as it nearly always is
+            return
         for sensor in self._by_info_topic[topic]:
             _, model = decode_camera_info(cdr, is_rectified=sensor.is_rectified)
             check_camera(model)
             self._models[sensor.name] = model
+        self._infos[topic] = body
 
     def _take_frame(self, sensor: SensorStream, cdr: bytes) -> None:
         header = peek_header(cdr)
@@ -233,6 +242,23 @@ class Intake:
         stamp = header.stamp_ns + sensor.time_offset_ns
         self._advance(sensor.topic, stamp)
         self._queue(self.frames.add(sensor.name, stamp, _Frame(cdr, sensor.frame_id or header.frame_id)))
+        if self.frames.living != self._living:
+            self._note_living(self.frames.living)
+
+    def _note_living(self, living: tuple[str, ...]) -> None:
+        """Tell which cameras have died, and which are back."""
+        self._living = living
+        dead = [f"'{name}' ({sensor.topic})" for name, sensor in self.sensors.items() if name not in living]
+        self.problems["dead"] = (
+            f"nothing from {', '.join(dead)} for {DEAD_NS * 1e-9:.0f} s: "
+            + (
+                f"sets need {self.config.sync.min_cameras} cameras"
+                if self.config.sync.min_cameras
+                else "mapping without"
+            )
+            if dead
+            else "all sensors are back"
+        )
 
     def _advance(self, source: str, stamp_ns: int) -> None:
         """Note how far time has come; a source whose stamps jump back clears what belongs to the time before."""
@@ -314,6 +340,7 @@ def _kind(error: Exception) -> str:
         (LookupTransformError, "no transform"),
         (TransformError, "invalid transform"),
         (CalibrationError, "no usable camera_info"),
+        (OversizedError, "message too large"),
         (MessageError, "message does not decode"),
     ]
     return next(text for kind, text in kinds if isinstance(error, kind))

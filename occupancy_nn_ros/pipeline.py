@@ -55,6 +55,11 @@ class OccupancyPipeline:
         self.prediction: Prediction | None = None
         self._last: tuple[int, FloatArray] | None = None
 
+    @property
+    def has_map(self) -> bool:
+        """Whether there is something to show: a keyframe came, or a saved map."""
+        return self._last is not None
+
     def step(self, keyframe: Keyframe) -> StageTimes:
         """Fuse one keyframe; returns the seconds that each stage took."""
         times: StageTimes = {}

@@ -162,18 +162,19 @@ class MappingSession:
         return PointAnswers(probability, state, classes)
 
     def status(self, intake: Intake, now_ns: int, state: Literal["mapping", "paused", "waiting"]) -> NodeStatus:
-        """Figures for ``MapStatus`` and diagnostics."""
-        latency = self.latency.summary()
-        held = Counter({f"{name}: over outputs.voxels_max_mb_s": n for name, n in self._encoder.held_back.items()})
-        dropped = sorted((intake.dropped + self.dropped + held).items())
-        span_s = (self._recent[-1] - self._recent[0]) * 1e-9 if len(self._recent) > 1 else 0.0
+        """Figures for ``MapStatus`` and diagnostics; may be called while the worker is at work, and so reads copies."""
+        latency, recent = self.latency.summary(), tuple(self._recent)
+        held_back, lost = dict(self._encoder.held_back), Counter(dict(self.dropped))
+        held = Counter({f"{name}: over outputs.voxels_max_mb_s": n for name, n in held_back.items()})
+        dropped = sorted((intake.dropped + lost + held).items())
+        span_s = (recent[-1] - recent[0]) * 1e-9 if len(recent) > 1 else 0.0
         return replace(
             NodeStatus(now_ns),
             frame_id=self.frame_id,
             state=state,
             keyframes=self.keyframes,
-            keyframe_rate=(len(self._recent) - 1) / span_s if span_s > 0 else 0.0,
-            map_age=max(0.0, (now_ns - self._recent[-1]) * 1e-9) if self._recent else -1.0,
+            keyframe_rate=(len(recent) - 1) / span_s if span_s > 0 else 0.0,
+            map_age=max(0.0, (now_ns - recent[-1]) * 1e-9) if recent else -1.0,
             camera_names=tuple(intake.sensors),
             frames_received=tuple(intake.received[name] for name in intake.sensors),
             drop_reasons=tuple(reason for reason, _ in dropped),

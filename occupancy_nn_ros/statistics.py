@@ -23,7 +23,7 @@ class Latency:
 
 
 class LatencyRecorder:
-    """Remembers how long each stage took lately."""
+    """Remembers how long each stage took lately. One thread may add while another asks."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -34,10 +34,14 @@ class LatencyRecorder:
         for stage, seconds in times.items():
             self._seconds.setdefault(stage, deque(maxlen=KEPT)).append(seconds)
 
+    def newest(self, stage: str) -> float:
+        """Seconds that a stage took last; 0 if it never ran."""
+        return self._seconds[stage][-1] if stage in self._seconds else 0.0
+
     def summary(self) -> dict[str, Latency]:
         """Percentiles by stage, in the order in which the stages first came."""
         result = {}
-        for stage, seconds in self._seconds.items():
-            p50, p95, p99 = (float(v) * 1e3 for v in np.percentile(np.array(seconds), (50, 95, 99)))
+        for stage, seconds in list(self._seconds.items()):
+            p50, p95, p99 = (float(v) * 1e3 for v in np.percentile(list(seconds), (50, 95, 99)))
             result[stage] = Latency(p50, p95, p99)
         return result

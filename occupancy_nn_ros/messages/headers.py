@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from occupancy_nn_ros.errors import MessageError
 
 MAX_FRAME_ID = 1024
+STAMP_END = 12
+"""The first bytes of a message that starts with a header: what differs between messages that say the same."""
+
 SECOND_NS = 1_000_000_000
 
 
@@ -44,3 +47,14 @@ def peek_header(cdr: bytes | memoryview) -> Header:
     except UnicodeDecodeError:
         raise MessageError("frame_id is not UTF-8") from None
     return Header(sec * SECOND_NS + nanosec, text.lstrip("/"))
+
+
+def restamp(cdr: bytes, stamp_ns: int) -> bytes:
+    """The same message with another stamp, as when a recording is played again.
+
+    Raises:
+        MessageError: the message does not start with a header.
+    """
+    peek_header(cdr)
+    order = "<" if cdr[1] == 1 else ">"
+    return cdr[:4] + struct.pack(f"{order}iI", *divmod(stamp_ns, SECOND_NS)) + cdr[STAMP_END:]

@@ -24,12 +24,15 @@ from occupancy_nn_ros.intake import RawKeyframe
 from occupancy_nn_ros.ros.parameters import check_changes, declare_config
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.receiver import Receiver
-from occupancy_nn_ros.ros.services import MapServices
+from occupancy_nn_ros.ros.services import MapServices, path_inside
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.session import MappingSession
 
 DEFAULT_NAME = "occupancy_nn"
+MAX_FAILED_CALLBACKS = 100
+"""A callback that fails costs what it was called for; after so many of them something is broken for good."""
+
 Transition = Callable[[State], TransitionCallbackReturn]
 
 
@@ -57,6 +60,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         self.config = declare_config(self, start)
         self.autostart = bool(self.declare_parameter("autostart", True).value)
         self.map_folder = str(self.declare_parameter("map_folder", "maps").value)
+        self.start_map = str(self.declare_parameter("start_map", "").value)
         self.session: MappingSession | None = None
         self.receiver: Receiver | None = None
         self.worker: Worker[RawKeyframe] | None = None
@@ -111,9 +115,19 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         self.session.warm_up()
         self.output_publishers = OutputPublishers(self)
         self._map_services = MapServices(self)
+        self._load_start_map(self.session)
         self.get_logger().info(
             f"ready: source {self.config.source}, model {self.config.model}, map frame {self.config.map_frame}"
         )
+
+    def _load_start_map(self, session: MappingSession) -> None:
+        """Go on with a saved map. One that is not there is none yet: the first start must not differ from the others."""
+        if not self.start_map:
+            return
+        path = path_inside(self.map_folder, self.start_map)
+        if path.exists():
+            session.load_map(path)
+        self.get_logger().info(f"start map {path}: {'loaded' if path.exists() else 'not there yet, nothing is known'}")
 
     def _activate(self) -> None:
         if self.session is None or self.output_publishers is None:
@@ -150,7 +164,8 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             return
         messages = session.process(raw, receiver.map_frame, publishers.wanted())
         publishers.publish(messages)
-        session.latency.add({"stamp_to_grid": max(0.0, (self.now_ns() - raw.stamp_ns) * 1e-9)})
+        total_s = max(0.0, (self.now_ns() - raw.stamp_ns) * 1e-9)
+        session.latency.add({"stamp_to_grid": total_s, "without_network": total_s - session.latency.newest("predict")})
 
     def _on_worker_error(self, error: BaseException) -> None:
         text = "".join(traceback.format_exception(error))
@@ -198,19 +213,32 @@ def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:
     try:
         if node.autostart and not node.start():
             return 1 if rclpy.ok() else 0  # asked to stop while still starting
-        executor.spin()
+        _spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except Exception:
-        if rclpy.ok():
-            raise
-        # A callback that was running when the signal came found its publisher gone.
     finally:
         node.close()
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
     return 0
+
+
+def _spin(node: OccupancyNode, executor: SingleThreadedExecutor) -> None:
+    """Serve callbacks until the node is shut down; one that fails is logged and ends nothing."""
+    failed = 0
+    while rclpy.ok():
+        try:
+            executor.spin()
+        except (KeyboardInterrupt, ExternalShutdownException):
+            return
+        except Exception:
+            failed += 1
+            if not rclpy.ok():  # the callback was running when the signal came, and found its publisher gone
+                return
+            if failed > MAX_FAILED_CALLBACKS:
+                raise
+            node.get_logger().error(f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=5.0)
 
 
 def main() -> None:

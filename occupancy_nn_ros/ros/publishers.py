@@ -45,7 +45,7 @@ class OutputPublishers:
     def missing(self) -> set[str]:
         """Outputs that somebody subscribes to and that were never sent although there is a map."""
         session = self._node.session
-        return self.wanted() - self._sent if session is not None and session.keyframes else set()
+        return self.wanted() - self._sent if session is not None and session.pipeline.has_map else set()
 
     def publish_missing(self) -> None:
         """Send the map to subscribers that joined after it was made; call from the worker's thread."""

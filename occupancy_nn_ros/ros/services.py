@@ -65,7 +65,8 @@ class MapServices:
 
     async def _save_map(self, request: Any, response: Any) -> Any:
         def save(session: MappingSession) -> str:
-            path = self._inside(request.file_path or f"map_{session.newest_ns or 0}.safetensors")
+            name = request.file_path or f"map_{session.newest_ns or 0}.safetensors"
+            path = path_inside(self.node.map_folder, name)
             save_map(session.pipeline.map, path, session.frame_id)
             return str(path)
 
@@ -73,7 +74,7 @@ class MapServices:
 
     async def _load_map(self, request: Any, response: Any) -> Any:
         def load(session: MappingSession) -> str:
-            path = self._inside(request.file_path)
+            path = path_inside(self.node.map_folder, request.file_path)
             session.load_map(path)
             self._forget_sent()
             return f"loaded {path}"
@@ -138,14 +139,15 @@ class MapServices:
         answer.add_done_callback(done)
         return future
 
-    def _inside(self, name: str) -> Path:
-        """A path inside the map folder.
 
-        Raises:
-            MapFileError: it would lie outside.
-        """
-        folder = Path(self.node.map_folder).expanduser().resolve()
-        path = (folder / name).resolve()
-        if not name or not path.is_relative_to(folder) or path == folder:
-            raise MapFileError(f"'{name}' is not a file inside the map folder {folder}")
-        return path
+def path_inside(map_folder: str, name: str) -> Path:
+    """A path inside the map folder.
+
+    Raises:
+        MapFileError: it would lie outside.
+    """
+    folder = Path(map_folder).expanduser().resolve()
+    path = (folder / name).resolve()
+    if not name or not path.is_relative_to(folder) or path == folder:
+        raise MapFileError(f"'{name}' is not a file inside the map folder {folder}")
+    return path

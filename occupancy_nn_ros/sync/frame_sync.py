@@ -18,6 +18,10 @@ Item = TypeVar("Item")
 JUMP_BACK_NS = 1_000_000_000
 """A frame this much older than its camera's newest means that time was turned back, not that a frame was late."""
 
+DEAD_NS = 5_000_000_000
+"""A camera that sent nothing for this long is dead until it sends again: nothing waits for it, and a set of all cameras
+is one without it. Shorter, and every hiccup of a driver would change which cameras the map is made from."""
+
 
 @dataclass(frozen=True)
 class FrameSet(Generic[Item]):
@@ -39,7 +43,8 @@ class FrameSync(Generic[Item]):
 
     Of all frames that wait, the camera whose oldest frame is newest sets the pivot; every other camera gives its frame
     nearest to it, and where a camera's rate promises a still nearer one, that is waited for. A set without some cameras
-    goes out only by policy (``min_cameras``), once they have moved past it or after ``max_wait_s`` of message time.
+    goes out only by policy (``min_cameras``), once they have moved past it or after ``max_wait_s`` of message time, or
+    where those cameras are dead.
     """
 
     def __init__(self, cameras: Sequence[str], config: SyncConfig) -> None:
@@ -47,12 +52,13 @@ class FrameSync(Generic[Item]):
         self.cameras = tuple(cameras)
         self.tolerance_ns = round(config.tolerance_s * 1e9)
         self.max_wait_ns = round(config.max_wait_s * 1e9)
-        self.min_cameras = min(config.min_cameras or len(self.cameras), len(self.cameras))
+        self.min_cameras = min(config.min_cameras, len(self.cameras))
         self.queue = config.queue
         self.discarded: Counter[tuple[str, str]] = Counter()
         self._stamps: dict[str, list[int]] = {camera: [] for camera in self.cameras}
         self._items: dict[str, dict[int, Item]] = {camera: {} for camera in self.cameras}
         self._newest: dict[str, int] = {}
+        self._began_ns: int | None = None
         self._period: dict[str, int] = {}
         self._used: dict[str, int] = {}
         self._done_ns: int | None = None
@@ -74,6 +80,14 @@ class FrameSync(Generic[Item]):
             self._discard(camera, self._stamps[camera][0], "queue full")
         return self._complete_sets()
 
+    @property
+    def living(self) -> tuple[str, ...]:
+        """The cameras that sets are made of: all that sent something lately, or still have time to begin."""
+        if self._began_ns is None:
+            return self.cameras
+        since = max(self._newest.values()) - DEAD_NS
+        return tuple(camera for camera in self.cameras if self._newest.get(camera, self._began_ns) >= since)
+
     def flush(self) -> list[FrameSet[Item]]:
         """The sets that can still be made of what waits, as at the end of a recording; all else is discarded."""
         sets = []
@@ -88,11 +102,14 @@ class FrameSync(Generic[Item]):
             for stamp in list(self._stamps[camera]):
                 self._discard(camera, stamp, reason)
         self._newest.clear()
+        self._began_ns = None
         self._period.clear()
         self._used.clear()
         self._done_ns = None
 
     def _note_stamp(self, camera: str, stamp_ns: int) -> None:
+        if self._began_ns is None:
+            self._began_ns = stamp_ns
         newest = self._newest.setdefault(camera, stamp_ns)
         if stamp_ns > newest:
             self._period[camera] = stamp_ns - newest
@@ -119,14 +136,15 @@ class FrameSync(Generic[Item]):
             return None
         oldest = min(stamps[0] for stamps in waiting)
         is_late = max(self._newest.values()) - oldest > self.max_wait_ns
-        if len(waiting) == len(self.cameras):
-            pivot = max(stamps[0] for stamps in waiting)
-            picks = {camera: self._nearest(camera, pivot) for camera in self.cameras}
-            if max(picks.values()) - min(picks.values()) <= self.tolerance_ns:
+        living = self.living
+        if all(self._stamps[camera] for camera in living):
+            pivot = max(self._stamps[camera][0] for camera in living)
+            picks = {camera: self._nearest(camera, pivot) for camera in living}
+            if self._is_enough(picks) and max(picks.values()) - min(picks.values()) <= self.tolerance_ns:
                 if not is_late and self._is_better_coming(picks, pivot):
                     return None
                 return [self._take(picks)]
-        if is_late or self._is_hopeless(oldest):
+        if is_late or self._is_hopeless(oldest, living):
             return self._partial_set(oldest)
         return None
 
@@ -138,12 +156,16 @@ class FrameSync(Generic[Item]):
             for camera, stamp in picks.items()
         )
 
-    def _is_hopeless(self, oldest: int) -> bool:
-        """Whether every camera that could still complete the oldest frame's set has moved past it."""
+    def _is_enough(self, picks: dict[str, int]) -> bool:
+        """Whether so many cameras may make a set: the configured number, or all that live."""
+        return len(picks) >= (self.min_cameras or len(self.living))
+
+    def _is_hopeless(self, oldest: int, living: Sequence[str]) -> bool:
+        """Whether every living camera that could still complete the oldest frame's set has moved past it."""
         return all(
             any(abs(stamp - oldest) <= self.tolerance_ns for stamp in self._stamps[camera])
             or self._newest.get(camera, oldest) > oldest + self.tolerance_ns
-            for camera in self.cameras
+            for camera in living
         )
 
     def _partial_set(self, oldest: int) -> list[FrameSet[Item]]:
@@ -153,7 +175,7 @@ class FrameSync(Generic[Item]):
                 stamp = self._nearest(camera, oldest)
                 if abs(stamp - oldest) <= self.tolerance_ns:
                     picks[camera] = stamp
-        if len(picks) >= self.min_cameras:
+        if self._is_enough(picks):
             return [self._take(picks)]
         for camera in self.cameras:
             if self._stamps[camera] and self._stamps[camera][0] == oldest:

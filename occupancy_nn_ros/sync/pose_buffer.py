@@ -13,10 +13,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, TransformError
-from occupancy_nn_ros.geometry.poses import check_transform, interpolate, invert
+from occupancy_nn_ros.geometry.poses import check_transform, interpolate, invert, rotation_angle
 from occupancy_nn_ros.types import FloatArray, StampedTransform
 
 MAX_SAMPLES = 100_000
+
+GAP_NS, GAP_M, GAP_RAD = 1_000_000_000, 0.1, 0.1
+"""Over a longer gap than this between two samples, more motion than this is no longer a straight line."""
+
+JUMP_M, JUMP_M_S = 0.2, 50.0
+JUMP_RAD, JUMP_RAD_S = 0.5, 20.0
+"""Motion both larger and faster than this is a correction of the pose, and what lies between was never passed."""
 
 
 @dataclass
@@ -41,8 +48,27 @@ class _Edge:
                 is_future=upper != 0,
             )
         before, after = self.stamps[upper - 1], self.stamps[upper]
-        fraction = (stamp_ns - before) / (after - before)
-        return interpolate(self.matrices[before], self.matrices[after], fraction)
+        first, second = self.matrices[before], self.matrices[after]
+        if not _is_steady(first, second, after - before):
+            raise ExtrapolationError(
+                f"transform from '{child}' to '{self.parent}' moves {_distance(first, second):.2f} m and turns "
+                f"{rotation_angle(first, second):.2f} rad from {before * 1e-9:.3f} to {after * 1e-9:.3f} s, too much to know it at "
+                f"{stamp_ns * 1e-9:.3f} s",
+                is_future=False,
+            )
+        return interpolate(first, second, (stamp_ns - before) / (after - before))
+
+
+def _is_steady(first: FloatArray, second: FloatArray, gap_ns: int) -> bool:
+    """Whether two samples tell what was between them: neither a long gap with motion nor a jump."""
+    moved, turned, gap_s = _distance(first, second), rotation_angle(first, second), gap_ns * 1e-9
+    if gap_ns > GAP_NS and (moved > GAP_M or turned > GAP_RAD):
+        return False
+    return (moved <= JUMP_M or moved <= JUMP_M_S * gap_s) and (turned <= JUMP_RAD or turned <= JUMP_RAD_S * gap_s)
+
+
+def _distance(first: FloatArray, second: FloatArray) -> float:
+    return float(np.linalg.norm(second[:3, 3] - first[:3, 3]))
 
 
 class PoseBuffer:
@@ -83,7 +109,7 @@ class PoseBuffer:
 
         Raises:
             LookupTransformError: a frame is unknown or the two are not connected; names the frames that exist.
-            ExtrapolationError: connected, but not at this stamp.
+            ExtrapolationError: connected, but not at this stamp, or with too much motion around it to interpolate.
         """
         target, source = target_frame.lstrip("/"), source_frame.lstrip("/")
         with self._lock:

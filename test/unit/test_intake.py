@@ -5,7 +5,7 @@ import pytest
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.discovery import SensorStream
 from occupancy_nn_ros.geometry.poses import make_transform
-from occupancy_nn_ros.intake import Intake
+from occupancy_nn_ros.intake import MAX_MESSAGE_BYTES, Intake
 from occupancy_nn_ros.messages.names import IMAGE
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_image, encode_odometry, encode_tf
 from occupancy_nn_ros.types import CameraModel, StampedTransform
@@ -110,6 +110,34 @@ def test_bad_messages_are_counted_with_their_topic(intake, topic, message, reaso
     assert intake.dropped == {reason: 1}
     (raw,) = intake.receive("/front/image_raw", image(T0))
     assert raw.stamp_ns == T0
+
+
+def test_an_oversized_message_is_not_looked_at(intake):
+    prepare(intake)
+    assert intake.receive("/front/image_raw", bytes(MAX_MESSAGE_BYTES + 1)) == []
+    assert intake.dropped == {"/front/image_raw: message too large": 1}
+    assert intake.received["front"] == 0
+
+
+def test_intrinsics_may_change_and_bad_ones_count_each_time(intake):
+    prepare(intake)
+    wide = CameraModel(8, 6, np.array([[2.0, 0, 4], [0, 2, 3], [0, 0, 1]]), "plumb_bob", np.zeros(5))
+    bad = CameraModel(8, 6, np.zeros((3, 3)), "plumb_bob", np.zeros(5))
+    focal = []
+    for stamp, model in ((1, MODEL), (2, wide), (3, wide), (4, bad), (5, bad), (6, MODEL)):
+        intake.receive("/front/camera_info", encode_camera_info(T0 + stamp, "front_optical", model))
+        focal.append(intake.model_of("front").K[0, 0])
+    assert focal == [5, 2, 2, 2, 2, 5]
+    assert intake.dropped == {"/front/camera_info: no usable camera_info": 2}
+
+
+def test_a_dead_camera_is_told(intake):
+    both = Intake(intake.config, [SENSOR, SensorStream("back", "/back/image_raw", IMAGE, "/back/camera_info")])
+    for n in range(60):
+        both.receive("/front/image_raw", image(T0 + n * SECOND // 10))
+    assert both.problems["dead"] == "nothing from 'back' (/back/image_raw) for 5 s: mapping without"
+    both.receive("/back/image_raw", image(T0 + 6 * SECOND))
+    assert both.problems["dead"] == "all sensors are back"
 
 
 def test_a_loop_of_transforms_is_refused_and_the_tree_stays(intake):

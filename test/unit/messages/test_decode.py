@@ -6,7 +6,7 @@ from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformErr
 from occupancy_nn_ros.geometry.cameras import project
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import decode, sensors
-from occupancy_nn_ros.messages.headers import peek_header
+from occupancy_nn_ros.messages.headers import peek_header, restamp
 from occupancy_nn_ros.messages.typestore import serialize
 from occupancy_nn_ros.types import CameraModel, StampedTransform
 
@@ -234,10 +234,16 @@ def test_peeked_header_agrees_with_the_whole_message():
         assert (header.stamp_ns, header.frame_id) == (stamp, frame.lstrip("/"))
 
 
+def test_a_restamped_message_differs_in_its_stamp_alone():
+    for stamp in (0, -5_000_000_001, 2**31 * 10**9 - 1):
+        assert restamp(info(), stamp) == info(header=sensors.header(stamp, "cam"))
+
+
 def test_peeked_header_in_big_endian():
     cdr = bytes([0, 0, 0, 0]) + (7).to_bytes(4, "big") + (9).to_bytes(4, "big") + (4).to_bytes(4, "big") + b"cam\0"
     header = peek_header(cdr)
     assert (header.stamp_ns, header.frame_id) == (7_000_000_009, "cam")
+    assert peek_header(restamp(cdr, 3_000_000_001)).stamp_ns == 3_000_000_001
 
 
 @pytest.mark.parametrize(

@@ -119,6 +119,31 @@ def test_a_dead_camera_is_waited_for_no_longer_than_allowed():
     assert check(frames.flush()) == [{"a": t, "b": t} for t in range(700, 1000, 100)]
 
 
+def test_a_camera_that_was_silent_for_5_s_is_dead_until_it_sends_again():
+    """All cameras must be in a set; those that live, that is."""
+    frames = sync("abc", max_wait_s=0.25)
+    steady = [("a", range(0, 8000, 100)), ("b", range(0, 8000, 100)), ("c", range(0, 1000, 100))]
+    sets = feed(frames, in_time_order(*steady))
+    assert frames.living == ("a", "b")
+    assert sets[:10] == [{"a": t, "b": t, "c": t} for t in range(0, 1000, 100)]
+    assert sets[10:] == [{"a": t, "b": t} for t in range(5700, 8000, 100)]
+    assert frames.discarded == {(c, "no matching frames of the other cameras"): 47 for c in "ab"}
+    again = feed(frames, in_time_order(*((c, range(8000, 8300, 100)) for c in "cab")))
+    assert frames.living == ("a", "b", "c")
+    assert again == [{"a": t, "b": t, "c": t} for t in range(8000, 8300, 100)]
+
+
+def test_a_camera_that_never_sends_is_waited_for_as_long():
+    frames = sync("ab", max_wait_s=0.25)
+    sets = feed(frames, [("a", t) for t in range(0, 6000, 100)])
+    assert sets == [{"a": t} for t in range(4800, 6000, 100)]
+
+
+def test_a_configured_number_of_cameras_holds_whoever_lives():
+    frames = sync("ab", min_cameras=2, max_wait_s=0.25)
+    assert feed(frames, [("a", t) for t in range(0, 9000, 100)]) == []
+
+
 def test_flush_makes_what_can_be_made_and_counts_the_rest():
     frames = sync("ab", min_cameras=2, max_wait_s=10.0)
     feed(frames, [("a", 0), ("a", 100), ("b", 200)])

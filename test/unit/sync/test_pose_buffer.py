@@ -237,3 +237,31 @@ def test_readers_never_see_a_half_written_tree(robot):
     assert poses
     for matrix in poses[::50]:
         check_transform(matrix)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "moved", "yaw", "is_known"),
+    [
+        (5.0, 0.0, 0.0, True),  # it stood still: the gap hides nothing
+        (5.0, 0.09, 0.09, True),
+        (5.0, 0.2, 0.0, False),
+        (5.0, 0.0, 0.2, False),
+        (1.0, 5.0, 3.0, True),
+        (0.02, 0.5, 0.3, True),  # 25 m/s
+        (0.02, 20.0, 0.0, False),
+        (0.02, 0.0, 2.0, False),
+        (0.001, 0.1, 0.1, True),  # noise of samples close to each other
+    ],
+)
+def test_no_pose_is_made_up_across_a_gap_or_a_jump(seconds, moved, yaw, is_known):
+    buffer = PoseBuffer()
+    end = round(seconds * S)
+    put(buffer, 0, "odom", "base", pose())
+    put(buffer, end, "odom", "base", pose(moved, yaw=yaw))
+    assert buffer.lookup("odom", "base", end)[0, 3] == pytest.approx(moved)
+    if is_known:
+        assert buffer.lookup("odom", "base", end // 2)[0, 3] == pytest.approx(moved / 2)
+        return
+    with pytest.raises(ExtrapolationError, match=rf"moves {moved:.2f} m and turns {yaw:.2f} rad") as caught:
+        buffer.lookup("odom", "base", end // 2)
+    assert not caught.value.is_future
