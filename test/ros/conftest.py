@@ -108,8 +108,7 @@ class Graph:
         self.until(lambda: all(self.publishers[topic].get_subscription_count() > 0 for topic in topics))
 
 
-@pytest.fixture
-def graph():
+def _graph():
     pytest.importorskip("rclpy", reason="needs rclpy: source a ROS distribution or run scripts/setup")
     pytest.importorskip("tf2_msgs", reason="needs tf2_msgs: source a ROS distribution or run scripts/setup")
     bench = Graph()
@@ -117,9 +116,8 @@ def graph():
     bench.close()
 
 
-@pytest.fixture
-def start_node():
-    """Start nodes that are stopped after the test whatever happens."""
+def _start_node():
+    """Start nodes that are stopped afterwards whatever happens."""
     started = []
 
     def start(*arguments, **options):
@@ -129,3 +127,9 @@ def start_node():
     yield start
     for node in started:
         node.stop(signal.SIGKILL)
+
+
+graph = pytest.fixture(_graph, name="graph")
+start_node = pytest.fixture(_start_node, name="start_node")
+lasting_graph = pytest.fixture(_graph, name="lasting_graph", scope="module")
+start_lasting_node = pytest.fixture(_start_node, name="start_lasting_node", scope="module")
