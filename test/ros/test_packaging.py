@@ -91,9 +91,9 @@ class TestInstallTree:
         assert expected <= {path.relative_to(module) for path in module.rglob("*.py")}
         assert not list(module.rglob("test_*.py"))
 
-    def test_holds_the_node_for_ros2_run(self, prefix: Path):
-        node = prefix / "lib" / PACKAGE / "occupancy_node"
-        assert os.access(node, os.X_OK)
+    def test_holds_the_node_and_the_command_for_ros2_run(self, prefix: Path):
+        for name in ("occupancy_node", "occupancy-nn"):
+            assert os.access(prefix / "lib" / PACKAGE / name, os.X_OK)
 
     def test_holds_launch_files_settings_models_and_the_demo(self, prefix: Path):
         share = prefix / "share" / PACKAGE

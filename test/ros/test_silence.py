@@ -116,7 +116,7 @@ def test_every_silent_topic_is_named_with_its_reason(bench, graph, start_node):
     assert "asks for reliable" in output.split("no map update")[0]  # said once more as soon as DDS reports it
 
 
-def test_a_wrong_topic_then_no_transform_then_mapping_then_a_camera_that_stops(bench, graph, start_node):
+def test_a_wrong_topic_then_no_transform_then_mapping_then_wrong_images_then_none(bench, graph, start_node):
     bench.offer("/front/depth/image_raw", names.IMAGE)
     node = start_node("-p", "source:=depth", *camera_arguments(front=["image_topic:=/frnt/depth/image_raw"]))
     bench.wait_for_start()
@@ -128,16 +128,14 @@ def test_a_wrong_topic_then_no_transform_then_mapping_then_a_camera_that_stops(b
     bench.offer("/tf_static", names.TF_MESSAGE)  # volatile: a late listener would get nothing
     sending = time.monotonic()
 
-    def send(with_transforms=False):
+    def send(with_transforms=False, shape=(12, 16)):
         now = stamp_now()
         if with_transforms:
             bench.publishers["/tf"].publish(
                 encode_tf([StampedTransform(now + n * 10**8, "odom", "base_link", np.eye(4)) for n in (-1, 1)])
             )
         bench.publishers["/frnt/depth/camera_info"].publish(encode_camera_info(now, "lens", MODEL))
-        bench.publishers["/frnt/depth/image_raw"].publish(
-            encode_depth_image(now, "lens", np.ones((12, 16), np.float32))
-        )
+        bench.publishers["/frnt/depth/image_raw"].publish(encode_depth_image(now, "lens", np.ones(shape, np.float32)))
         graph.spin(0.1)
 
     parts = (
@@ -158,6 +156,10 @@ def test_a_wrong_topic_then_no_transform_then_mapping_then_a_camera_that_stops(b
     while bench.text() not in ("mapping",) and "more drops" not in bench.text():
         assert time.monotonic() < end, bench.text()
         send(with_transforms=True)
+    changed = time.monotonic()
+    while "/frnt/depth/image_raw at" not in bench.text() or "image is 8x6, camera_info says 16x12" not in bench.text():
+        assert time.monotonic() - changed < PROMISE_S + 2 * TICK_S, bench.text()
+        send(with_transforms=True, shape=(6, 8))
     stopped = time.monotonic()
     graph.until(lambda: "/frnt/depth/image_raw (front) stopped: /bench offers it" in bench.text(), 15.0)
     assert time.monotonic() - stopped < PROMISE_S + 2 * TICK_S
