@@ -28,7 +28,7 @@ from occupancy_nn_ros.session import decode_depth_frame
 from occupancy_nn_ros.training.label_targets import PinholeView, cell_depths, draw_points, visible_points
 from occupancy_nn_ros.training.labels import Scan, SpaceVotes, rays_of
 from occupancy_nn_ros.training.shards import FRAMES, MOST_VIEWS, OCCUPIED, write_shard
-from occupancy_nn_ros.types import CameraModel, PosedCloud, UInt8Array
+from occupancy_nn_ros.types import CameraModel, FloatArray, PosedCloud, UInt8Array
 
 MOMENT_NS = 150_000_000
 """A scan this near in time to a keyframe tells of its moment."""
@@ -121,7 +121,7 @@ class _BagLabeller:
             elif len(raw.frames) < len(self.cameras):
                 self._drop("keyframe without all cameras", "a camera stopped")
             elif images:
-                writer.add(maker.make(raw, images, scans, votes), maker.K)
+                writer.add(maker.make(raw, images, scans, votes))
         if writer.keyframes < 2:
             made = f"{writer.keyframes} keyframes could be made of {self.reader.path}"
             raise BagError(f"{made}, expected at least 2; {self.problem}")
@@ -156,7 +156,6 @@ class _BagLabeller:
         ranges = [self._range_intake(sensor) for sensor in self.ranges]
         recent: list[deque[RawFrame]] = [deque() for _ in ranges]
         waiting: deque[RawKeyframe] = deque()
-        newest_ns = 0
         topics = {topic for intake in (cameras, *ranges) for topic in intake.topics}
         for message in self._messages(topics, FIRST_PASS, 1.0):
             if message.topic in cameras.topics:
@@ -164,7 +163,6 @@ class _BagLabeller:
             for intake, frames in zip(ranges, recent, strict=True):
                 if message.topic in intake.topics:
                     frames.extend(raw.frames[0] for raw in intake.receive(message.topic, message.cdr))
-            newest_ns = max(newest_ns, message.stamp_ns)
             wait_ns = MOMENT_NS + round(self.config.sync.max_wait_s * 1e9)
             while waiting and cameras.newest_ns - waiting[0].stamp_ns > wait_ns:
                 raw = waiting.popleft()
@@ -222,7 +220,7 @@ class _BagLabeller:
 
 
 class _ShardWriter:
-    """Gathers frames into shards.
+    """Gathers frames into shards, whose origin is where the first keyframe's base was: far out, float32 is too coarse.
 
     Attributes:
         keyframes: frames so far.
@@ -232,13 +230,19 @@ class _ShardWriter:
     def __init__(self, folder: Path, name: str, bag: Path) -> None:
         self.folder, self.name, self.bag = folder, name, bag
         self.keyframes = self.free = self.occupied = 0
+        self._origin_m: FloatArray | None = None
         self._waiting: list[Arrays] = []
         self._shards: list[str] = []
-        self._K = np.empty((0, 3, 3), np.float32)
 
-    def add(self, frame: Arrays, K: np.ndarray) -> None:
-        self._waiting.append(frame)
-        self._K = K
+    def add(self, frame: Arrays) -> None:
+        """Take a frame of arrays as in a shard, with its own K, and float64 coordinates of the map frame."""
+        if self._origin_m is None:
+            self._origin_m = frame["T_map_base"][:3, 3].round()
+        moved = {name: frame[name].copy() for name in ("T_map_cam", "T_map_base", "points_m")}
+        moved["points_m"] -= self._origin_m
+        for name in ("T_map_cam", "T_map_base"):
+            moved[name][..., :3, 3] -= self._origin_m
+        self._waiting.append({**frame, **{name: array.astype(np.float32) for name, array in moved.items()}})
         self.keyframes += 1
         self.free += int((frame["labels"] == 0).sum())
         self.occupied += int((frame["labels"] == OCCUPIED).sum())
@@ -255,22 +259,18 @@ class _ShardWriter:
     def _write(self, count: int) -> None:
         frames, self._waiting = self._waiting[:count], self._waiting[count:]
         arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
+        arrays["K"] = arrays["K"][0]
         shard = f"{self.name}_{len(self._shards):03d}.safetensors"
-        write_shard(self.folder / shard, {**arrays, "K": self._K}, {"bag": str(self.bag)})
+        write_shard(self.folder / shard, arrays, {"bag": str(self.bag), "origin_m": str(self._origin_m)})
         self._shards.append(shard)
 
 
 class _FrameMaker:
-    """Makes a shard's frame of a keyframe: rectified pictures, depth, points with labels.
-
-    Attributes:
-        K: (V, 3, 3) float32 of the rectified pictures, from the first keyframe on.
-    """
+    """Makes a shard's frame of a keyframe: rectified pictures, depth, points with labels."""
 
     def __init__(self, voxel_size_m: float, seed: int) -> None:
         self.voxel_size_m, self.seed = voxel_size_m, seed
         self.count = 0
-        self.K = np.empty((0, 3, 3), np.float32)
         self._rectifiers: dict[str, Rectifier] = {}
         self._canvas: tuple[int, int] | None = None
 
@@ -288,13 +288,13 @@ class _FrameMaker:
         points, labels = draw_points(space, rays, edge, rng)
         rectifiers = [self._rectifier(frame) for frame in raw.frames]
         views = [PinholeView(r.K, f.T_map_sensor, r.mask) for r, f in zip(rectifiers, raw.frames, strict=True)]
-        self.K = np.stack([view.K for view in views]).astype(np.float32)
         return {
+            "K": np.stack([view.K for view in views]).astype(np.float32),
             "images": np.stack([r(image).image for r, image in zip(rectifiers, images, strict=True)]),
-            "T_map_cam": np.stack([view.T_map_cam for view in views]).astype(np.float32),
-            "T_map_base": raw.T_map_base.astype(np.float32),
+            "T_map_cam": np.stack([view.T_map_cam for view in views]),
+            "T_map_base": raw.T_map_base,
             "depth_m": np.stack([cell_depths(view, space, rays) for view in views]),
-            "points_m": points.astype(np.float32),
+            "points_m": points,
             "edge_m": np.asarray(edge, dtype=np.float32),
             "labels": labels,
             "visible": visible_points(views, space, points, edge),

@@ -8,12 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.ndimage import maximum_filter
 
 from occupancy_nn_ros.mapping.queries import cast_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.training.labels import REACH_M, WELL_INSIDE, Mask, Rays, States, states_of
 from occupancy_nn_ros.training.shards import FEATURE_STRIDE, IGNORED, OCCUPIED, POINTS
 from occupancy_nn_ros.types import FloatArray, LatticeWindow, UInt8Array, VoxelState
+
+SLANT = 0.1
+"""Share by which the depth of a slanted surface may differ between neighbouring feature cells."""
 
 HITS, BEFORE, ALONG = 0.2, 0.2, 0.225
 """Shares of points at hits, shortly before them, and anywhere along rays; the others lie in any known voxels."""
@@ -137,37 +141,53 @@ class PinholeView:
 def cell_depths(view: PinholeView, space: RollingMap, rays: Rays) -> npt.NDArray[np.float16]:
     """Depth at the centres of a view's feature cells (H / 8, W / 8), NaN where it is not known.
 
-    Measured where a ray ended close to the cell's centre, unless known space hides that end from the camera; else where
-    a look through known free space meets an occupied voxel.
+    Measured where rays ended close to the cell's centre, unless the map says that a surface hides those ends from the
+    camera; else what the map says, if anything.
     """
     rows, columns = view.mask.shape[0] // FEATURE_STRIDE, view.mask.shape[1] // FEATURE_STRIDE
-    measured = np.full(rows * columns, np.inf)
-    pixels, depth, seen = view.look(rays.ends)
-    center = (FEATURE_STRIDE - 1) / 2
-    cell = np.floor((pixels[seen] + 0.5) / FEATURE_STRIDE).astype(np.int64)
-    central = (np.abs(pixels[seen] - cell * FEATURE_STRIDE - center) <= FEATURE_STRIDE / 4).all(axis=1)
-    np.minimum.at(measured, cell[central, 1] * columns + cell[central, 0], depth[seen][central])
-    looked = _look_through(view, space, rows, columns)
-    edge = space.window.voxel_size_m
-    trusted = np.isfinite(measured) & ~(measured > looked + 2 * edge)
-    result = np.where(trusted, measured, looked).reshape(rows, columns)
+    measured = _measured_depths(view, rays, rows, columns)
+    mapped = _mapped_depths(view, space, rows, columns)
+    trusted = ~np.isnan(measured) & ~(measured > mapped + 2 * space.window.voxel_size_m)
+    result = np.where(trusted, measured, mapped)
     half = FEATURE_STRIDE // 2
     result[~view.mask[half::FEATURE_STRIDE, half::FEATURE_STRIDE]] = np.nan
     return result.astype(np.float16)
 
 
-def _look_through(view: PinholeView, space: RollingMap, rows: int, columns: int) -> FloatArray:
-    """Depth (rows * columns,) of the first occupied voxel behind free ones only, NaN if there is none."""
+def _measured_depths(view: PinholeView, rays: Rays, rows: int, columns: int) -> FloatArray:
+    """Mean depth (rows, columns) of the nearest surface that rays ended on close to a cell's centre, NaN without any."""
+    pixels, depth, seen = view.look(rays.ends)
+    pixels, depth = pixels[seen], depth[seen]
+    cell = np.floor((pixels + 0.5) / FEATURE_STRIDE).astype(np.int64)
+    offset = pixels - cell * FEATURE_STRIDE - (FEATURE_STRIDE - 1) / 2
+    central = (np.abs(offset) <= FEATURE_STRIDE / 4).all(axis=1)
+    index, depth = cell[central, 1] * columns + cell[central, 0], depth[central]
+    nearest = np.full(rows * columns, np.inf)
+    np.minimum.at(nearest, index, depth)
+    front = depth <= nearest[index] * (1 + SLANT)
+    number = np.bincount(index[front], minlength=rows * columns)
+    total = np.bincount(index[front], depth[front], minlength=rows * columns)
+    mean = total / np.maximum(number, 1)
+    return np.where(number > 0, mean, np.nan).reshape(rows, columns)
+
+
+def _mapped_depths(view: PinholeView, space: RollingMap, rows: int, columns: int) -> FloatArray:
+    """Depth (rows, columns) of the first occupied voxel behind free ones only, NaN if there is none.
+
+    And NaN where the cells around say something else: voxels are larger than what is in them, and hide what lies beside.
+    """
     v, u = np.divmod(np.arange(rows * columns), columns)
     pixel = np.stack([u, v], axis=1) * FEATURE_STRIDE + (FEATURE_STRIDE - 1) / 2
     tangents = (pixel - view.K[:2, 2]) / (view.K[0, 0], view.K[1, 1])
     ways = np.concatenate([tangents, np.ones((len(tangents), 1))], axis=1)
-    hits = cast_rays(
-        space, view.T_map_cam[:3, 3], ways @ view.T_map_cam[:3, :3].T, 2 * REACH_M, unknown="keep"
-    )  # fmt: skip
+    hits = cast_rays(space, view.T_map_cam[:3, 3], ways @ view.T_map_cam[:3, :3].T, 2 * REACH_M, unknown="keep")
     # The surface lies somewhere in the voxel, in the middle on average.
-    depth = (hits.distance_m + space.window.voxel_size_m / 2) / np.linalg.norm(ways, axis=1)
-    return np.where(hits.hit, depth, np.nan)
+    edge = space.window.voxel_size_m
+    depth = np.where(hits.hit, (hits.distance_m + edge / 2) / np.linalg.norm(ways, axis=1), np.inf)
+    depth = depth.reshape(rows, columns)
+    furthest = maximum_filter(depth, 3, mode="nearest")
+    agreed = np.isfinite(furthest) & (furthest <= depth * (1 + SLANT) + 2 * edge)
+    return np.where(agreed, depth, np.nan)
 
 
 def visible_points(views: list[PinholeView], space: RollingMap, points_m: FloatArray, edge_m: float) -> UInt8Array:
