@@ -21,20 +21,21 @@ def topics_of(node: Any) -> dict[str, str]:
     return {name: msgtype for name, msgtype in found.items() if not name.startswith(own)}
 
 
-def subscription_qos(node: Any, topic: str, sensor: SensorStream | None) -> QoSProfile:
+def subscription_qos(node: Any, topic: str, sensor: SensorStream | None, *, is_second_try: bool = False) -> QoSProfile:
     """The QoS with which a topic is subscribed to.
 
     Args:
         node: knows the graph.
         topic: transforms, a pose, or what a sensor publishes.
         sensor: the sensor that the topic belongs to, None for transforms and poses.
+        is_second_try: a publisher came that the first did not match: ``auto`` then is best effort.
     """
     if topic in TF_TOPICS:
         return TF_STATIC_QOS if TF_TOPICS[topic] else TF_QOS
-    offered = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
-    if sensor is None:
-        return sensor_qos("auto", POSE_DEPTH, offered)
-    return sensor_qos(sensor.qos_reliability, sensor.qos_depth, offered)
+    reliability, depth = (sensor.qos_reliability, sensor.qos_depth) if sensor is not None else ("auto", POSE_DEPTH)
+    if is_second_try and reliability == "auto":
+        reliability = "best_effort"
+    return sensor_qos(reliability, depth, [info.qos_profile for info in node.get_publishers_info_by_topic(topic)])
 
 
 def qos_mismatches(node: Any, topic: str, qos: QoSProfile) -> list[str]:

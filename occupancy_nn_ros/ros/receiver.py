@@ -45,7 +45,7 @@ class Receiver:
         self.intake: Intake | None = None
         self.obstacle = "looking for cameras"
         self.qos: dict[str, QoSProfile] = {}
-        self._subscriptions: list[Any] = []
+        self._subscriptions: dict[str, Any] = {}
         self._seen: tuple[SensorStream, ...] = ()
         self._looks = 0
         self._timer: Any = node.create_timer(LOOK_PERIOD_S, self._look)
@@ -64,7 +64,7 @@ class Receiver:
     def close(self) -> None:
         """Unsubscribe from everything."""
         self._stop_looking()
-        for subscription in self._subscriptions:
+        for subscription in self._subscriptions.values():
             self.node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
@@ -97,17 +97,15 @@ class Receiver:
             self.node.get_logger().info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
         owners = {topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)}
         for topic, msgtype in self.intake.topics.items():
-            self._listen(topic, msgtype, owners.get(topic))
+            self._listen(topic, msgtype, owners.get(topic), subscription_qos(self.node, topic, owners.get(topic)))
 
-    def _listen(self, topic: str, msgtype: str, sensor: SensorStream | None) -> None:
-        qos = self.qos[topic] = subscription_qos(self.node, topic, sensor)
+    def _listen(self, topic: str, msgtype: str, sensor: SensorStream | None, qos: QoSProfile) -> None:
+        self.qos[topic] = qos
         events = SubscriptionEventCallbacks(
-            incompatible_qos=partial(self._on_incompatible_qos, topic), use_default_callbacks=False
+            incompatible_qos=partial(self._on_incompatible_qos, topic, msgtype, sensor), use_default_callbacks=False
         )
-        self._subscriptions.append(
-            self.node.create_subscription(
-                interface_class(msgtype), topic, partial(self._on_message, topic), qos, raw=True, event_callbacks=events
-            )
+        self._subscriptions[topic] = self.node.create_subscription(
+            interface_class(msgtype), topic, partial(self._on_message, topic), qos, raw=True, event_callbacks=events
         )
 
     def _on_message(self, topic: str, cdr: bytes) -> None:
@@ -117,7 +115,15 @@ class Receiver:
         if keyframes:
             self.offer(keyframes)
 
-    def _on_incompatible_qos(self, topic: str, event: Any) -> None:
+    def _on_incompatible_qos(self, topic: str, msgtype: str, sensor: SensorStream | None, event: Any) -> None:
+        second_try = subscription_qos(self.node, topic, sensor, is_second_try=True)
+        if second_try.reliability != self.qos[topic].reliability:
+            self.node.get_logger().info(
+                f"{topic}: a publisher is best effort, so that this subscription becomes it too"
+            )
+            self.node.destroy_subscription(self._subscriptions.pop(topic))
+            self._listen(topic, msgtype, sensor, second_try)
+            return
         mismatches = qos_mismatches(self.node, topic, self.qos[topic])
         reason = (
             "; ".join(mismatches) or f"{topic}: a publisher offers a QoS that does not match ({event.last_policy_kind})"
