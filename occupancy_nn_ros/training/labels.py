@@ -20,6 +20,7 @@ from scipy.ndimage import binary_dilation, uniform_filter
 
 from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.errors import TrainingError
+from occupancy_nn_ros.mapping.map_memory import check_memory
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, pixel_tangents
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.types import FloatArray, PosedCloud, PosedDepth, Prediction, VoxelState
@@ -37,6 +38,9 @@ LEAST_VOTES, MOST_VOTES = 2, 20
 
 REMEMBER_MIB = 2048
 """Memory for the votes of places out of reach; about 50 million known voxels."""
+
+AS_IF_CLASSES = 24
+"""Both windows and the work on them take as much memory as one map with this many classes."""
 
 THING_VOXELS = 4
 """So many voxels of 27 must differ from the votes for a thing that moves; fewer are noise."""
@@ -69,6 +73,7 @@ class SpaceVotes:
         )  # fmt: skip
         side = 2 * math.ceil(REACH_M / voxel_size_m)
         shape = (side, side, round((BELOW_M + ABOVE_M) / voxel_size_m))
+        check_memory(shape, AS_IF_CLASSES, torch.device("cpu"))
         self._look = _Look(RollingMap(voxel_size_m, shape, replace(forever, remember_mib=0), num_classes=0))
         self._votes = RollingMap(voxel_size_m, shape, voting, num_classes=0)
         self._slice_ns: int | None = None
