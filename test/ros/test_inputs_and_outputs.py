@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Inputs besides cameras and TF, over real DDS: odometry in place of TF, a LiDAR beside the cameras; heavy outputs limited."""
+"""Inputs besides cameras and TF, over real DDS: odometry in place of TF, a LiDAR beside the cameras. And what the same
+node offers: heavy outputs within their limit, and the topics that the settings for Nav2 name.
+"""
+
+from pathlib import Path
 
 import numpy as np
+import yaml
 
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.geometry.poses import make_transform
@@ -12,6 +17,7 @@ from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.types import StampedTransform
 
 NODE = "/occupancy_nn"
+NAV2 = Path(__file__).parents[2] / "config" / "nav2"
 MAST = make_transform((0, 0, 0.5), (0, 0, 1, 0))  # stands at the start and looks back
 WALL_M = 2.1
 
@@ -68,3 +74,28 @@ def test_cameras_and_a_lidar_placed_by_odometry(graph, start_node, small_bag, ti
     points = [Point(x=-WALL_M, y=float(y), z=0.5) for y in (-0.5, 0.1, 0.5)] + [Point(x=-1.0, y=0.0, z=0.5)]
     answer = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=points)
     assert list(answer.state) == [1, 1, 1, 0]
+
+    assert_nav2_finds_its_topics(graph.node)
+
+
+def named_topics(values):
+    """Every topic that a settings file of Nav2 names."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from named_topics(value)
+        elif key in ("topic", "map_topic"):
+            yield value
+
+
+def assert_nav2_finds_its_topics(node):
+    """Names, types, and a QoS that Nav2's subscriptions match."""
+    from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
+
+    named = {topic for path in NAV2.glob("*.yaml") for topic in named_topics(yaml.safe_load(path.read_text()))}
+    assert named == {f"{NODE}/occupancy_grid", f"{NODE}/occupied_voxels"}
+    (grid,), (cloud,) = (node.get_publishers_info_by_topic(topic) for topic in sorted(named))
+    assert grid.topic_type == "nav_msgs/msg/OccupancyGrid"
+    assert grid.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL  # map_subscribe_transient_local: true
+    assert grid.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+    assert cloud.topic_type == "sensor_msgs/msg/PointCloud2"
+    assert cloud.qos_profile.reliability == ReliabilityPolicy.RELIABLE  # serves Nav2's best-effort subscription too
