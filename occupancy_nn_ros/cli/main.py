@@ -24,6 +24,7 @@ COMMANDS = {
     "train": "train an occupancy network",
     "calibrate": "fit a trained model's probabilities",
     "eval": "score a model against the simulator's truth",
+    "export": "write a model as ONNX graphs",
     "info": "show a model, a bag or a saved map",
 }
 
