@@ -293,7 +293,7 @@ class _FrameMaker:
             "images": np.stack([r(image).image for r, image in zip(rectifiers, images, strict=True)]),
             "T_map_cam": np.stack([view.T_map_cam for view in views]),
             "T_map_base": raw.T_map_base,
-            "depth_m": np.stack([cell_depths(view, space, rays) for view in views]),
+            "depth_m": cell_depths(views, space, rays),
             "points_m": points,
             "edge_m": np.asarray(edge, dtype=np.float32),
             "labels": labels,
@@ -306,7 +306,9 @@ class _FrameMaker:
             raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
         if self._canvas is None:
             self._canvas = canvas_size(model, ModelConfig().canvas_pixels, CANVAS_MULTIPLE)
-        known = self._rectifiers.setdefault(frame.sensor.name, Rectifier(model, *self._canvas))
+        known = self._rectifiers.get(frame.sensor.name)
+        if known is None:
+            known = self._rectifiers[frame.sensor.name] = Rectifier(model, *self._canvas)
         if not _same_model(known.model, model):
             raise CalibrationError(f"camera '{frame.sensor.name}' changes its intrinsics, expected the same all along")
         return known

@@ -52,10 +52,15 @@ def _at_hits(
     """Cubes that hold a hit somewhere inside, as many from each hit voxel; hits that the map does not confirm are noise."""
     cells = window.index_of(rays.ends)
     inside = np.flatnonzero(((cells >= 0) & (cells < window.shape)).all(axis=1))
-    good = rng.permutation(inside[state[tuple(cells[inside].T)] == VoxelState.OCCUPIED])
-    _, first = np.unique(np.ravel_multi_index(tuple(cells[good].T), window.shape), return_index=True)
-    ends = rays.ends[good[rng.permutation(first)[:count]]]
-    return ends + rng.uniform(-WELL_INSIDE, WELL_INSIDE, ends.shape) * edge_m, np.full(len(ends), OCCUPIED, np.uint8)
+    good = inside[state[tuple(cells[inside].T)] == VoxelState.OCCUPIED]
+    if not len(good):
+        return np.empty((0, 3)), np.empty(0, np.uint8)
+    voxel = np.ravel_multi_index(tuple(cells[good].T), window.shape)
+    good = good[np.argsort(voxel, kind="stable")]
+    _, first, number = np.unique(np.sort(voxel), return_index=True, return_counts=True)
+    chosen = rng.integers(len(first), size=count)
+    ends = rays.ends[good[first[chosen] + rng.integers(number[chosen])]]
+    return ends + rng.uniform(-WELL_INSIDE, WELL_INSIDE, ends.shape) * edge_m, np.full(count, OCCUPIED, np.uint8)
 
 
 def _before_ends(rays: Rays, rng: np.random.Generator, count: int) -> FloatArray:
@@ -83,7 +88,7 @@ def _in_known_voxels(
 ) -> Drawn:
     """Cubes around known voxels, each voxel well inside its cube."""
     known = np.flatnonzero(state != VoxelState.UNKNOWN)
-    chosen = known[rng.permutation(len(known))[: 2 * count]]
+    chosen = rng.choice(known, 2 * count) if len(known) else known
     cells = np.stack(np.unravel_index(chosen, window.shape), axis=1)
     points = window.origin_m + (cells + 0.5) * window.voxel_size_m
     points += rng.uniform(-WELL_INSIDE, WELL_INSIDE, points.shape) * (edge_m - window.voxel_size_m)
@@ -137,21 +142,26 @@ class PinholeView:
         seen[seen] = self.mask[nearest[seen, 1], nearest[seen, 0]]
         return pixels, depth, seen
 
+    def ways(self, pixels: FloatArray) -> FloatArray:
+        """Directions (N, 3) in the map frame of the rays through pixels (N, 2), one long along the optical axis."""
+        tangents = (pixels - self.K[:2, 2]) / (self.K[0, 0], self.K[1, 1])
+        local = np.concatenate([tangents, np.ones((len(tangents), 1))], axis=1)
+        return np.asarray(local @ self.T_map_cam[:3, :3].T)
 
-def cell_depths(view: PinholeView, space: RollingMap, rays: Rays) -> npt.NDArray[np.float16]:
-    """Depth at the centres of a view's feature cells (H / 8, W / 8), NaN where it is not known.
+
+def cell_depths(views: list[PinholeView], space: RollingMap, rays: Rays) -> npt.NDArray[np.float16]:
+    """Depth at the centres of the feature cells of views of one size, (V, H / 8, W / 8), NaN where it is not known.
 
     Measured where rays ended close to the cell's centre, unless the map says that a surface hides those ends from the
     camera; else what the map says, if anything.
     """
-    rows, columns = view.mask.shape[0] // FEATURE_STRIDE, view.mask.shape[1] // FEATURE_STRIDE
-    measured = _measured_depths(view, rays, rows, columns)
-    mapped = _mapped_depths(view, space, rows, columns)
+    rows, columns = views[0].mask.shape[0] // FEATURE_STRIDE, views[0].mask.shape[1] // FEATURE_STRIDE
+    measured = np.stack([_measured_depths(view, rays, rows, columns) for view in views])
+    mapped = _mapped_depths(views, space, rows, columns)
     trusted = ~np.isnan(measured) & ~(measured > mapped + 2 * space.window.voxel_size_m)
-    result = np.where(trusted, measured, mapped)
     half = FEATURE_STRIDE // 2
-    result[~view.mask[half::FEATURE_STRIDE, half::FEATURE_STRIDE]] = np.nan
-    return result.astype(np.float16)
+    pictured = np.stack([view.mask[half::FEATURE_STRIDE, half::FEATURE_STRIDE] for view in views])
+    return np.where(pictured, np.where(trusted, measured, mapped), np.nan).astype(np.float16)
 
 
 def _measured_depths(view: PinholeView, rays: Rays, rows: int, columns: int) -> FloatArray:
@@ -171,35 +181,35 @@ def _measured_depths(view: PinholeView, rays: Rays, rows: int, columns: int) -> 
     return np.where(number > 0, mean, np.nan).reshape(rows, columns)
 
 
-def _mapped_depths(view: PinholeView, space: RollingMap, rows: int, columns: int) -> FloatArray:
-    """Depth (rows, columns) of the first occupied voxel behind free ones only, NaN if there is none.
+def _mapped_depths(views: list[PinholeView], space: RollingMap, rows: int, columns: int) -> FloatArray:
+    """Depth (V, rows, columns) of the first occupied voxel behind free ones only, NaN if there is none.
 
     And NaN where the cells around say something else: voxels are larger than what is in them, and hide what lies beside.
     """
     v, u = np.divmod(np.arange(rows * columns), columns)
     pixel = np.stack([u, v], axis=1) * FEATURE_STRIDE + (FEATURE_STRIDE - 1) / 2
-    tangents = (pixel - view.K[:2, 2]) / (view.K[0, 0], view.K[1, 1])
-    ways = np.concatenate([tangents, np.ones((len(tangents), 1))], axis=1)
-    hits = cast_rays(space, view.T_map_cam[:3, 3], ways @ view.T_map_cam[:3, :3].T, 2 * REACH_M, unknown="keep")
+    ways = np.stack([view.ways(pixel) for view in views])
+    origins = np.broadcast_to(np.stack([view.T_map_cam[:3, 3] for view in views])[:, None], ways.shape)
+    hits = cast_rays(space, origins.reshape(-1, 3), ways.reshape(-1, 3), 2 * REACH_M, unknown="keep")
     # The surface lies somewhere in the voxel, in the middle on average.
     edge = space.window.voxel_size_m
-    depth = np.where(hits.hit, (hits.distance_m + edge / 2) / np.linalg.norm(ways, axis=1), np.inf)
-    depth = depth.reshape(rows, columns)
-    furthest = maximum_filter(depth, 3, mode="nearest")
+    depth = (hits.distance_m + edge / 2) / np.linalg.norm(ways, axis=2).reshape(-1)
+    depth = np.where(hits.hit, depth, np.inf).reshape(len(views), rows, columns)
+    furthest = maximum_filter(depth, (1, 3, 3), mode="nearest")
     agreed = np.isfinite(furthest) & (furthest <= depth * (1 + SLANT) + 2 * edge)
     return np.where(agreed, depth, np.nan)
 
 
 def visible_points(views: list[PinholeView], space: RollingMap, points_m: FloatArray, edge_m: float) -> UInt8Array:
     """Which views see points (N, 3): bit v for view v where no occupied voxel lies before the point's cube, (N,) uint8."""
+    looks = [np.flatnonzero(view.look(points_m)[2]) for view in views]
+    index, bit = np.concatenate(looks), np.repeat(np.arange(len(views)), [len(look) for look in looks])
     bits = np.zeros(len(points_m), np.uint8)
-    for index, view in enumerate(views):
-        _, _, seen = view.look(points_m)
-        ways = points_m[seen] - view.T_map_cam[:3, 3]
+    if len(index):
+        origins = np.stack([view.T_map_cam[:3, 3] for view in views])[bit]
+        ways = points_m[index] - origins
         distance = np.linalg.norm(ways, axis=1)
-        if not len(ways):
-            continue
-        hits = cast_rays(space, view.T_map_cam[:3, 3], ways, float(distance.max()))
+        hits = cast_rays(space, origins, ways, float(distance.max()))
         clear = ~hits.hit | (hits.distance_m >= distance - 1.5 * edge_m)
-        bits[np.flatnonzero(seen)[clear]] |= np.uint8(1 << index)
+        np.bitwise_or.at(bits, index[clear], (1 << bit[clear]).astype(np.uint8))
     return bits

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training shards: keyframes of one drive each, as safetensors. Made here of simulated worlds, whose occupancy is known
-everywhere; ``label_bags`` makes them of recordings."""
+"""Training shards: keyframes of one drive each, as safetensors.
+
+Made here of simulated worlds, whose occupancy is known everywhere; ``label_bags`` makes them of recordings.
+"""
 
 from __future__ import annotations
 
