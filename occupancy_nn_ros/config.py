@@ -145,6 +145,13 @@ class NetworkConfig(_Checked):
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
     past_keyframes: int = setting(4, "Past keyframes kept for matching.", low=0, high=32)
+    sources: int = setting(
+        4, "Views, past or of other cameras, that each view is matched against: more is better and slower.", low=0, high=8
+    )
+    coarse_m: float = setting(
+        0.4, "Ask about cubes up to this edge first, about voxels where they are not clearly free; 0: about all voxels.",
+        low=0.0, high=2.0,
+    )  # fmt: skip
     gain: float = setting(
         1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint
+from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.model import ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
@@ -100,14 +102,15 @@ class Predictor:
         """
         scene, origin = self.observe(keyframe)
         part = _within_range(window, keyframe.T_map_base, self.network.config)
-        points = torch.from_numpy(part.centers_m().reshape(-1, 3).astype(np.float64) - origin).float().to(self.device)
-        logits, visible = self.query(scene, points, part.voxel_size_m)
+        levels = refinements(part.voxel_size_m, self.config.coarse_m)
+        logits, visible = extract(partial(self.query, scene), part, origin, levels, self.device)
+        distance_m = centers(part, origin, self.device).norm(dim=-1)
         return Prediction(
             window=part,
-            logit=logits[:, 0].reshape(part.shape),
-            weight=evidence_weight(visible, points.norm(dim=1)).reshape(part.shape),
-            class_logits=logits[:, 1:].T.reshape(logits.shape[1] - 1, *part.shape),
-            visible=visible.reshape(part.shape),
+            logit=logits[..., 0],
+            weight=evidence_weight(visible, distance_m),
+            class_logits=logits[..., 1:].permute(3, 0, 1, 2),
+            visible=visible,
         )
 
     @torch.inference_mode()
@@ -132,7 +135,7 @@ class Predictor:
         blank = images.new_zeros(0, 3, images.shape[1], images.shape[2], dtype=torch.float32)
         count = len(keyframe.images)
         index = torch.arange(count, device=self.device)
-        sources = choose_sources(T_world_cam[:count], T_world_cam, self.network.config.sources, index)
+        sources = choose_sources(T_world_cam[:count], T_world_cam, self.config.sources, index)
         depth_logits = self.network.depth(features, Views(blank, all_K, T_world_cam), all_match, sources)
         views = Views(images.permute(0, 3, 1, 2), K, T_world_cam[:count])
         base = torch.zeros(3, device=self.device)
