@@ -112,7 +112,7 @@ class _BagLabeller:
 
     def run(self, writer: _ShardWriter) -> BagLabels:
         votes = self._gather_votes()
-        maker = _FrameMaker(self.config.voxel_size_m, zlib.crc32(writer.name.encode()))
+        maker = _FrameMaker(self.config.voxel_size_m, zlib.crc32(self.reader.path.stem.encode()))
         for raw, near in self._moments():
             scans = [scan for frame in near if (scan := self._decode_scan(frame)) is not None]
             images = self._decode_images(raw)

@@ -33,8 +33,11 @@ REACH_M, BELOW_M, ABOVE_M = 8.0, 1.6, 2.4
 """How far around the base labels are made: horizontally, below and above."""
 
 SLICE_NS = 500_000_000
-LEAST_VOTES, MOST_VOTES = 2, 20
-"""Votes by which one side must lead, and how far it can get ahead."""
+LEAST_VOTES, MOST_VOTES = 3, 20
+"""Votes by which one side must lead, and how far it can get ahead. One who walks by is in a voxel for two slices at most."""
+
+TOUCHED = 2
+"""State of a voxel at a moment: hit, but not in its core."""
 
 REMEMBER_MIB = 2048
 """Memory for the votes of places out of reach; about 50 million known voxels."""
@@ -97,6 +100,7 @@ class SpaceVotes:
         if self._slice_ns is None:
             return
         state = self._look.state()
+        state[state == TOUCHED] = VoxelState.UNKNOWN
         vote = torch.from_numpy(np.where(state == VoxelState.FREE, -1.0, 1.0).astype(np.float32))
         known = torch.from_numpy((state != VoxelState.UNKNOWN).astype(np.float32))
         self._votes.integrate(Prediction(self._look.grid.window, vote, known), self._slice_ns)
@@ -151,7 +155,7 @@ class _Look:
 
     def state(self) -> States:
         state = states_of(self.grid)
-        state[(state == VoxelState.OCCUPIED) & ~self._hit_core] = VoxelState.UNKNOWN
+        state[(state == VoxelState.OCCUPIED) & ~self._hit_core] = TOUCHED
         return state
 
 
@@ -192,20 +196,25 @@ def states_of(grid: RollingMap) -> States:
 
 
 def reconcile(votes: States, moment: States, voxel_size_m: float) -> States:
-    """States by the votes, overruled where the moment shows that a thing came or went; all (X, Y, Z)."""
-    came = _things((moment == VoxelState.OCCUPIED) & (votes == VoxelState.FREE))
-    went = _things((moment == VoxelState.FREE) & (votes == VoxelState.OCCUPIED))
+    """States by the votes, overruled where the moment shows that a thing came or went; all (X, Y, Z).
+
+    ``TOUCHED`` voxels of the moment are not known, but tell of a thing as well as hit ones if some of those are near.
+    """
+    hit = (moment == VoxelState.OCCUPIED) & (votes == VoxelState.FREE)
+    touched = (moment == TOUCHED) & (votes == VoxelState.FREE)
+    went = (moment == VoxelState.FREE) & (votes == VoxelState.OCCUPIED)
+    moved = _things(hit | touched, hit) | _things(went, went)
+    moment = np.where(moment == TOUCHED, VoxelState.UNKNOWN, moment)
     state = np.where(votes == VoxelState.UNKNOWN, moment, votes)
-    moved = came | went
     if moved.any():
         around = binary_dilation(moved, np.ones((3, 3, 3), bool), max(1, round(MOVER_REACH_M / voxel_size_m)))
         state = np.where(around, moment, state)
     return np.asarray(state, dtype=np.int8)
 
 
-def _things(differs: Mask) -> Mask:
-    """Voxels with enough others like them around."""
-    if not differs.any():
-        return differs
-    near = uniform_filter(differs.astype(np.float32), 3, mode="constant") * 27
-    return np.asarray(differs & (near > THING_VOXELS - 0.5))
+def _things(differs: Mask, surely: Mask) -> Mask:
+    """Voxels that differ with enough others around, at least one of them surely."""
+    if not surely.any():
+        return surely
+    near, sure = (uniform_filter(mask.astype(np.float32), 3, mode="constant") * 27 for mask in (differs, surely))
+    return np.asarray(differs & (near > THING_VOXELS - 0.5) & (sure > 0.5))

@@ -78,20 +78,20 @@ def test_three_states_before_in_and_behind_a_wall(walled):
 
 def test_what_is_out_of_sight_now_is_known_from_before():
     behind = [2.55, 0.05, 1.05]
-    side_view = [cloud(n * SECOND, (4, 0, 1), patch(2.25)) for n in (0, 1)]
-    votes = votes_of(*side_view, *(wall_scan(n * SECOND) for n in (2, 3)))
-    space = votes.settle([wall_scan(3 * SECOND)], np.eye(4))
+    side_view = [cloud(n * SECOND, (4, 0, 1), patch(2.25)) for n in (0, 1, 2)]
+    votes = votes_of(*side_view, *(wall_scan(n * SECOND) for n in (3, 4)))
+    space = votes.settle([wall_scan(4 * SECOND)], np.eye(4))
     assert state_at(space, behind, [2.25, 0.05, 1.05], [1.0, 0, 1]) == [FREE, HIT, FREE]
     alone = votes_of(*(wall_scan(n * SECOND) for n in range(2)))
     assert state_at(alone.settle([wall_scan(SECOND)], np.eye(4)), behind) == [UNKNOWN]
 
 
-def test_it_takes_two_slices_of_time_to_know():
+def test_it_takes_three_slices_of_time_to_know():
     place = [1.0, 0.05, 1.05]
-    once = votes_of(wall_scan(0), wall_scan(SECOND // 10))
-    assert state_at(once.settle([], np.eye(4)), place) == [UNKNOWN]
-    twice = votes_of(wall_scan(0), wall_scan(SECOND))
-    assert state_at(twice.settle([], np.eye(4)), place) == [FREE]
+    brief = votes_of(*(wall_scan(n * SECOND // 10) for n in range(9)))
+    assert state_at(brief.settle([], np.eye(4)), place) == [UNKNOWN]
+    longer = votes_of(*(wall_scan(n * SECOND // 10) for n in range(11)))
+    assert state_at(longer.settle([], np.eye(4)), place) == [FREE]
 
 
 def test_a_surface_that_only_touches_a_voxel_does_not_occupy_it():
@@ -238,7 +238,7 @@ def test_depth_is_measured_mapped_or_unknown(walled, rng):
 def test_depth_of_what_the_sensor_sees_but_not_the_camera_is_that_of_what_hides_it(rng):
     """A LiDAR above looks over a slab at the wall behind, which the slab hides from the camera."""
     over = cloud(0, (0, 0, 3), patch(3.05, 0.6))
-    slab = [cloud(n * SECOND, (0, 0, 1), patch(1.55, 0.7)) for n in range(2)]
+    slab = [cloud(n * SECOND, (0, 0, 1), patch(1.55, 0.7)) for n in range(3)]
     space = votes_of(*slab).settle([over], np.eye(4))
     depth = cell_depths([view()], space, rays_of([over], rng))[0].astype(float)
     known = np.isfinite(depth)

@@ -14,7 +14,7 @@ from occupancy_nn_ros.training.losses import (
     depth_loss,
     point_losses,
 )
-from occupancy_nn_ros.training.shards import IGNORED
+from occupancy_nn_ros.training.shards import IGNORED, OCCUPIED
 
 BINS = DepthBins(8, 0.5, 8.0)
 
@@ -87,3 +87,29 @@ def test_gradients_agree_with_finite_differences():
         down[index] -= step
         slope = (depth_loss(up, depth, BINS) - depth_loss(down, depth, BINS)) / (2 * step)
         assert float(slope) == pytest.approx(float(logits.grad[index]), abs=2e-4)
+
+
+def test_pixels_of_unknown_depth_are_not_counted():
+    logits = torch.randn(1, 8, 2, 2, generator=torch.Generator().manual_seed(3), requires_grad=True)
+    depth = torch.tensor([[[0.7, math.nan], [math.nan, 0.0]]])
+    loss = depth_loss(logits, depth, BINS)
+    known = [depth_loss(logits[:, :, i : i + 1, i : i + 1], depth[:, i : i + 1, i : i + 1], BINS) for i in (0, 1)]
+    assert float(loss.detach()) == pytest.approx(float((known[0] + known[1]).detach()) / 2, abs=1e-5)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert gradient.isfinite().all() and (gradient[0, :, 0, 1] == 0).all() and (gradient[0, :, 0, 0] != 0).all()
+
+
+def test_where_no_depth_is_known_there_is_no_loss():
+    logits = torch.randn(2, 8, 3, 3, generator=torch.Generator().manual_seed(4), requires_grad=True)
+    loss = depth_loss(logits, torch.full((2, 3, 3), math.nan), BINS)
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert float(loss.detach()) == 0 and (gradient == 0).all()
+
+
+def test_occupied_without_a_class_teaches_occupancy_and_no_class():
+    logits, visible = torch.randn(3, 4, generator=torch.Generator().manual_seed(5)), torch.ones(3)
+    named, unnamed = torch.tensor([2, 1, 0]), torch.tensor([2, OCCUPIED, 0])
+    occupancy, semantic = point_losses(logits, visible, unnamed)
+    assert float(occupancy) == pytest.approx(float(point_losses(logits, visible, named)[0]))
+    assert float(semantic) == pytest.approx(-float(logits[0, 1:].log_softmax(0)[1]), rel=1e-5)
+    assert float(point_losses(logits, visible, torch.full((3,), OCCUPIED))[1]) == 0
