@@ -168,6 +168,8 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         session.latency.add({"stamp_to_grid": total_s, "without_network": total_s - session.latency.newest("predict")})
 
     def _on_worker_error(self, error: BaseException) -> None:
+        if not self.context.ok():  # asked to stop while a keyframe was worked on: its publishers are gone
+            return
         text = "".join(traceback.format_exception(error))
         self.get_logger().error(f"a keyframe was lost: {text}", throttle_duration_sec=5.0)
         if self.session is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.discovery import SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.intake import Intake, RawKeyframe
 from occupancy_nn_ros.ros.graph import qos_mismatches, subscription_qos, topics_of
@@ -109,6 +109,33 @@ class Receiver:
         )
 
     def _on_message(self, topic: str, cdr: bytes) -> None:
+        """Take a message, and one of every other topic that has one: a turn of the executor costs more than a message.
+
+        Transforms come first, all of them: where messages have piled up, images must not run ahead of their poses.
+        """
+        pose_topics = (*TF_TOPICS, self.node.config.pose_topic)
+        if topic in pose_topics:
+            self._take(topic, cdr)
+        for other, qos in self.qos.items():
+            if other in pose_topics:
+                self._take_waiting(other, qos.depth)
+        if topic not in pose_topics:
+            self._take(topic, cdr)
+        for other in self.qos:
+            if other != topic and other not in pose_topics:
+                self._take_waiting(other, 1)
+
+    def _take_waiting(self, topic: str, count: int) -> None:
+        """Take at most so many messages that have arrived already."""
+        subscription = self._subscriptions[topic]
+        for _ in range(count):
+            with subscription.handle:
+                taken = subscription.handle.take_message(subscription.msg_type, True)
+            if taken is None:
+                return
+            self._take(topic, taken[0])
+
+    def _take(self, topic: str, cdr: bytes) -> None:
         if self.intake is None:
             return
         keyframes = self.intake.receive(topic, cdr)

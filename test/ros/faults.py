@@ -25,6 +25,9 @@ EXPOSED_NS = 20_000_000
 WALL_S_PER_FRAME = 0.04
 """Message time runs faster than the clock on the wall, so that seconds of trouble cost less."""
 
+MATCHING_S = 1.0
+"""A writer knows of its reader a moment before the reader knows of the writer, and what it sends in between is lost."""
+
 SETTLING_REPORTS = 20
 """Status messages, one a second, within which everything that was sent must have been dealt with."""
 
@@ -132,6 +135,7 @@ class Drive:
     def connect(self):
         """Wait for the node to listen, and give it the mounts."""
         self.graph.wait_for_node(NEEDED)
+        self.graph.spin(MATCHING_S)
         self.graph.publishers["/tf_static"].publish(self.static)
 
     def _transform(self, n, stamp_ns):

@@ -286,8 +286,10 @@ def test_killed_and_started_again_with_the_saved_map(graph, start_node, small_ba
     graph.listen(GRID, names.OCCUPANCY_GRID, LATCHED_QOS)
     graph.until(lambda: graph.received[GRID])  # the saved map, before any camera was seen
     assert states() == known
-    graph.until(lambda: graph.publishers["/tf"].get_subscription_count() == 1)
     bench.watch.node, bench.watch.base = second, dict(bench.drive.sent)
+    while not bench.watch.next().received:  # it does not listen to the cameras yet
+        pass
+    graph.spin(faults.MATCHING_S)
     bench.drive.play(10)
     assert bench.watch.settled(bench.drive).chosen >= 5
     code, output = second.stop()
