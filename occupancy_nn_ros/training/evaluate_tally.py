@@ -30,9 +30,13 @@ class Calibrations:
     by_band: list[Reliability] = field(default_factory=lambda: [Reliability.empty() for _ in BANDS_M])
 
     def figures(self, kind: str) -> dict[str, float]:
-        """``ece_*`` and ``brier_*``."""
+        """``ece_*`` and ``brier_*``, NaN where there are no such voxels."""
         named = [(kind, self.all), *zip((f"{kind}_{band}" for band in band_names()), self.by_band, strict=True)]
-        return {f"{what}_{name}": getattr(one, what) for what in ("ece", "brier") for name, one in named}
+        return {
+            f"{what}_{name}": getattr(one, what) if one.number.any() else float("nan")
+            for what in ("ece", "brier")
+            for name, one in named
+        }
 
 
 @dataclass
