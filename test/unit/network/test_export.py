@@ -8,10 +8,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
+from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, save_checkpoint
 from occupancy_nn_ros.network.depth import relative_poses
-from occupancy_nn_ros.network.export import GraphShape, default_size, example_inputs, export_onnx, make_graphs
+from occupancy_nn_ros.network.export import GraphShape, default_size, example_inputs, make_graphs
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, normalize_images
 
@@ -111,11 +112,16 @@ def test_graphs_as_modules_agree_with_the_network(checkpoint, scene, expected):
     assert_agree(run_all(scene, run), expected, 1e-5)
 
 
-def test_onnx_graphs_agree_with_the_network(checkpoint, scene, expected, tmp_path):
+def test_onnx_graphs_agree_with_the_network(checkpoint, scene, expected, tmp_path, capsys):
     pytest.importorskip("onnxscript", reason="onnxscript is not installed: pip install 'occupancy-nn-ros[onnx]'")
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    paths = export_onnx(checkpoint, SHAPE, tmp_path)
-    assert [path.name for path in paths] == ["encoder.onnx", "depth.onnx", "lift.onnx", "query.onnx", "model.json"]
+    save_checkpoint(checkpoint, tmp_path / "m.safetensors")
+    out = tmp_path / "out"
+    assert (
+        main(["export", str(tmp_path / "m.safetensors"), "--out", str(out), "--views", "2", "--size", "96", "64"]) == 0
+    )
+    paths = [out / name for name in ("encoder.onnx", "depth.onnx", "lift.onnx", "query.onnx", "model.json")]
+    assert capsys.readouterr().out.split() == [str(path) for path in paths]
     description = json.loads(paths[-1].read_text())
     assert description["shape"] == {"views": 2, "height": 64, "width": 96}
     assert description["graphs"]["query"]["inputs"]["points"] == {"shape": ["P", 3], "dtype": "float32"}

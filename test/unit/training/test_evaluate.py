@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A mapper that knows the truth gets full marks, one that lags behind it lags by known times."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from occupancy_nn_ros.cli.eval import _print
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.mapping.slices import LETHAL, occupancy_slice
 from occupancy_nn_ros.simulation.layouts import build_world
@@ -168,6 +170,21 @@ def test_without_classes_there_are_no_figures_of_classes():
     assert {"miou", "fused_miou", "ray_miou_1m", "fused_ray_miou_4vox", "class_accuracy"} <= missing
     assert {"ece_visible", "brier_inferred_3_8m"} <= missing  # no voxels either
     assert not missing & {"iou", "f_score", "missed_obstacle_rate_3m"}
+
+
+def test_what_does_not_exist_is_null_or_a_dash(capsys):
+    figures = {"iou": 0.123456789, "miou": float("nan"), "time_to_mark_s": np.inf}
+    _print(figures, "how", as_json=True)
+    assert json.loads(capsys.readouterr().out) == {
+        "iou": 0.12346,
+        "miou": None,
+        "time_to_mark_s": None,
+        "protocol": "how",
+    }
+    _print(figures, "how", as_json=False)
+    assert [line.split() for line in capsys.readouterr().out.splitlines()] == [
+        ["how"], ["iou", "0.123"], ["miou", "-"], ["time_to_mark_s", "-"],
+    ]  # fmt: skip
 
 
 def test_parts_of_windows(rng):
