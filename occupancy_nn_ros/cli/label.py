@@ -28,9 +28,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag file"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
-    parser.add_argument("--voxel", type=float, default=0.1, metavar="M", help="edge of a voxel (default: 0.1)")
     parser.add_argument(
-        "--every", type=float, default=0.25, metavar="S", help="keyframes are at least this far apart (default: 0.25)"
+        "--voxel",
+        type=float,
+        default=0.1,
+        metavar="M",
+        help="edge of a voxel, whatever the settings say (default: 0.1)",
+    )
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=0.25,
+        metavar="S",
+        help="keyframes are at least this far apart, likewise (default: 0.25)",
     )
     parser.add_argument(
         "--start", type=float, default=0.0, metavar="S", help="seconds into each recording (default: 0)"

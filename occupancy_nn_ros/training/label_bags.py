@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
@@ -55,9 +56,13 @@ def label_bags(
     workers = max(1, min(processes, len(bags)))
     with ProcessPoolExecutor(workers, context, _start_worker, (shares, workers)) as pool:
         pending = [pool.submit(_work, index, bag, out, plan) for index, bag in enumerate(bags)]
-        while wait(pending, POLL_S).not_done:
-            if report is not None:
-                report(sum(shares[:]) / len(bags))
+        try:
+            while wait(pending, POLL_S).not_done:
+                if report is not None:
+                    report(sum(shares[:]) / len(bags))
+        except KeyboardInterrupt:  # or the processes would go on with the bags that wait
+            pool.shutdown(cancel_futures=True)
+            raise
     return [_outcome(bag, future) for bag, future in zip(bags, pending, strict=True)]
 
 
@@ -99,17 +104,18 @@ def label_into(bag: Path, out: Path, plan: LabelPlan, report: Report | None = No
         OccupancyError: as :func:`~occupancy_nn_ros.training.label_bag.label_bag`.
     """
     name = shard_name(bag)
-    settings = {"start_s": plan.start_s, "end_s": plan.end_s, **to_mapping(plan.config)}
+    part = {"start_s": plan.start_s, "end_s": plan.end_s if math.isfinite(plan.end_s) else None}
+    settings = json.loads(json.dumps({**part, **to_mapping(plan.config)}))
     before = _read_finished(out, name)
-    if before is not None and before["settings"] == json.loads(json.dumps(settings)):
+    if before is not None and before["settings"] == settings:
         labels = before["labels"]
         return BagLabels(**{**labels, "shards": tuple(labels["shards"])})
     partial = out / f"{name}.partial"
     partial.mkdir(parents=True, exist_ok=True)
     try:
         labels = label_bag(bag, partial, name, plan, report)
-        for old in [out / f"{name}.json", *out.glob(f"{name}_*.safetensors")]:
-            old.unlink(missing_ok=True)
+        for old in [path for path in out.iterdir() if path.name.startswith((f"{name}_", f"{name}.json"))]:
+            old.unlink()
         for shard in labels.shards:
             (partial / shard).replace(out / shard)
     finally:

@@ -30,7 +30,14 @@ LAYERS = (
 # They feed a session from a bag or judge one, and so sit above the folder they lie in.
 ON_TOP_OF_SESSION = {
     f"{PACKAGE}.{name}"
-    for name in ("bags.player", "bags.scan", "training.evaluate_bag", "training.label_bag", "training.label_bags")
+    for name in (
+        "bags.player",
+        "bags.scan",
+        "training.evaluate_bag",
+        "training.label_bag",
+        "training.label_bags",
+        "training.label_frames",
+    )
 }
 CORE = set().union(*LAYERS[:5])
 ROS_MODULES = {"rclpy", "tf2_ros", "cv_bridge", "sensor_msgs_py", "sensor_msgs", "nav_msgs", "std_msgs", "tf2_msgs"}

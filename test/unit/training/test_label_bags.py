@@ -21,6 +21,7 @@ from occupancy_nn_ros.messages.sensors import (
     encode_tf,
 )
 from occupancy_nn_ros.training import label_bag as one_bag
+from occupancy_nn_ros.training import label_frames
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.label_bag import LabelPlan
 from occupancy_nn_ros.training.label_bags import label_bags, label_into, shard_name
@@ -70,7 +71,7 @@ def write_bag(path, has=ALL, frames=8, focal=lambda n: 40.0, encoding=lambda n: 
 @pytest.fixture(autouse=True, scope="module")
 def _small_shards():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(one_bag, "FRAMES", 6)
+        patch.setattr(label_frames, "FRAMES", 6)
         yield
 
 
@@ -183,7 +184,7 @@ def test_labels_are_the_same_each_time(bag, labelled, tmp_path):
 
 def test_an_interrupted_bag_leaves_nothing_that_looks_finished(bag, tmp_path, monkeypatch):
     """The first shard is written, then the power goes."""
-    make, made = one_bag._FrameMaker.make, []
+    make, made = label_frames.FrameMaker.make, []
 
     def interrupted(*arguments):
         made.append(1)
@@ -192,7 +193,7 @@ def test_an_interrupted_bag_leaves_nothing_that_looks_finished(bag, tmp_path, mo
         return make(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(one_bag._FrameMaker, "make", interrupted)
+        patch.setattr(label_frames.FrameMaker, "make", interrupted)
         with pytest.raises(KeyboardInterrupt):
             label_into(bag, tmp_path, plan())
     assert list(tmp_path.iterdir()) == []
