@@ -26,7 +26,10 @@ class Ball:
         return torch.stack([logit, points[:, 0], points[:, 2]], dim=1), visible
 
 
-@pytest.mark.parametrize(("voxel", "coarse", "expected"), [(0.2, 0.4, 1), (0.1, 0.4, 2), (0.05, 0.4, 3), (0.15, 0.4, 1), (0.4, 0.4, 0), (1.0, 0.4, 0), (0.2, 0.0, 0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("voxel", "coarse", "expected"),
+    [(0.2, 0.4, 1), (0.1, 0.4, 2), (0.05, 0.4, 3), (0.15, 0.4, 1), (0.4, 0.4, 0), (1.0, 0.4, 0), (0.2, 0.0, 0)],
+)
 def test_cubes_are_halved_until_they_are_voxels(voxel, coarse, expected):
     assert refinements(voxel, coarse) == expected
 

@@ -1,15 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+import yaml
 
-from occupancy_nn_ros.errors import TrainingError
+from occupancy_nn_ros.errors import MissingDependencyError, TrainingError
 from occupancy_nn_ros.network.checkpoint import load_checkpoint
 from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.training import loop
-from occupancy_nn_ros.training.dataset import make_sample
+from occupancy_nn_ros.training.dataset import SampleSource, make_sample
+from occupancy_nn_ros.training.journal import draw_sample
 from occupancy_nn_ros.training.loop import TrainConfig, learning_rate, sample_losses, train
 
 
@@ -57,6 +66,88 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, data, config):
     first, second = (torch.load(tmp_path / run / "state.pt", weights_only=True) for run in ("whole", "parts"))
     for name, tensor in first["network"].items():
         assert torch.equal(tensor, second["network"][name]), name
+
+
+def test_a_resumed_run_keeps_the_shards_it_began_with(tmp_path, data, config, write_shard, shard_arrays):
+    whole = train(config, data, tmp_path / "whole")
+    with pytest.raises(InterruptedRunError):
+        train(config, data, tmp_path / "parts", stop_after(3))
+    write_shard(data / "later.safetensors", shard_arrays(7))
+    expected = weights(whole)
+    for name, tensor in weights(train(config, data, tmp_path / "parts")).items():
+        assert torch.equal(tensor, expected[name]), name
+    with pytest.raises(InterruptedRunError):
+        train(config, data, tmp_path / "other", stop_after(3))
+    (data / "later.safetensors").unlink()
+    with pytest.raises(TrainingError, match="lacks 1 shards that this run began with, such as later"):
+        train(config, data, tmp_path / "other")
+
+
+def test_two_processes_take_the_step_that_one_takes_with_all_samples(tmp_path, data, config):
+    """Two workers with one sample each, started by torchrun, end where one worker with both samples ends."""
+    alone = train(replace(config, steps=3, batch=2, precision="float32"), data, tmp_path / "alone")
+    settings = {**vars(config), "steps": 3, "batch": 1, "model": dataclasses.asdict(config.model)}
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(settings))
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
+        str(Path(sys.executable).with_name("occupancy-nn")), "train", str(tmp_path / "t.yaml"),
+        "--data", str(data), "--out", str(tmp_path / "together"),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=180, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    expected = weights(alone)
+    for name, tensor in weights(tmp_path / "together" / "t.safetensors").items():
+        assert torch.allclose(tensor, expected[name], atol=2e-5), name
+
+
+def test_half_precision_learns_about_the_same(tmp_path, data, config):
+    full = train(replace(config, precision="float32"), data, tmp_path / "full")
+    half = train(replace(config, precision="bfloat16"), data, tmp_path / "half")
+    difference = max(
+        float((a - b).abs().max()) for a, b in zip(weights(full).values(), weights(half).values(), strict=True)
+    )
+    assert 0 < difference < 0.02
+
+
+def test_a_run_can_start_from_a_model(tmp_path, data, config):
+    first = train(config, data, tmp_path / "first")
+    second = train(replace(config, initial=str(first), steps=1, learning_rate=1e-6, ema=0.0), data, tmp_path / "second")
+    expected = weights(first)
+    for name, tensor in weights(second).items():
+        assert torch.allclose(tensor, expected[name], atol=1e-5), name
+
+
+def test_a_run_leaves_curves_and_a_picture(tmp_path, data, config, monkeypatch):
+    monkeypatch.setattr(loop, "CURVE_EVERY", 2)
+    train(config, data, tmp_path / "out")
+    curve = [json.loads(line) for line in (tmp_path / "out" / "curve.jsonl").read_text().splitlines()]
+    assert [point["step"] for point in curve] == [2, 4, 6]
+    assert all(point["depth"] > 0 for point in curve)
+    picture = cv2.imread(str(tmp_path / "out" / "sample.png"))
+    sample = SampleSource(sorted(data.iterdir()), config.seed).sample(0)
+    height, width = sample.images.shape[1:3]
+    assert picture.shape == (3 * height, sample.views * width, 3)
+    assert (picture[:height, :width, ::-1] == sample.images[0].numpy()).all()
+
+
+def test_a_picture_is_red_near_blue_far_and_black_where_nothing_is_known(tmp_path, room_shard):
+    sample = make_sample(room_shard, 3, np.random.default_rng(0), augment=False)
+    depth = torch.full_like(sample.depth_m, 12.0)
+    depth[:, :, ::2], depth[:, 0] = 0.5, float("nan")
+    picture = draw_sample(replace(sample, depth_m=depth), depth)
+    height = sample.images.shape[1]
+    cell = height // depth.shape[1]
+    labels = picture[height : 2 * height]
+    assert (labels[:cell] == 0).all()
+    assert labels[cell, 0, 0] > labels[cell, 0, 2] and labels[cell, cell, 2] > labels[cell, cell, 0]
+
+
+def test_tensorboard_is_asked_for_but_missing(tmp_path, data, config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(MissingDependencyError, match="pip install tensorboard"):
+        train(replace(config, tensorboard=True), data, tmp_path / "out")
 
 
 def test_a_finished_run_is_not_trained_further(tmp_path, data, config):
@@ -135,7 +226,7 @@ def test_a_broken_state_is_refused(tmp_path, data, config, content):
 
 def test_the_state_of_another_network_is_refused(tmp_path, data, config):
     (tmp_path / "out").mkdir()
-    torch.save({"step": 1, "network": {}, "average": {}, "optimizer": {}}, tmp_path / "out" / "state.pt")
+    torch.save({"step": 1, "network": {}, "average": {}, "optimizer": {}, "shards": []}, tmp_path / "out" / "state.pt")
     with pytest.raises(TrainingError, match="cannot resume from"):
         train(config, data, tmp_path / "out")
 
