@@ -60,7 +60,7 @@ def label_bags(
             while wait(pending, POLL_S).not_done:
                 if report is not None:
                     report(sum(shares[:]) / len(bags))
-        except KeyboardInterrupt:  # or the processes would go on with the bags that wait
+        except KeyboardInterrupt:
             pool.shutdown(cancel_futures=True)
             raise
     return [_outcome(bag, future) for bag, future in zip(bags, pending, strict=True)]
@@ -82,6 +82,8 @@ def _work(index: int, bag: Path, out: Path, plan: LabelPlan) -> BagLabels | str:
         return label_into(bag, out, plan, report)
     except (OccupancyError, SafetensorError, OSError, MemoryError) as error:
         return str(error) or type(error).__name__
+    except KeyboardInterrupt:  # which the pool would take for a result, and hand this process the next bag
+        os._exit(130)
     finally:
         report(1.0)
 
