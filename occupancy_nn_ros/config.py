@@ -122,7 +122,9 @@ class SyncConfig(_Checked):
     """Matching the frames of several cameras."""
 
     tolerance_s: float = setting(0.05, "Frames of one set lie at most this far apart.", low=0.0, high=10.0)
-    min_cameras: int = setting(0, "Cameras a set needs; 0: all of them that sent something in the last 5 s.", low=0, high=64)
+    min_cameras: int = setting(
+        0, "Cameras a set needs; 0: all of them that sent something in the last 5 s.", low=0, high=64
+    )
     queue: int = setting(20, "Frames kept for each camera while waiting for the others.", low=1, high=1000)
     max_wait_s: float = setting(0.5, "A set waits this long for missing frames and for transforms.", low=0.0, high=60.0)
     tf_cache_s: float = setting(10.0, "Transforms older than this are dropped.", low=0.5, high=3600.0)
@@ -146,7 +148,10 @@ class NetworkConfig(_Checked):
     threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
     past_keyframes: int = setting(4, "Past keyframes kept for matching.", low=0, high=32)
     sources: int = setting(
-        4, "Views, past or of other cameras, that each view is matched against: more is better and slower.", low=0, high=8
+        4,
+        "Views, past or of other cameras, that each view is matched against: more is better and slower.",
+        low=0,
+        high=8,
     )
     coarse_m: float = setting(
         0.4, "Ask about cubes up to this edge first, about voxels where they are not clearly free; 0: about all voxels.",

@@ -15,11 +15,15 @@ from occupancy_nn_ros.cli.settings import progress_bar
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
-    parser.add_argument("--out", type=Path, required=True, help="folder of the shards, about 12 MB each")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the shards, about 12 MB each at scale 1")
     parser.add_argument("--count", type=int, default=400, help="number of drives (default: 400)")
     parser.add_argument(
         "--photos", action="store_true", help="photographic textures too; needs: pip install --no-deps robosuite"
     )
+    parser.add_argument(
+        "--scale", type=int, default=1, choices=range(1, 5), metavar="N",
+        help="multiply width and height of the images, about 256 x 192 (default: 1)",
+    )  # fmt: skip
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="drives simulated at once (default: all cores)"
     )
@@ -31,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
 
     with progress_bar(quiet=False) as progress:
         task = progress.add_task("simulating drives", total=args.count)
-        for done in make_shards(args.out, args.count, args.processes, photos=args.photos):
+        for done in make_shards(args.out, args.count, args.processes, photos=args.photos, scale=args.scale):
             progress.update(task, completed=done)
     print(f"{len(list(args.out.glob('*.safetensors')))} shards in {args.out}")
     return 0

@@ -89,7 +89,9 @@ class PlaneSweep(nn.Module):
         grid = torch.stack([(u + 0.5) / (w * self.stride), (v + 0.5) / (h * self.stride)], dim=-1) * 2 - 1
         seen = (points[:, 2] > 0.05) & (grid.abs() < 1).all(dim=-1)
         grid = torch.where(seen[..., None], grid, BEYOND_IMAGE)
-        correlation = torch.stack([self._correlate(*pair) for pair in zip(features, source_features, grid, strict=True)])
+        correlation = torch.stack(
+            [self._correlate(*pair) for pair in zip(features, source_features, grid, strict=True)]
+        )
         return torch.cat([correlation, seen.view(pairs, 1, len(depths), h, w).to(correlation.dtype)], dim=1)
 
     def _correlate(self, features: Tensor, source_features: Tensor, grid: Tensor) -> Tensor:

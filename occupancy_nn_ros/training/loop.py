@@ -21,7 +21,7 @@ import torch
 
 from occupancy_nn_ros.config import _Checked, setting
 from occupancy_nn_ros.errors import TrainingError
-from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint, save_checkpoint
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint, save_checkpoint
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.training.dataset import Sample, SampleSource
@@ -75,6 +75,7 @@ class _Run:
     average: OccupancyNetwork
     optimizer: torch.optim.Optimizer
     shards: list[str]
+    calibration: Calibration
     step: int = 0
     means: dict[str, float] = field(default_factory=dict)
 
@@ -130,10 +131,13 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
 def _begin(config: TrainConfig, data: Path, out: Path, device: torch.device) -> _Run:
     """A new run, or the one in ``out`` with the shards it began with."""
     torch.manual_seed(config.seed)
-    network = initial_network(config).to(device).train()
+    initial = initial_model(config)
+    network = initial.network.to(device).train()
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    run = _Run(network, average, optimizer, sorted(path.name for path in data.glob("*.safetensors")))
+    run = _Run(
+        network, average, optimizer, sorted(path.name for path in data.glob("*.safetensors")), initial.calibration
+    )
     if (out / "state.pt").exists():
         _resume(out / "state.pt", run)
     missing = [name for name in run.shards if not (data / name).is_file()]
@@ -218,13 +222,15 @@ def _draw(network: OccupancyNetwork, source: SampleSource, device: torch.device)
     return draw_sample(sample, network.bins.centers[scene.depth_logits.argmax(dim=1)])
 
 
-def initial_network(config: TrainConfig) -> OccupancyNetwork:
-    """A network with random weights, or a copy of the model that the run starts from, whose shape it then has.
+def initial_model(config: TrainConfig) -> Checkpoint:
+    """Random weights, or the model that the run starts from, whose shape and calibration it then has.
 
     Raises:
         CheckpointError: the model to start from is missing or corrupt.
     """
-    return load_checkpoint(find_model(config.initial)).network if config.initial else OccupancyNetwork(config.model)
+    if config.initial:
+        return load_checkpoint(find_model(config.initial))
+    return Checkpoint(OccupancyNetwork(config.model))
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -266,7 +272,7 @@ def _save(out: Path, run: _Run, config: TrainConfig) -> None:
     partial.replace(out / "state.pt")
     training = {key: value for key, value in dataclasses.asdict(config).items() if key != "model"}
     record = {"training": training, "step": run.step, "shards": len(run.shards)}
-    save_checkpoint(Checkpoint(run.average, record=record), out / f"{config.name}.safetensors")
+    save_checkpoint(Checkpoint(run.average, run.calibration, record), out / f"{config.name}.safetensors")
 
 
 def _resume(path: Path, run: _Run) -> None:

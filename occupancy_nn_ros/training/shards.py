@@ -77,12 +77,12 @@ class Shard:
     visible: UInt8Array | None = None
 
 
-def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False) -> bool:
+def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale: int = 1) -> bool:
     """Simulate a drive and write its shard; False if the world offers nowhere to drive."""
     rng = np.random.default_rng([seed, 11])
     world = build_world(kind, seed, photos=photos)
     handheld = bool(rng.random() < HANDHELD_SHARE.get(kind, HANDHELD_ELSEWHERE))
-    rig = random_rig(rng, handheld=handheld)
+    rig = random_rig(rng, handheld=handheld, scale=scale)
     try:
         drive = plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=handheld)
     except SimulationError:
@@ -97,11 +97,11 @@ def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False) -> boo
     return True
 
 
-def make_shards(folder: Path, count: int, processes: int, *, photos: bool = False) -> Iterator[int]:
+def make_shards(folder: Path, count: int, processes: int, *, photos: bool = False, scale: int = 1) -> Iterator[int]:
     """Make shards 0 to ``count`` - 1 in a folder in parallel, and yield the number finished after each.
 
     Shards that exist are kept, so that an interrupted run goes on where it stopped. Two of three worlds get
-    photographic textures where those are asked for.
+    photographic textures where those are asked for. ``scale`` multiplies width and height of the images.
     """
     jobs = [(n, folder / f"{KINDS[n % len(KINDS)]}_{n:05d}.safetensors") for n in range(count)]
     missing = [(n, path) for n, path in jobs if not path.exists()]
@@ -109,7 +109,8 @@ def make_shards(folder: Path, count: int, processes: int, *, photos: bool = Fals
     yield done
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         pending = [
-            pool.submit(make_shard, KINDS[n % len(KINDS)], n, path, photos=photos and n % 3 != 0) for n, path in missing
+            pool.submit(make_shard, KINDS[n % len(KINDS)], n, path, photos=photos and n % 3 != 0, scale=scale)
+            for n, path in missing
         ]
         for future in as_completed(pending):
             future.result()

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from occupancy_nn_ros.config import from_mapping, read_yaml
 from occupancy_nn_ros.errors import MissingDependencyError, TrainingError
 from occupancy_nn_ros.network.checkpoint import load_checkpoint
 from occupancy_nn_ros.network.model import OccupancyNetwork
@@ -262,3 +263,15 @@ def test_one_batch_can_be_learnt_by_heart(room_shard, tiny):
     assert last[0] < first[0] / 2
     assert last[1] < first[1] / 2
     assert last[2] < first[2] * 0.75
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((Path(__file__).resolve().parents[3] / "config" / "train").glob("*.yaml")),
+    ids=lambda path: path.stem,
+)
+def test_shipped_training_settings_fit_a_network(path):
+    shipped = from_mapping(TrainConfig, read_yaml(path))
+    with torch.device("meta"):
+        network = OccupancyNetwork(shipped.model)
+    assert 1e6 < sum(parameter.numel() for parameter in network.parameters()) < 5e7
