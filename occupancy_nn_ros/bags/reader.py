@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +14,13 @@ from rosbags.highlevel import AnyReader, AnyReaderError
 from rosbags.typesys import Stores, get_typestore
 from rosbags.typesys.store import Typestore
 
-from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.errors import BagError, ConfigError
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
 
 HEADER = "std_msgs/msg/Header"
+SENSOR_DATA = {IMAGE, COMPRESSED_IMAGE, POINT_CLOUD}
+AFTERMATH_S = 1.0
+"""Transforms are read on for this long after the end of a part: those at its last images may come later."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +41,36 @@ class BagMessage:
     cdr: bytes
 
 
+@dataclass(frozen=True)
+class BagPart:
+    """A part of a recording, in seconds from its first message; the end is not in it."""
+
+    start_s: float = 0.0
+    end_s: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Check.
+
+        Raises:
+            ConfigError: negative start, or an end that is not later.
+        """
+        if not 0 <= self.start_s < self.end_s:
+            raise ConfigError(
+                f"start is {self.start_s:g} and end {self.end_s:g} s, expected a start of 0 or more and a later end"
+            )
+
+
 class BagReader:
     """Reads a bag folder, a single .mcap or .db3 file, or a ROS 1 .bag file. A context manager."""
 
-    def __init__(self, path: Path) -> None:
-        """Name the bag; nothing is opened yet."""
-        self.path = Path(path)
+    def __init__(self, path: Path, part: BagPart | None = None) -> None:
+        """Name the bag; nothing is opened yet.
+
+        Args:
+            path: folder or file.
+            part: sensors speak in this part only; transforms and intrinsics come from all that lies before its end.
+        """
+        self.path, self.part = Path(path), part or BagPart()
 
     def __enter__(self) -> BagReader:
         """Open the bag.
@@ -105,6 +134,12 @@ class BagReader:
             return
         try:
             for connection, stamp_ns, raw in self._reader.messages(connections):
+                time_s = (stamp_ns - self.start_ns) * 1e-9
+                if time_s >= self.part.end_s + AFTERMATH_S:
+                    break
+                inside = self.part.start_s <= time_s < self.part.end_s
+                if not inside and _ros2_name(connection.msgtype) in SENSOR_DATA:
+                    continue
                 cdr = raw if self._ros1_types is None else self._ros1_types.ros1_to_cdr(raw, connection.msgtype)
                 yield BagMessage(connection.topic, _ros2_name(connection.msgtype), stamp_ns, bytes(cdr))
         except GeneratorExit:

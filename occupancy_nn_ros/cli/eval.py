@@ -12,7 +12,7 @@ import json
 import math
 from pathlib import Path
 
-from occupancy_nn_ros.cli.settings import progress_bar
+from occupancy_nn_ros.cli.settings import add_part, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model", default="nano", help="name under models/ or path of a .safetensors file (default: nano)"
     )
     parser.add_argument("--bag", type=Path, help="a recording with a depth camera, instead of simulated worlds")
+    add_part(parser)
     parser.add_argument(
         "--worlds", nargs="+", metavar="KIND", help="kinds of worlds (default: the three held-out ones)"
     )
@@ -37,6 +38,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_bag(args: argparse.Namespace) -> int:
+    from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.config import Config
     from occupancy_nn_ros.training.evaluate_bag import evaluate_bag, protocol
 
@@ -44,7 +46,10 @@ def _run_bag(args: argparse.Namespace) -> int:
     with progress_bar(args.json) as progress:
         task = progress.add_task("mapping", total=None)
         scores = evaluate_bag(
-            args.bag, config, lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3))
+            args.bag,
+            config,
+            lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3)),
+            part=BagPart(args.start, args.end),
         )
     _print(scores.figures(), protocol(config), args.json)
     return 0

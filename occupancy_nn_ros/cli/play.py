@@ -12,12 +12,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.cli.settings import add_settings, make_folder, progress_bar, read_settings
+from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, progress_bar, read_settings
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.bags.player import PlayPlan, PlayResult
+    from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.types import MapView
 
 
@@ -26,18 +27,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", type=Path, help="bag folder, .mcap, .db3 or ROS 1 .bag file")
     parser.add_argument("--out", type=Path, default=Path("out"), help="output folder (default: out)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, nothing else")
+    add_part(parser)
     add_settings(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Play the bag."""
-    result = play(args.bag, read_settings(args), args.out, quiet=args.json)
+    from occupancy_nn_ros.bags.reader import BagPart
+
+    result = play(args.bag, read_settings(args), args.out, quiet=args.json, part=BagPart(args.start, args.end))
     if args.json:
         print(json.dumps(result.summary))
     return 0
 
 
-def play(bag: Path, config: Config, out: Path, *, quiet: bool = False) -> PlayResult:
+def play(bag: Path, config: Config, out: Path, *, quiet: bool = False, part: BagPart | None = None) -> PlayResult:
     """Play a bag with progress, write map, pictures and summary, and print what was chosen and found.
 
     Raises:
@@ -47,7 +51,7 @@ def play(bag: Path, config: Config, out: Path, *, quiet: bool = False) -> PlayRe
     from occupancy_nn_ros.bags.reader import BagReader
 
     make_folder(out)
-    with BagReader(bag) as reader:
+    with BagReader(bag, part) as reader:
         plan = plan_play(reader, config)
         if not quiet:
             _print_plan(plan, reader.duration_s)

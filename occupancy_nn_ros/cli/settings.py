@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", help="name under models/ or path of a .safetensors file")
     parser.add_argument(
         "--source", choices=["network", "depth", "lidar"], help="what the map is built from (default: network)"
+    )
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """``--start`` and ``--end`` of a recording."""
+    parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the recording (default: 0)")
+    parser.add_argument(
+        "--end", type=float, default=math.inf, metavar="S", help="likewise, where to stop (default: its end)"
     )
 
 

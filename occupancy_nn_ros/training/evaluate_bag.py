@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.bags.player import PlayProgress, plan_play
-from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
 from occupancy_nn_ros.geometry.cameras import unproject
@@ -107,6 +107,7 @@ def evaluate_bag(
     config: Config,
     report: Callable[[PlayProgress], None] | None = None,
     make: MakeMapper | None = None,
+    part: BagPart | None = None,
 ) -> BagScores:
     """Map a bag as configured and compare the map with the bag's depth images.
 
@@ -115,12 +116,13 @@ def evaluate_bag(
         config: all settings.
         report: told about the progress.
         make: starts the map that is judged, instead of the pipeline that the settings describe.
+        part: which part of it, for mapping and for judging.
 
     Raises:
         BagError: the bag cannot be mapped, or has no depth images.
     """
-    truth, scores = depth_truth(bag, config), BagScores()
-    view = _play(bag, config, make, report, lambda mapped: _judge_prediction(mapped, truth, scores))
+    truth, scores = depth_truth(bag, config, part), BagScores()
+    view = _play(bag, part, config, make, report, lambda mapped: _judge_prediction(mapped, truth, scores))
     if view is None:
         raise BagError(f"no keyframe could be made of {bag}")
     here, there = overlapping_parts(view.window, truth.window)
@@ -132,13 +134,13 @@ def evaluate_bag(
     return scores
 
 
-def depth_truth(bag: Path, config: Config) -> DepthTruth:
-    """Gather all depth images of a bag.
+def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> DepthTruth:
+    """Gather all depth images of a bag or of a part of it.
 
     Raises:
         BagError: the bag has no depth images that can be placed.
     """
-    raws = _raw_depth_frames(bag, config)
+    raws = _raw_depth_frames(bag, part, config)
     if not raws:
         raise BagError(f"{bag} has no depth image that can be placed in the map")
     window = _reached(np.stack([raw.T_map_base[:3, 3] for raw in raws]), config)
@@ -159,13 +161,14 @@ def depth_truth(bag: Path, config: Config) -> DepthTruth:
 
 def _play(
     bag: Path,
+    part: BagPart | None,
     config: Config,
     make: MakeMapper | None,
     report: Callable[[PlayProgress], None] | None,
     keyframed: Keyframed,
 ) -> MapView | None:
     """Play a bag through the map and show every map update to ``keyframed``; returns the final map."""
-    with BagReader(bag) as reader:
+    with BagReader(bag, part) as reader:
         plan = plan_play(reader, config)
         intake = Intake(plan.config, plan.sensors)
         session = MappingSession(plan.config if make is None else replace(plan.config, source="depth"))
@@ -231,10 +234,10 @@ def _reached(places_m: FloatArray, config: Config) -> LatticeWindow:
     return LatticeWindow(config.voxel_size_m, (i, j, k), (x, y, z))
 
 
-def _raw_depth_frames(bag: Path, config: Config) -> list[RawKeyframe]:
+def _raw_depth_frames(bag: Path, part: BagPart | None, config: Config) -> list[RawKeyframe]:
     """All depth images of a bag that can be placed, not decoded."""
     every = replace(config.keyframes, min_period_s=0.0, max_period_s=0.0)
-    with BagReader(bag) as reader:
+    with BagReader(bag, part) as reader:
         plan = plan_play(reader, replace(config, source="depth", cameras={}, keyframes=every))
         intake = Intake(plan.config, plan.sensors)
         topics = {topic for topic in intake.topics if topic in reader.topics}

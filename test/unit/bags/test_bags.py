@@ -9,9 +9,9 @@ from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Rosbag2Writer
 from rosbags.typesys import Stores, get_typestore
 
-from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.bags.writer import BagWriter
-from occupancy_nn_ros.errors import BagError, OccupancyError
+from occupancy_nn_ros.errors import BagError, ConfigError, OccupancyError
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors
 from occupancy_nn_ros.types import LatticeWindow, MapView, StampedTransform
 
@@ -54,6 +54,20 @@ def test_round_trip(tmp_path, name):
     _, picture = images.decode_image(messages[7].msgtype, messages[7].cdr)
     assert (picture == 3).all()
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_in_a_part_sensors_speak_and_transforms_come_from_the_beginning_on(tmp_path):
+    path = write(tmp_path / "drive", count=10)
+    with BagReader(path, BagPart(3.0, 6.0)) as bag:
+        messages = list(bag.messages())
+    assert [m.stamp_ns // S for m in messages if m.topic == "/cam/image"] == [3, 4, 5]
+    assert [m.stamp_ns // S for m in messages if m.topic == "/tf"] == [0, 1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("start", "end"), [(-1, 5), (5, 5), (6, 5), (float("nan"), 5)])
+def test_a_part_that_is_none(start, end):
+    with pytest.raises(ConfigError, match="expected a start of 0 or more and a later end"):
+        BagPart(start, end)
 
 
 def test_messages_come_in_order_of_recording_whatever_the_order_of_writing(tmp_path):

@@ -22,6 +22,8 @@ from occupancy_nn_ros.training.dataset import SampleSource, make_sample
 from occupancy_nn_ros.training.journal import draw_sample
 from occupancy_nn_ros.training.loop import TrainConfig, learning_rate, sample_losses, train
 
+SHIPPED = sorted((Path(__file__).resolve().parents[3] / "config" / "train").glob("*.yaml"))
+
 
 @pytest.fixture
 def data(tmp_path, write_shard, shard_arrays):
@@ -265,11 +267,7 @@ def test_one_batch_can_be_learnt_by_heart(room_shard, tiny):
     assert last[2] < first[2] * 0.75
 
 
-@pytest.mark.parametrize(
-    "path",
-    sorted((Path(__file__).resolve().parents[3] / "config" / "train").glob("*.yaml")),
-    ids=lambda path: path.stem,
-)
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_training_settings_fit_a_network(path):
     shipped = from_mapping(TrainConfig, read_yaml(path))
     with torch.device("meta"):
