@@ -47,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--end", type=float, default=float("inf"), metavar="S", help="likewise (default: all of it)")
     parser.add_argument(
+        "--scale", type=int, default=1, choices=(1, 2, 3, 4),
+        help="multiplies width and height of the pictures, as in: occupancy-nn shards (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
         "--config", type=Path, action="append", default=[], metavar="YAML", help="settings file; later files win"
     )
     parser.add_argument(
@@ -72,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     with progress_bar(args.json) as progress:
         task = progress.add_task(f"labelling {len(args.bags)} recordings", total=1.0)
         outcomes = label_bags(
-            args.bags, args.out, LabelPlan(config, args.start, args.end), args.processes,
+            args.bags, args.out, LabelPlan(config, args.start, args.end, args.scale), args.processes,
             lambda share: progress.update(task, completed=share),
         )  # fmt: skip
     if args.json:

@@ -46,11 +46,13 @@ class LabelPlan:
     Attributes:
         config: voxel size, keyframes, map and sensors.
         start_s, end_s: part of the recording, in seconds from its first message.
+        scale: multiplies width and height of the pictures in the shards.
     """
 
     config: Config
     start_s: float = 0.0
     end_s: float = float("inf")
+    scale: int = 1
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ class _BagLabeller:
 
     def run(self, writer: ShardWriter) -> BagLabels:
         votes = self._gather_votes()
-        maker = FrameMaker(self.config.voxel_size_m, zlib.crc32(self.reader.path.stem.encode()))
+        maker = FrameMaker(self.config.voxel_size_m, self.plan.scale, zlib.crc32(self.reader.path.stem.encode()))
         for raw, near in self._moments():
             scans = [scan for frame in near if (scan := self._decode_scan(frame)) is not None]
             images = self._decode_images(raw)

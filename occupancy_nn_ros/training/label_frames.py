@@ -72,8 +72,9 @@ class ShardWriter:
 class FrameMaker:
     """Makes a shard's frame of a keyframe: rectified pictures, depth, points with labels."""
 
-    def __init__(self, voxel_size_m: float, seed: int) -> None:
+    def __init__(self, voxel_size_m: float, scale: int, seed: int) -> None:
         self.voxel_size_m, self.seed = voxel_size_m, seed
+        self._pixels = ModelConfig().canvas_pixels * scale**2
         self.count = 0
         self._rectifiers: dict[str, Rectifier] = {}
         self._canvas: tuple[int, int] | None = None
@@ -109,7 +110,7 @@ class FrameMaker:
         if model is None:
             raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
         if self._canvas is None:
-            self._canvas = canvas_size(model, ModelConfig().canvas_pixels, CANVAS_MULTIPLE)
+            self._canvas = canvas_size(model, self._pixels, CANVAS_MULTIPLE)
         known = self._rectifiers.get(frame.sensor.name)
         if known is None:
             known = self._rectifiers[frame.sensor.name] = Rectifier(model, *self._canvas)

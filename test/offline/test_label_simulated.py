@@ -17,7 +17,7 @@ from occupancy_nn_ros.training.shards import OCCUPIED, read_shard
 from occupancy_nn_ros.types import SEMANTIC_CLASSES
 
 STRUCTURE, OBJECT, PERSON = (SEMANTIC_CLASSES.index(name) + 1 for name in ("structure", "object", "person"))
-FRAMES = 16
+FRAMES, KEYFRAMES = 16, 8
 WALK_M = (-1.6, 1.6)
 """The person walks from y = -1.6 to 1.6 m, 2.6 m before the robot, in the three seconds of the drive."""
 
@@ -85,18 +85,18 @@ def judged(request, bag, tmp_path_factory):
     topic = {"depth": "/front/depth/image_raw", "lidar": "/lidar/points"}[request.param]
     kind = {"depth": "depth", "lidar": "cloud"}[request.param]
     sensors = ["cameras.front={}", f"cameras.range.image_topic={topic}", f"cameras.range.kind={kind}"]
-    config = load_config([], ["keyframes.distance_m=0.01", "voxel_size_m=0.1", *sensors])
+    config = load_config([], ["keyframes.distance_m=0.01", "keyframes.min_period_s=0.4", "voxel_size_m=0.1", *sensors])
     out = tmp_path_factory.mktemp(request.param)
     labels = label_into(bag, out, LabelPlan(config))
-    assert labels.keyframes == FRAMES and labels.dropped == {}
+    assert labels.keyframes == KEYFRAMES and labels.dropped == {}
     return Judged(out, labels)
 
 
 def test_labels_agree_with_the_truth(judged):
     occupied_right = (judged.truth > 0)[judged.occupied].mean()
     free_right = (judged.truth == 0)[judged.free].mean()
-    assert occupied_right > 0.98 and free_right > 0.995  # 0.989 and 0.998 with depth, 1.000 and 0.999 with LiDAR
-    assert judged.occupied.sum() > FRAMES * 1600 and judged.free.sum() > FRAMES * 4000
+    assert occupied_right > 0.98 and free_right > 0.99  # 0.986 and 0.996 with depth, 1.000 and 0.999 with LiDAR
+    assert judged.occupied.sum() > KEYFRAMES * 1600 and judged.free.sum() > KEYFRAMES * 4000
     # What is wrong is wrong by the border of a cube, never by more.
     assert (judged.distance[judged.occupied] < 0.9 * judged.edges[judged.occupied]).all()
 
@@ -107,8 +107,9 @@ def test_a_walker_leaves_no_smear(judged):
     along = np.abs(judged.points[:, 1] - judged.person_y)
     there = lane & (along < 0.2)
     elsewhere = lane & (along > 0.2 + 0.2) & (np.abs(judged.points[:, 1]) < 1.2)
-    assert (judged.occupied & there & (judged.truth == PERSON)).sum() > 12 * FRAMES
+    assert (judged.occupied & there & (judged.truth == PERSON)).sum() > 12 * KEYFRAMES
     assert (judged.occupied & elsewhere).sum() == 0
-    assert (judged.free & elsewhere).sum() > 100 * FRAMES
+    assert (judged.free & elsewhere).sum() > 100 * KEYFRAMES
     inside = judged.free & (judged.truth == PERSON)
-    assert inside.sum() < 0.06 * (judged.occupied & (judged.truth == PERSON)).sum()
+    assert inside.sum() < 0.1 * (judged.occupied & (judged.truth == PERSON)).sum()
+    assert (judged.distance[inside] > -judged.edges[inside]).all()
