@@ -31,6 +31,9 @@ PART = 0.2
 """The first and the last part of a run are compared; the first one begins after the warm-up."""
 
 WARM_UP_S = 60.0
+FLOOR_S = 20.0
+"""Memory rises while the network runs and falls again: a leak is a slope of the lowest values in stretches this long."""
+
 LAP_GAP_NS = 20_000_000
 TELL_EVERY_S = 10.0
 
@@ -116,18 +119,32 @@ def summary(log: Log, minutes: float, dropped: dict[str, int]) -> dict[str, Any]
     length_s = PART * (end_s - warm_s)
     whole = part(log, warm_s, end_s)
     first, last = part(log, warm_s, warm_s + length_s), part(log, end_s - length_s, end_s)
-    moments, megabytes = np.array([item for item in log.memory if item[0] >= warm_s]).T
+    memory = [item for item in log.memory if item[0] >= warm_s]
     return {
         "minutes": minutes,
         "keyframes": len(log.grids),
         **whole,
         "rate_change": round(last["rate_hz"] / first["rate_hz"] - 1, 4) if first["rate_hz"] else float("nan"),
-        "memory_mb": round(float(megabytes[-1]), 1),
-        "memory_slope_mb_per_min": round(float(np.polyfit(moments / 60, megabytes, 1)[0]), 3),
+        "memory_mb": round(min(megabytes for at, megabytes in memory if at >= end_s - FLOOR_S), 1),
+        "memory_peak_mb": round(max(megabytes for _, megabytes in memory), 1),
+        "memory_slope_mb_per_min": round(memory_slope(memory), 3),
         "dropped_by_reason": dropped,
         "beginning": first,
         "end": last,
     }
+
+
+def memory_slope(memory: list[tuple[float, float]]) -> float:
+    """Megabytes per minute by which the floor of the memory rises."""
+    floors: dict[int, tuple[float, float]] = {}
+    for at, megabytes in memory:
+        stretch = int(at / FLOOR_S)
+        if stretch not in floors or megabytes < floors[stretch][1]:
+            floors[stretch] = (at / 60, megabytes)
+    if len(floors) < 2:
+        return float("nan")
+    minutes, megabytes_of = np.array(list(floors.values())).T
+    return float(np.polyfit(minutes, megabytes_of, 1)[0])
 
 
 def show(figures: dict[str, Any]) -> None:
@@ -137,7 +154,8 @@ def show(figures: dict[str, Any]) -> None:
     for key in ("rate_hz", "p50_ms", "p95_ms", "p99_ms"):
         print(f"{key:<12}{figures[key]:>10.2f}{figures['beginning'][key]:>12.2f}{figures['end'][key]:>10.2f}")
     print(f"rate change {figures['rate_change']:+.1%}")
-    print(f"memory {figures['memory_mb']:.0f} MB, slope {figures['memory_slope_mb_per_min']:+.2f} MB/min")
+    memory, peak, slope = (figures[f"memory_{key}"] for key in ("mb", "peak_mb", "slope_mb_per_min"))
+    print(f"memory {memory:.0f} MB, at most {peak:.0f} MB, slope {slope:+.2f} MB/min")
     for reason, count in figures["dropped_by_reason"].items():
         print(f"dropped: {reason}: {count}")
 

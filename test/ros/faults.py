@@ -106,9 +106,9 @@ class Drive:
         for n in range(self.frame, self.frame + frames):
             at = self.start_ns + n * FRAME_NS
             sent += [
-                self._transform(2 * n, at),
+                self.transform(2 * n, at),
                 *self._frames(n, at + EXPOSED_NS),
-                self._transform(2 * n + 1, at + TF_NS),
+                self.transform(2 * n + 1, at + TF_NS),
             ]
         self.frame += frames
         return sent
@@ -138,7 +138,8 @@ class Drive:
         self.graph.spin(MATCHING_S)
         self.graph.publishers["/tf_static"].publish(self.static)
 
-    def _transform(self, n, stamp_ns):
+    def transform(self, n, stamp_ns):
+        """The message that places the robot at its n-th pose."""
         cdr = encode_tf([StampedTransform(stamp_ns, "odom", "base_link", self.pose(n))])
         return Sent(stamp_ns, "/tf", stamp_ns, cdr)
 

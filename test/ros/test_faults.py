@@ -149,7 +149,7 @@ def test_the_pose_jumps(bench):
     old, before = origin(), bench.drive.pose(2 * bench.drive.frame)
     messages = bench.drive.messages(1)
     bench.drive.jump[0, 3] += 20.0
-    messages[-1] = bench.drive._transform(2 * bench.drive.frame - 1, messages[-1].stamp_ns)
+    messages[-1] = bench.drive.transform(2 * bench.drive.frame - 1, messages[-1].stamp_ns)
     for message in messages:
         bench.drive.send(message)
     counted = bench.play(10)
