@@ -188,7 +188,8 @@ def _play(
 
 
 def _judge_prediction(mapped: Mapper, truth: DepthTruth, scores: BagScores) -> None:
-    prediction, view = mapped.prediction, mapped.view("")
+    prediction = mapped.prediction
+    view = None if prediction is None else mapped.view("")
     if prediction is None or prediction.visible is None or view is None:
         return
     here, there = overlapping_parts(prediction.window, truth.window)

@@ -18,8 +18,8 @@ from occupancy_nn_ros.network.views import Views, normalize_images
 
 SHAPE = GraphShape(views=2, height=64, width=96)
 POINTS = 700
-SOURCES = torch.tensor([[1, 2], [3, -1]])
-"""View 0 is matched against view 1 and a past one, view 1 against another past one alone."""
+SOURCES = torch.tensor([[3], [-1]])
+"""View 0 is matched against a past one, view 1 against none."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def checkpoint():
     config = ModelConfig(
         canvas_pixels=6144, widths=(8, 8, 16, 16), feature_channels=16, match_groups=2, match_width=4, depth_bins=12,
         volume_cell_m=0.8, volume_shape=(12, 12, 4), volume_features=4, volume_channels=6, volume_width=16,
-        decoder_width=16, range_m=4.0,
+        decoder_width=16, range_m=4.0, sources=1,
     )  # fmt: skip
     network = OccupancyNetwork(config).eval()
     network.depth_head.up[-1].weight.data *= 20  # answers that differ from place to place
@@ -81,8 +81,8 @@ def run_all(scene, run):
     every = np.concatenate([match, past_match])
     index = SOURCES.clamp(min=0)
     views = Views(scene[0], scene[1], scene[2])
-    rows = torch.arange(2).repeat_interleave(2)
-    relative = relative_poses(views, rows, index.flatten()).view(2, 2, 4, 4).numpy()
+    rows = torch.arange(2)
+    relative = relative_poses(views, rows, index.flatten()).view(2, 1, 4, 4).numpy()
     (depth,) = run(
         "depth", features=features, match=match, K=K[:2], source_match=every[index.numpy()],
         source_K=K[index.numpy()], T_source_view=relative, has_source=(SOURCES >= 0).float().numpy(),
@@ -110,6 +110,22 @@ def test_graphs_as_modules_agree_with_the_network(checkpoint, scene, expected):
         return [t.numpy() for t in (out if isinstance(out, tuple) else (out,))]
 
     assert_agree(run_all(scene, run), expected, 1e-5)
+
+
+def test_depth_of_several_sources_as_a_module(checkpoint, scene):
+    """Each view against two others, one of them missing: the sweep pairs up what belongs together."""
+    network, (images, K, poses, _, _) = checkpoint.network, scene
+    sources = torch.tensor([[1, 2], [3, -1]])
+    with torch.inference_mode():
+        features = network.encode(normalize_images(images))
+        match = network.match_features(features)
+        views, index, rows = Views(images, K, poses), sources.clamp(min=0), torch.arange(2).repeat_interleave(2)
+        relative = relative_poses(views, rows, index.flatten()).view(2, 2, 4, 4)
+        graph = make_graphs(checkpoint)["depth"]
+        got = graph(features[:2], match[:2], K[:2], match[index], K[index], relative, (sources >= 0).float())
+        torch.testing.assert_close(got, network.depth(features[:2], views, match, sources), atol=1e-4, rtol=1e-4)
+        unmatched = network.depth(features[:2], views, match, torch.full_like(sources, -1))
+    assert (got - unmatched).abs().max() > 0.1
 
 
 def test_onnx_graphs_agree_with_the_network(checkpoint, scene, expected, tmp_path, capsys):
@@ -141,7 +157,7 @@ def test_default_size_and_shapes(checkpoint):
     assert default_size(ModelConfig()) == (256, 192)
     inputs = example_inputs(checkpoint.network, SHAPE)
     assert inputs["features"].shape == (2, 16, 8, 12)
-    assert inputs["source_match"].shape == (2, 2, 16, 8, 12)
+    assert inputs["source_match"].shape == (2, 1, 16, 8, 12)
     assert inputs["nearer"].shape == (2, 13, 8, 12)
 
 

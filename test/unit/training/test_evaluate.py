@@ -46,8 +46,8 @@ def world():
 class Oracle:
     """Maps what the world holds at the keyframe's time, some keyframes late, or when it began; ``blind`` claims nothing."""
 
-    def __init__(self, world, late=0, blind=False, still=False):
-        self.world, self.late, self.blind, self.still, self.seen = world, late, blind, still, []
+    def __init__(self, world, late=0, blind=False, still=False, half=60):
+        self.world, self.late, self.blind, self.still, self.half, self.seen = world, late, blind, still, half, []
 
     def step(self, keyframe):
         self.seen.append(keyframe)
@@ -56,7 +56,7 @@ class Oracle:
         pose = self.seen[-1].T_map_base
         shown = self.seen[max(0, len(self.seen) - 1 - self.late)]
         i, j, _ = (int(v) for v in np.floor(pose[:3, 3] / 0.2))
-        window = LatticeWindow(0.2, (i - 60, j - 60, -6), (120, 120, 20))
+        window = LatticeWindow(0.2, (i - self.half, j - self.half, -6), (2 * self.half, 2 * self.half, 20))
         labels = self.world.occupancy(window, shown.stamp_ns * 1e-9 * (not self.still)) * (not self.blind)
         state = np.where(labels > 0, VoxelState.OCCUPIED, VoxelState.FREE).astype(np.int8)
         return MapView(shown.stamp_ns, frame_id, window, pose, state, (labels > 0).astype(np.float32), labels)
@@ -104,7 +104,8 @@ def test_a_late_map_is_late_by_its_delay(world):
     scene = plan_change(world, rig)
     few = replace(rig, cameras=())  # what is judged does not look at the pictures
     times, late, never = ChangeTimes(), ChangeTimes(), ChangeTimes()
-    maps = [(Oracle(scene.world), False, times), (Oracle(scene.world, 2), True, late), (Oracle(world), True, never)]
+    oracles = Oracle(scene.world, half=22), Oracle(scene.world, 2, half=22), Oracle(world, half=22)
+    maps = [(oracle, n > 0, t) for n, (oracle, t) in enumerate(zip(oracles, (times, late, never), strict=True))]
     react(scene, few, CONFIG, maps)
     assert times.mark_s == times.clear_s == pytest.approx([1 / RATE_HZ])
     assert late.mark_s == late.clear_s == pytest.approx([3 / RATE_HZ])
@@ -115,7 +116,7 @@ def test_a_late_map_is_late_by_its_delay(world):
 def test_the_person_stands_in_free_space_in_view(world):
     rig = named_rig("surround4")
     scene = plan_change(world, rig)
-    oracle = Oracle(scene.world)
+    oracle = Oracle(scene.world, half=22)
     stamps, poses = scene.drive.stamps_s, scene.drive.T_map_base
     moved = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1) * RATE_HZ
     assert moved.max() < 0.45
