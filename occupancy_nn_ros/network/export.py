@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import ConfigError, MissingDependencyError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.network.depth import DepthBins
@@ -45,11 +46,13 @@ class GraphShape:
     Attributes:
         views: cameras of the rig.
         height, width: pixels of their rectified images.
+        sources: other views that each view is matched against; fewer at run time are padded, see ``has_source``.
     """
 
     views: int
     height: int
     width: int
+    sources: int = NetworkConfig().sources
 
     def __post_init__(self) -> None:
         """Check what the network can take.
@@ -57,8 +60,9 @@ class GraphShape:
         Raises:
             ConfigError: names what is wrong.
         """
-        if self.views < 1:
-            raise ConfigError(f"views is {self.views}, expected at least 1")
+        for name, count in (("views", self.views), ("sources", self.sources)):
+            if count < 1:
+                raise ConfigError(f"{name} is {count}, expected at least 1")
         for name, value in (("height", self.height), ("width", self.width)):
             if value < MULTIPLE or value % MULTIPLE:
                 raise ConfigError(f"{name} is {value}, expected a positive multiple of {MULTIPLE}")
@@ -244,7 +248,7 @@ def make_graphs(checkpoint: Checkpoint) -> dict[str, Graph]:
 
 def example_inputs(network: OccupancyNetwork, shape: GraphShape) -> dict[str, Tensor]:
     """Tensors of the right shape and kind for every input of every graph, by name."""
-    config, views, sources = network.config, shape.views, max(1, network.config.sources)
+    config, views, sources = network.config, shape.views, shape.sources
     h, w = shape.height // Encoder.stride, shape.width // Encoder.stride
     focal = shape.width / 2.0
     K = torch.tensor([[focal, 0, shape.width / 2], [0, focal, shape.height / 2], [0, 0, 1.0]])
@@ -327,7 +331,7 @@ def _description(checkpoint: Checkpoint, shape: GraphShape, examples: Mapping[st
     }
     config = checkpoint.network.config
     return {
-        "shape": asdict(shape), "sources": max(1, config.sources), "classes": list(config.classes),
+        "shape": asdict(shape), "classes": list(config.classes),
         "range_m": config.range_m, "calibration": asdict(checkpoint.calibration), "config": asdict(config),
         "graphs": graphs,
     }  # fmt: skip

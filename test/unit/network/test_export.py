@@ -16,7 +16,7 @@ from occupancy_nn_ros.network.export import GraphShape, default_size, example_in
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, normalize_images
 
-SHAPE = GraphShape(views=2, height=64, width=96)
+SHAPE = GraphShape(views=2, height=64, width=96, sources=1)
 POINTS = 700
 SOURCES = torch.tensor([[3], [-1]])
 """View 0 is matched against a past one, view 1 against none."""
@@ -28,7 +28,7 @@ def checkpoint():
     config = ModelConfig(
         canvas_pixels=6144, widths=(8, 8, 16, 16), feature_channels=16, match_groups=2, match_width=4, depth_bins=12,
         volume_cell_m=0.8, volume_shape=(12, 12, 4), volume_features=4, volume_channels=6, volume_width=16,
-        decoder_width=16, range_m=4.0, sources=1,
+        decoder_width=16, range_m=4.0,
     )  # fmt: skip
     network = OccupancyNetwork(config).eval()
     network.depth_head.up[-1].weight.data *= 20  # answers that differ from place to place
@@ -134,12 +134,27 @@ def test_onnx_graphs_agree_with_the_network(checkpoint, scene, expected, tmp_pat
     save_checkpoint(checkpoint, tmp_path / "m.safetensors")
     out = tmp_path / "out"
     assert (
-        main(["export", str(tmp_path / "m.safetensors"), "--out", str(out), "--views", "2", "--size", "96", "64"]) == 0
+        main(
+            [
+                "export",
+                str(tmp_path / "m.safetensors"),
+                "--out",
+                str(out),
+                "--views",
+                "2",
+                "--size",
+                "96",
+                "64",
+                "--sources",
+                "1",
+            ]
+        )
+        == 0
     )
     paths = [out / name for name in ("encoder.onnx", "depth.onnx", "lift.onnx", "query.onnx", "model.json")]
     assert capsys.readouterr().out.split() == [str(path) for path in paths]
     description = json.loads(paths[-1].read_text())
-    assert description["shape"] == {"views": 2, "height": 64, "width": 96}
+    assert description["shape"] == {"views": 2, "height": 64, "width": 96, "sources": 1}
     assert description["graphs"]["query"]["inputs"]["points"] == {"shape": ["P", 3], "dtype": "float32"}
     assert description["calibration"]["visible_scale"] == 1.3
     options = runtime.SessionOptions()
@@ -167,6 +182,7 @@ def test_default_size_and_shapes(checkpoint):
         ((0, 64, 96), "views is 0, expected at least 1"),
         ((1, 60, 96), "height is 60, expected a positive multiple of 32"),
         ((1, 64, 0), "width is 0"),
+        ((1, 64, 64, 0), "sources is 0, expected at least 1"),
     ],
 )
 def test_shapes_that_cannot_be(arguments, words):
