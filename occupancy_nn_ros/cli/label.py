@@ -14,9 +14,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.cli.settings import make_folder, progress_bar
+from occupancy_nn_ros.cli.settings import add_part, make_folder, progress_bar
 from occupancy_nn_ros.config import load_config
-from occupancy_nn_ros.errors import ConfigError
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.training.label_bags import Outcome
@@ -42,10 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="keyframes are at least this far apart, likewise (default: 0.25)",
     )
-    parser.add_argument(
-        "--start", type=float, default=0.0, metavar="S", help="seconds into each recording (default: 0)"
-    )
-    parser.add_argument("--end", type=float, default=float("inf"), metavar="S", help="likewise (default: all of it)")
+    add_part(parser)
     parser.add_argument(
         "--scale", type=int, default=1, choices=(1, 2, 3, 4),
         help="multiplies width and height of the pictures, as in: occupancy-nn shards (default: 1)",
@@ -65,18 +61,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Label all bags; 1 if any of them was refused."""
+    from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.training.label_bag import LabelPlan
     from occupancy_nn_ros.training.label_bags import label_bags
 
-    if not 0 <= args.start < args.end:
-        raise ConfigError(f"start is {args.start} and end {args.end} s, expected a start of 0 or more and a later end")
+    part = BagPart(args.start, args.end)
     config = replace(load_config(args.config, args.overrides), voxel_size_m=args.voxel)
     config = replace(config, keyframes=replace(config.keyframes, min_period_s=args.every))
     make_folder(args.out)
     with progress_bar(args.json) as progress:
         task = progress.add_task(f"labelling {len(args.bags)} recordings", total=1.0)
         outcomes = label_bags(
-            args.bags, args.out, LabelPlan(config, args.start, args.end, args.scale), args.processes,
+            args.bags, args.out, LabelPlan(config, part, args.scale), args.processes,
             lambda share: progress.update(task, completed=share),
         )  # fmt: skip
     if args.json:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from occupancy_nn_ros.bags.player import plan_play
-from occupancy_nn_ros.bags.reader import BagMessage, BagReader
+from occupancy_nn_ros.bags.reader import BagMessage, BagPart, BagReader
 from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.discovery import SensorStream, discover_sensors
@@ -20,7 +20,6 @@ from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
 from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_image
-from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
 from occupancy_nn_ros.session import decode_depth_frame
 from occupancy_nn_ros.training.label_frames import FrameMaker, ShardWriter
 from occupancy_nn_ros.training.labels import Scan, SpaceVotes
@@ -45,13 +44,12 @@ class LabelPlan:
 
     Attributes:
         config: voxel size, keyframes, map and sensors.
-        start_s, end_s: part of the recording, in seconds from its first message.
+        part: which part of the recording.
         scale: multiplies width and height of the pictures in the shards.
     """
 
     config: Config
-    start_s: float = 0.0
-    end_s: float = float("inf")
+    part: BagPart = field(default_factory=BagPart)
     scale: int = 1
 
 
@@ -82,7 +80,7 @@ def label_bag(bag: Path, folder: Path, name: str, plan: LabelPlan, report: Repor
         ConfigError: an impossible setting.
         TrainingError: the recording covers more space than memory holds.
     """
-    with BagReader(bag) as reader:
+    with BagReader(bag, plan.part) as reader:
         return _BagLabeller(reader, plan, report or (lambda share: None)).run(ShardWriter(folder, name, bag))
 
 
@@ -170,16 +168,11 @@ class _BagLabeller:
         self._note(cameras)
 
     def _messages(self, topics: Collection[str], done: float, until: float) -> Iterator[BagMessage]:
-        """Messages of the wanted part of the recording; transforms and intrinsics from its beginning on."""
-        start_ns, length_s = self.reader.start_ns, max(self.reader.duration_s, 1e-3)
+        """Messages of these topics, as far as the recording has them; reports progress from ``done`` to ``until``."""
+        start_ns, length_s = self.reader.start_ns, max(1e-3, min(self.reader.duration_s, self.plan.part.end_s))
         for message in self.reader.messages(topics & self.reader.topics.keys()):
-            time_s = (message.stamp_ns - start_ns) * 1e-9
-            self.report(done + (until - done) * min(1.0, time_s / min(length_s, self.plan.end_s)))
-            if time_s > self.plan.end_s + 1.0:
-                break
-            is_sensor = message.msgtype in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)
-            if not is_sensor or self.plan.start_s <= time_s < self.plan.end_s:
-                yield message
+            self.report(done + (until - done) * min(1.0, (message.stamp_ns - start_ns) * 1e-9 / length_s))
+            yield message
 
     def _range_intake(self, sensor: SensorStream) -> Intake:
         every = replace(self.config.keyframes, min_period_s=0.0, max_period_s=0.0)

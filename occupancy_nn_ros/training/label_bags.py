@@ -106,8 +106,8 @@ def label_into(bag: Path, out: Path, plan: LabelPlan, report: Report | None = No
         OccupancyError: as :func:`~occupancy_nn_ros.training.label_bag.label_bag`.
     """
     name = shard_name(bag)
-    end_s = plan.end_s if math.isfinite(plan.end_s) else None
-    part = {"start_s": plan.start_s, "end_s": end_s, "scale": plan.scale}
+    end_s = plan.part.end_s if math.isfinite(plan.part.end_s) else None
+    part = {"start_s": plan.part.start_s, "end_s": end_s, "scale": plan.scale}
     settings = json.loads(json.dumps({**part, **to_mapping(plan.config)}))
     before = _read_finished(out, name)
     if before is not None and before["settings"] == settings:
