@@ -30,7 +30,9 @@ from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
 PART = 0.2
 """The first and the last part of a run are compared; the first one begins after the warm-up."""
 
-WARM_UP_S = 60.0
+WARM_UP_S, WARM_UP_KEYFRAMES = 60.0, 100
+"""Until both are over the allocators still grow to what they need; but never more than half of a run."""
+
 FLOOR_S = 20.0
 """Memory rises while the network runs and falls again: a leak is a slope of the lowest values in stretches this long."""
 
@@ -112,10 +114,16 @@ def part(log: Log, low_s: float, high_s: float) -> dict[str, float]:
     return {"rate_hz": round(len(latencies) / (high_s - low_s), 3), "p50_ms": p50, "p95_ms": p95, "p99_ms": p99}
 
 
+def warm_up_s(log: Log, end_s: float) -> float:
+    """How long the warm-up took."""
+    hundredth_s = log.grids[WARM_UP_KEYFRAMES - 1][0] if len(log.grids) >= WARM_UP_KEYFRAMES else end_s
+    return min(max(WARM_UP_S, hundredth_s), end_s / 2)
+
+
 def summary(log: Log, minutes: float, dropped: dict[str, int]) -> dict[str, Any]:
     """All figures: of the whole run after the warm-up, and of its beginning and end."""
     end_s = minutes * 60
-    warm_s = min(WARM_UP_S, PART * end_s)
+    warm_s = warm_up_s(log, end_s)
     length_s = PART * (end_s - warm_s)
     whole = part(log, warm_s, end_s)
     first, last = part(log, warm_s, warm_s + length_s), part(log, end_s - length_s, end_s)
