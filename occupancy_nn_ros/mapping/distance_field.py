@@ -2,15 +2,19 @@
 """Exact Euclidean distances to the nearest obstacle, truncated.
 
 Squared distances are found one axis after the other: along the last by two sweeps, along the others as the lower
-envelope of parabolas (Felzenszwalb and Huttenlocher 2012). Without numba, scipy's transform takes over. Works on host
-memory.
+envelope of parabolas (Felzenszwalb and Huttenlocher 2012). Without numba, scipy's transform takes over. Tensors on
+other devices have a version of their own, whose work grows with the truncation distance.
 """
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy.ndimage import distance_transform_edt
+from torch.nn import functional
 
 from occupancy_nn_ros.mapping.compiled import HAVE_KERNELS, kernel, run_split
 from occupancy_nn_ros.types import Float32Array
@@ -42,6 +46,27 @@ def distance_field(occupied: npt.NDArray[np.bool_], edge_m: float, max_distance_
     distance = np.sqrt(squared, dtype=np.float32)
     distance *= np.float32(edge_m)
     return np.minimum(distance, np.float32(max_distance_m), out=distance)
+
+
+def distance_field_on_device(occupied: torch.Tensor, edge_m: float, max_distance_m: float) -> torch.Tensor:
+    """The same as :func:`distance_field`, where the tensor lies, without copying it to the host.
+
+    Args:
+        occupied: (X, Y) or (X, Y, Z) bool.
+        edge_m: edge of a cell.
+        max_distance_m: larger distances become this.
+    """
+    reach = math.ceil(max_distance_m / edge_m)
+    squared = torch.where(occupied, 0, FAR).to(torch.int32)
+    for axis, count in enumerate(occupied.shape):
+        moved = squared.movedim(axis, -1)
+        padded = functional.pad(moved, (reach, reach), value=FAR)
+        best = moved
+        for step in range(1, min(reach, count - 1) + 1):
+            before, after = (padded.narrow(-1, reach + offset, count) for offset in (-step, step))
+            best = torch.minimum(best, torch.minimum(before, after) + step * step)
+        squared = best.movedim(-1, axis)
+    return (squared.float().sqrt() * edge_m).clamp(max=max_distance_m)
 
 
 def squared_distances(occupied: npt.NDArray[np.bool_]) -> IntArray:
