@@ -218,6 +218,10 @@ def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:
         _spin(node, executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        if rclpy.ok():
+            raise
+        # The signal came in the middle of a transition, which could not be told any more.
     finally:
         node.close()
         executor.shutdown()
