@@ -146,9 +146,9 @@ class NetworkConfig(_Checked):
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
-    past_keyframes: int = setting(4, "Past keyframes kept for matching.", low=0, high=32)
+    past_keyframes: int = setting(8, "Past keyframes kept for matching.", low=0, high=32)
     sources: int = setting(
-        4,
+        6,
         "Views, past or of other cameras, that each view is matched against: more is better and slower.",
         low=0,
         high=8,
