@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,19 +15,13 @@ from safetensors.torch import load_file
 from occupancy_nn_ros.config import NetworkConfig, from_mapping
 from occupancy_nn_ros.errors import CheckpointError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, load_checkpoint, read_header
-from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.predictor import Predictor
 from occupancy_nn_ros.training.dataset import Sample, SampleSource
+from occupancy_nn_ros.training.loop import TrainConfig, initial_model
 from occupancy_nn_ros.types import Keyframe, LatticeWindow, Prediction
 
 KINDS = ("one_view", "bev")
-
-
-class Samples(Protocol):
-    """Training samples by number."""
-
-    def sample(self, step: int) -> Sample:
-        """The sample of one step."""
 
 
 class WithoutPast:
@@ -91,18 +85,9 @@ def best_seen(answers: list[Prediction]) -> Prediction:
     )
 
 
-def make_network(kind: str, config: ModelConfig) -> OccupancyNetwork:
+def begin_baseline(kind: str, config: TrainConfig) -> Checkpoint:
     """A new network of a baseline."""
-    return BevNetwork(config) if kind == "bev" else OccupancyNetwork(config)
-
-
-def make_samples(kind: str, data: Path, seed: int) -> Samples:
-    """What a baseline is shown in training.
-
-    Raises:
-        TrainingError: there are no shards.
-    """
-    return WithoutPast(SampleSource(list(data.glob("*.safetensors")), seed), one_view=kind == "one_view")
+    return Checkpoint(BevNetwork(config.model)) if kind == "bev" else initial_model(config)
 
 
 def load_baseline(kind: str, path: Path) -> Checkpoint:

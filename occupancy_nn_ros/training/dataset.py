@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -47,6 +48,13 @@ class Sample:
     points: Tensor
     edge_m: float
     labels: Tensor
+
+
+class Samples(Protocol):
+    """Training samples by number."""
+
+    def sample(self, step: int) -> Sample:
+        """The sample of one step."""
 
 
 class SampleSource:

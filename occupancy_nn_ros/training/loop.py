@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +24,7 @@ from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint, save_checkpoint
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
-from occupancy_nn_ros.training.dataset import Sample, SampleSource
+from occupancy_nn_ros.training.dataset import Sample, Samples, SampleSource
 from occupancy_nn_ros.training.journal import Journal, draw_sample
 from occupancy_nn_ros.training.losses import Losses, depth_loss, point_losses
 from occupancy_nn_ros.training.workers import Workers, join_workers
@@ -76,6 +76,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     shards: list[str]
     calibration: Calibration
+    note: Mapping[str, str]
     step: int = 0
     means: dict[str, float] = field(default_factory=dict)
 
@@ -107,7 +108,39 @@ def sample_losses(network: OccupancyNetwork, sample: Sample, device: torch.devic
     return Losses(depth_loss(scene.depth_logits, sample.depth_m.to(device), network.bins), occupancy, semantic)
 
 
-def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress], None] | None = None) -> Path:
+def initial_model(config: TrainConfig) -> Checkpoint:
+    """Random weights, or the model that the run starts from, whose shape and calibration it then has.
+
+    Raises:
+        CheckpointError: the model to start from is missing or corrupt.
+    """
+    if config.initial:
+        return load_checkpoint(find_model(config.initial))
+    return Checkpoint(OccupancyNetwork(config.model))
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is trained and what it is shown: the shipped network and whole samples, unless something else is compared with it.
+
+    Attributes:
+        begin: the network to start with, of the interface of ``OccupancyNetwork``.
+        show: samples to learn from, made of those of the shards.
+        note: plain values for the model's record.
+    """
+
+    begin: Callable[[TrainConfig], Checkpoint] = initial_model
+    show: Callable[[SampleSource], Samples] = lambda source: source
+    note: Mapping[str, str] = field(default_factory=dict)
+
+
+def train(
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    report: Callable[[Progress], None] | None = None,
+    recipe: Recipe | None = None,
+) -> Path:
     """Train, or go on from the last checkpoint in ``out``; returns the path of the averaged model.
 
     Under ``torchrun`` all processes train together, each on samples of its own; only the first one writes.
@@ -117,9 +150,10 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
         CheckpointError: the model to start from cannot be loaded.
     """
     out.mkdir(parents=True, exist_ok=True)
+    recipe = recipe or Recipe()
     with join_workers(config.device) as workers:
-        run = _begin(config, data, out, workers.device)
-        source = SampleSource([data / name for name in run.shards], config.seed)
+        run = _begin(config, recipe, data, out, workers.device)
+        source = recipe.show(SampleSource([data / name for name in run.shards], config.seed))
         if not workers.leads:
             _train(config, run, source, workers, None, out, None)
         else:
@@ -128,15 +162,20 @@ def train(config: TrainConfig, data: Path, out: Path, report: Callable[[Progress
     return out / f"{config.name}.safetensors"
 
 
-def _begin(config: TrainConfig, data: Path, out: Path, device: torch.device) -> _Run:
+def _begin(config: TrainConfig, recipe: Recipe, data: Path, out: Path, device: torch.device) -> _Run:
     """A new run, or the one in ``out`` with the shards it began with."""
     torch.manual_seed(config.seed)
-    initial = initial_model(config)
+    initial = recipe.begin(config)
     network = initial.network.to(device).train()
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     run = _Run(
-        network, average, optimizer, sorted(path.name for path in data.glob("*.safetensors")), initial.calibration
+        network,
+        average,
+        optimizer,
+        sorted(path.name for path in data.glob("*.safetensors")),
+        initial.calibration,
+        recipe.note,
     )
     if (out / "state.pt").exists():
         _resume(out / "state.pt", run)
@@ -149,7 +188,7 @@ def _begin(config: TrainConfig, data: Path, out: Path, device: torch.device) -> 
 def _train(
     config: TrainConfig,
     run: _Run,
-    source: SampleSource,
+    source: Samples,
     workers: Workers,
     journal: Journal | None,
     out: Path,
@@ -179,7 +218,7 @@ def _train(
                 journal.picture(run.step, picture)
 
 
-def _read_ahead(pool: ThreadPoolExecutor, source: SampleSource, numbers: Iterable[int]) -> Iterator[Sample]:
+def _read_ahead(pool: ThreadPoolExecutor, source: Samples, numbers: Iterable[int]) -> Iterator[Sample]:
     """Samples of these numbers; the next one is read while the one before is learnt from."""
     pending: deque[Future[Sample]] = deque()
     for number in numbers:
@@ -215,22 +254,11 @@ def _is_mixed(config: TrainConfig, device: torch.device) -> bool:
 
 
 @torch.no_grad()
-def _draw(network: OccupancyNetwork, source: SampleSource, device: torch.device) -> UInt8Array:
+def _draw(network: OccupancyNetwork, source: Samples, device: torch.device) -> UInt8Array:
     """What the averaged network makes of the run's first sample."""
     sample = source.sample(0)
     scene = observe_sample(network, sample, device)
     return draw_sample(sample, network.bins.centers[scene.depth_logits.argmax(dim=1)])
-
-
-def initial_model(config: TrainConfig) -> Checkpoint:
-    """Random weights, or the model that the run starts from, whose shape and calibration it then has.
-
-    Raises:
-        CheckpointError: the model to start from is missing or corrupt.
-    """
-    if config.initial:
-        return load_checkpoint(find_model(config.initial))
-    return Checkpoint(OccupancyNetwork(config.model))
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
@@ -271,7 +299,7 @@ def _save(out: Path, run: _Run, config: TrainConfig) -> None:
     torch.save(state, partial)
     partial.replace(out / "state.pt")
     training = {key: value for key, value in dataclasses.asdict(config).items() if key != "model"}
-    record = {"training": training, "step": run.step, "shards": len(run.shards)}
+    record = {**run.note, "training": training, "step": run.step, "shards": len(run.shards)}
     save_checkpoint(Checkpoint(run.average, run.calibration, record), out / f"{config.name}.safetensors")
 
 
