@@ -13,7 +13,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ import map_truth as truth
 import numpy as np
 import torch
 from map_peers import FRAME_NS, Frames, is_installed, make_peer
+from timing import median_ms
 
 from occupancy_nn_ros.config import GridConfig, MapConfig
 from occupancy_nn_ros.mapping.distance_field import distance_field
@@ -63,16 +63,6 @@ def row(name: str, sensor: str, edge: float, median_ms: float, **more: float | N
 def threads() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0))
-
-
-def median_ms(work: Callable[[], Any], repeats: int) -> float:
-    """Median wall time in milliseconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times)) * 1e3
 
 
 def measure_frames(name: str, sensor: str, edge: float, folder: Path) -> list[Row]:

@@ -6,12 +6,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from timing import median_ms
 
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors
 from occupancy_nn_ros.types import GridSlice, LatticeWindow, MapView
@@ -45,17 +44,6 @@ def make_view(shape: tuple[int, int, int]) -> MapView:
     )
 
 
-def median_ms(work: Callable[[], Any], repeats: int) -> float:
-    """Median wall time of a call in milliseconds, after one call to warm up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times)) * 1e3
-
-
 def rclpy_markers(voxels: maps.OccupiedVoxels) -> Callable[[], bytes] | None:
     """The same markers built from rclpy's message objects, or None without rclpy."""
     try:
@@ -86,18 +74,24 @@ def run(count: int, repeats: int) -> dict[str, float]:
     jpeg = sensors.encode_compressed_image(1, "cam", np.full((720, 1280, 3), 90, np.uint8))
     cloud = sensors.encode_point_cloud(1, "lidar", voxels.points_m)
     figures = {
-        f"encode {count} marker cubes": median_ms(lambda: maps.encode_cube_markers(1, "odom", voxels, 0.2), repeats),
-        f"encode cloud of {count} voxels": median_ms(lambda: maps.encode_occupied_cloud(1, "odom", voxels), repeats),
-        "encode voxel grid 120x120x20": median_ms(lambda: maps.encode_voxel_grid(view), repeats),
-        "encode occupancy grid 400x400": median_ms(lambda: maps.encode_occupancy_grid(grid), repeats),
-        f"decode cloud of {count} points": median_ms(lambda: decode.decode_point_cloud(cloud), repeats),
-        "decode image 1280x720 bgr8": median_ms(lambda: images.decode_image(names.IMAGE, raw), repeats),
-        "decode image 1280x720 jpeg": median_ms(lambda: images.decode_image(names.COMPRESSED_IMAGE, jpeg), repeats),
+        f"encode {count} marker cubes": median_ms(
+            lambda: maps.encode_cube_markers(1, "odom", voxels, 0.2), repeats, warm_up=True
+        ),
+        f"encode cloud of {count} voxels": median_ms(
+            lambda: maps.encode_occupied_cloud(1, "odom", voxels), repeats, warm_up=True
+        ),
+        "encode voxel grid 120x120x20": median_ms(lambda: maps.encode_voxel_grid(view), repeats, warm_up=True),
+        "encode occupancy grid 400x400": median_ms(lambda: maps.encode_occupancy_grid(grid), repeats, warm_up=True),
+        f"decode cloud of {count} points": median_ms(lambda: decode.decode_point_cloud(cloud), repeats, warm_up=True),
+        "decode image 1280x720 bgr8": median_ms(lambda: images.decode_image(names.IMAGE, raw), repeats, warm_up=True),
+        "decode image 1280x720 jpeg": median_ms(
+            lambda: images.decode_image(names.COMPRESSED_IMAGE, jpeg), repeats, warm_up=True
+        ),
     }
     objects = rclpy_markers(voxels)
     if objects is not None:
         name = f"encode {count} marker cubes"
-        figures[f"{name} with rclpy objects"] = median_ms(objects, max(1, repeats // 10))
+        figures[f"{name} with rclpy objects"] = median_ms(objects, max(1, repeats // 10), warm_up=True)
         figures["rclpy objects / ours"] = figures[f"{name} with rclpy objects"] / figures[name]
     return figures
 

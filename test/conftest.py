@@ -101,3 +101,18 @@ def small_bag(tmp_path_factory):
                 )
                 writer.write(f"/{name}/image_raw", names.IMAGE, stamp, encode_image(stamp, f"{name}_optical", picture))
     return path
+
+
+@pytest.fixture(scope="session")
+def renderer_works():
+    """Skips, with the reason, where MuJoCo cannot render."""
+    from occupancy_nn_ros.errors import MissingDependencyError
+    from occupancy_nn_ros.simulation.rendering import WorldRenderer
+    from occupancy_nn_ros.simulation.rigs import named_rig
+    from occupancy_nn_ros.simulation.world import World
+
+    try:
+        with WorldRenderer(World("probe", 0, (), (-1.0, -1.0, 1.0, 1.0))) as renderer:
+            renderer.render(named_rig("front").cameras[0].model, np.eye(4))
+    except MissingDependencyError as error:
+        pytest.skip(str(error))

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.cli.settings import add_part, make_folder, progress_bar
+from occupancy_nn_ros.cli.settings import add_config, add_part, make_folder, progress_bar
 from occupancy_nn_ros.config import load_config
 
 if TYPE_CHECKING:
@@ -46,13 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scale", type=int, default=1, choices=(1, 2, 3, 4),
         help="multiplies width and height of the pictures, as in: occupancy-nn shards (default: 1)",
     )  # fmt: skip
-    parser.add_argument(
-        "--config", type=Path, action="append", default=[], metavar="YAML", help="settings file; later files win"
-    )
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
-        help="one setting, such as map.max_range_m=4 or cameras.front.image_topic=/front/image_raw",
-    )  # fmt: skip
+    add_config(parser)
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="recordings labelled at once (default: all cores)"
     )

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    """Options that make a :class:`Config`."""
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """``--config`` and ``--set``."""
     parser.add_argument(
         "--config", type=Path, action="append", default=[], metavar="YAML", help="settings file; later files win"
     )
@@ -26,6 +26,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
         help="one setting, such as voxel_size_m=0.1 or grid.max_height_m=2; wins over files (docs/parameters.md lists all)",
     )  # fmt: skip
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Options that make a :class:`Config`."""
+    add_config(parser)
     parser.add_argument("--model", help="name under models/ or path of a .safetensors file")
     parser.add_argument(
         "--source", choices=["network", "depth", "lidar"], help="what the map is built from (default: network)"

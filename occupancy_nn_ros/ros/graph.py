@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
@@ -19,6 +20,11 @@ def topics_of(node: Any) -> dict[str, str]:
     own = f"{node.get_fully_qualified_name()}/"
     found = {name: types[0] for name, types in node.get_topic_names_and_types() if types}
     return {name: msgtype for name, msgtype in found.items() if not name.startswith(own)}
+
+
+def owners_of(sensors: Iterable[SensorStream]) -> dict[str, SensorStream]:
+    """The sensor that each topic of data or intrinsics belongs to."""
+    return {topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)}
 
 
 def subscription_qos(node: Any, topic: str, sensor: SensorStream | None, *, is_second_try: bool = False) -> QoSProfile:

@@ -19,7 +19,14 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.discovery import SensorStream
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.outputs import OUTPUTS
-from occupancy_nn_ros.ros.graph import publisher_names, qos_mismatches, subscription_qos, topics_of, why_silent
+from occupancy_nn_ros.ros.graph import (
+    owners_of,
+    publisher_names,
+    qos_mismatches,
+    subscription_qos,
+    topics_of,
+    why_silent,
+)
 from occupancy_nn_ros.ros.message_types import interface_class
 
 LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 4.0
@@ -92,10 +99,7 @@ class _Listener:
 
     def listen(self, checkup: Checkup, clock: Callable[[], int] | None) -> None:
         """Subscribe to all that a checkup wants; stamps are compared with the clock, if there is one."""
-        sensors = checkup.intake.sensors.values()
-        owners: dict[str, SensorStream] = {
-            topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)
-        }
+        owners = owners_of(checkup.intake.sensors.values())
 
         def receive(topic: str, cdr: bytes) -> None:
             checkup.receive(topic, cdr, None if clock is None else clock())

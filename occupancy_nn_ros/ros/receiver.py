@@ -13,7 +13,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.intake import Intake, RawKeyframe
-from occupancy_nn_ros.ros.graph import qos_mismatches, subscription_qos, topics_of
+from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of
 from occupancy_nn_ros.ros.message_types import interface_class
 
 try:
@@ -95,7 +95,7 @@ class Receiver:
         self.intake = Intake(self.node.config, sensors)
         for sensor in sensors:
             self.node.get_logger().info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
-        owners = {topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)}
+        owners = owners_of(sensors)
         for topic, msgtype in self.intake.topics.items():
             self._listen(topic, msgtype, owners.get(topic), subscription_qos(self.node, topic, owners.get(topic)))
 

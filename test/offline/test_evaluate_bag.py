@@ -6,22 +6,14 @@ import pytest
 
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import MissingDependencyError
-from occupancy_nn_ros.simulation.rendering import WorldRenderer
-from occupancy_nn_ros.simulation.rigs import named_rig
 from occupancy_nn_ros.simulation.world import World
 from occupancy_nn_ros.training.evaluate_bag import entry_distance, evaluate_bag
 from occupancy_nn_ros.types import LatticeWindow, MapView, VoxelState
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory):
+def recording(tmp_path_factory, renderer_works):
     folder = tmp_path_factory.mktemp("sim") / "drive"
-    try:
-        with WorldRenderer(World("probe", 0, (), (-1.0, -1.0, 1.0, 1.0))) as renderer:
-            renderer.render(named_rig("front").cameras[0].model, np.eye(4))
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
     drive = ["--world", "indoor", "--rig", "front", "--seed", "3", "--duration", "2", "--rate", "3"]
     assert main(["sim", *drive, "--out", str(folder)]) == 0
     return folder

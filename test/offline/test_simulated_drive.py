@@ -8,11 +8,8 @@ from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
-from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.simulation.recording import true_map
-from occupancy_nn_ros.simulation.rendering import WorldRenderer
-from occupancy_nn_ros.simulation.rigs import named_rig
 from occupancy_nn_ros.simulation.world import World
 from occupancy_nn_ros.training.metrics import score_map, with_border
 from occupancy_nn_ros.types import VoxelState
@@ -21,13 +18,8 @@ DRIVE = ["--world", "indoor", "--rig", "stereo", "--seed", "3", "--duration", "3
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory):
+def recording(tmp_path_factory, renderer_works):
     folder = tmp_path_factory.mktemp("sim") / "drive"
-    try:
-        with WorldRenderer(World("probe", 0, (), (-1.0, -1.0, 1.0, 1.0))) as renderer:
-            renderer.render(named_rig("front").cameras[0].model, np.eye(4))
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
     assert main(["sim", *DRIVE, "--out", str(folder)]) == 0
     return folder
 

@@ -96,3 +96,13 @@ def place_color():
 @pytest.fixture
 def shard_arrays():
     return room_arrays
+
+
+@pytest.fixture
+def data(tmp_path, write_shard, shard_arrays):
+    """A folder with two shards."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for n in range(2):
+        write_shard(folder / f"{n}.safetensors", shard_arrays(n))
+    return folder

@@ -146,15 +146,6 @@ def test_heights_are_channels(tiny):
     torch.testing.assert_close(logits, torch.arange(float(cells)).view(7, z).T)
 
 
-@pytest.fixture
-def data(tmp_path, write_shard, shard_arrays):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for n in range(2):
-        write_shard(folder / f"{n}.safetensors", shard_arrays(n))
-    return folder
-
-
 def test_samples_without_past(data):
     source = SampleSource(sorted(data.glob("*.safetensors")), 3)
     seen = set()

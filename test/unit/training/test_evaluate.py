@@ -9,12 +9,10 @@ import pytest
 import torch
 
 from occupancy_nn_ros.cli.eval import _print
-from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.mapping.slices import LETHAL, occupancy_slice
 from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import named_rig
-from occupancy_nn_ros.simulation.world import World
 from occupancy_nn_ros.training.evaluate import EvaluationPlan, evaluate_mapper, judge_probabilities
 from occupancy_nn_ros.training.evaluate_changes import (
     BEFORE,
@@ -34,12 +32,7 @@ CONFIG = PLAN.config()
 
 
 @pytest.fixture(scope="module")
-def world():
-    try:
-        with WorldRenderer(World("probe", 0, (), (-1.0, -1.0, 1.0, 1.0))) as renderer:
-            renderer.render(named_rig("front").cameras[0].model, np.eye(4))
-    except MissingDependencyError as error:
-        pytest.skip(str(error))
+def world(renderer_works):
     return build_world("indoor_heldout", 9000)
 
 

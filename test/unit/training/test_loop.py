@@ -26,15 +26,6 @@ SHIPPED = sorted((Path(__file__).resolve().parents[3] / "config" / "train").glob
 
 
 @pytest.fixture
-def data(tmp_path, write_shard, shard_arrays):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    for n in range(2):
-        write_shard(folder / f"{n}.safetensors", shard_arrays(n))
-    return folder
-
-
-@pytest.fixture
 def config(tiny):
     return TrainConfig(name="t", steps=6, batch=2, warmup=2, save_every=2, device="cpu", model=tiny)
 
