@@ -15,7 +15,7 @@ from torch.nn import functional
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.depth import DepthBins, pixel_rays
 from occupancy_nn_ros.network.encoder import ConvBlock, Encoder, ResidualBlock
-from occupancy_nn_ros.network.model import ModelConfig, Scene
+from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
 
@@ -55,7 +55,7 @@ class BevNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.bins = DepthBins(config.depth_bins, config.depth_min_m, config.depth_max_m)
+        self.image_bins = DepthBins(config.depth_bins, config.depth_min_m, config.depth_max_m)
         self.encoder = Encoder(config.widths, config.feature_channels)
         channels = config.feature_channels
         self.depth_head = nn.Sequential(
@@ -67,36 +67,40 @@ class BevNetwork(nn.Module):
         self.grid = VolumeGrid(cell, (x, y, z), (-x * cell / 2, -y * cell / 2, -config.volume_below_m))
         self.trunk = BevTrunk(LIFTED, config.volume_width, (1 + len(config.classes)) * z)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Feature maps (V, C, H / 8, W / 8) of normalised images (V, 3, H, W)."""
-        features: Tensor = self.encoder(images)
-        return features
+    @property
+    def bins(self) -> tuple[DepthBins, ...]:
+        """The depth intervals of a scene's ``depth_logits``."""
+        return (self.image_bins,)
 
-    def match_features(self, features: Tensor) -> Tensor:
+    def encode(self, images: Tensor) -> FeatureMaps:
+        """Feature maps of normalised images (V, 3, H, W); the details are not used further."""
+        x4, features = self.encoder(images)
+        return FeatureMaps(features, x4)
+
+    def match_features(self, maps: FeatureMaps) -> FeatureMaps:
         """Nothing is matched; the features themselves."""
-        return features
+        return maps
 
-    def depth(self, features: Tensor, views: Views, match: Tensor, sources: Tensor) -> Tensor:
+    def depth(self, maps: FeatureMaps, views: Views, match: FeatureMaps, sources: Tensor) -> tuple[Tensor, ...]:
         """Depth logits (V, D, h, w) of each image by itself; the other arguments are not used."""
-        logits: Tensor = self.depth_head(features)
-        return logits
+        return (self.depth_head(maps.features),)
 
-    def lift(self, views: Views, features: Tensor, depth_logits: Tensor, base: Tensor) -> Scene:
+    def lift(self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor) -> Scene:
         """The whole grid (1 + classes, X, Y, Z) of logits around ``base`` (3,), as the scene's context."""
-        columns = self._splat(views, self.to_columns(features), depth_logits, base)
+        columns = self._splat(views, self.to_columns(maps.features), depth_logits[-1], base)
         x, y, z = self.grid.shape
         out = self.trunk(columns).view(-1, z, x, y).permute(0, 2, 3, 1)
-        return Scene(views, features, depth_logits, lifting.cumulative(depth_logits), out, base)
+        return Scene(views, depth_logits, lifting.cumulative(depth_logits[-1]), out, base)
 
     def query(self, scene: Scene, points: Tensor, edge_m: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (P, 1 + classes) interpolated at points (P, 3), and how visible each is, (P,), by the depth."""
-        seen = lifting.sample_evidence(points, edge_m, scene.views, scene.nearer, self.bins, None)
+        seen = lifting.sample_evidence(points, edge_m, scene.views, scene.nearer, self.image_bins, None)
         return sample_volume(scene.context, self.grid.normalize(points, scene.base)), seen.visible
 
     def _splat(self, views: Views, lifted: Tensor, depth_logits: Tensor, base: Tensor) -> Tensor:
         """Sum of features times depth probability over each column, (1, LIFTED, X, Y)."""
         count, channels, h, w = lifted.shape
-        depths = self.bins.centers[:-1]  # the last interval is everything beyond
+        depths = self.image_bins.centers[:-1]  # the last interval is everything beyond
         rays = views.T_world_cam[:, :3, :3] @ pixel_rays(views.K, h, w, Encoder.stride)
         points = rays[:, None] * depths[None, :, None, None] + views.T_world_cam[:, None, :3, 3, None]
         low = torch.tensor(self.grid.low_m, device=points.device) + base

@@ -17,7 +17,7 @@ from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
-from occupancy_nn_ros.network.model import ModelConfig, Scene
+from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, Scene, join_maps
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
 
@@ -42,7 +42,7 @@ MIN_BASELINE_M = 0.05
 class _PastKeyframe:
     """Features of an earlier keyframe, kept as sources for matching."""
 
-    match: Tensor  # (V, C, h, w)
+    match: FeatureMaps
     K: Tensor  # (V, 3, 3)
     T_map_cam: np.ndarray  # (V, 4, 4) float64
     T_map_base: np.ndarray  # (4, 4) float64
@@ -125,10 +125,10 @@ class Predictor:
         origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
         images, K = self._prepare(keyframe.images)
         T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
-        features = self.network.encode(normalize_images(images))
-        match = self.network.match_features(features)
-        past = self._matchable(match.shape[1:])
-        all_match = torch.cat([match, *(p.match for p in past)])
+        maps = self.network.encode(normalize_images(images))
+        match = self.network.match_features(maps)
+        past = self._matchable(match.features.shape[1:])
+        all_match = join_maps([match, *(p.match for p in past)])
         all_K = torch.cat([K, *(p.K for p in past)])
         poses = np.concatenate([T_map_cam, *(p.T_map_cam for p in past)])
         T_world_cam = self._relative(poses, origin)
@@ -136,10 +136,10 @@ class Predictor:
         count = len(keyframe.images)
         index = torch.arange(count, device=self.device)
         sources = choose_sources(T_world_cam[:count], T_world_cam, self.config.sources, index)
-        depth_logits = self.network.depth(features, Views(blank, all_K, T_world_cam), all_match, sources)
+        depth_logits = self.network.depth(maps, Views(blank, all_K, T_world_cam), all_match, sources)
         views = Views(images.permute(0, 3, 1, 2), K, T_world_cam[:count])
         base = torch.zeros(3, device=self.device)
-        scene = self.network.lift(views, features, depth_logits, base)
+        scene = self.network.lift(views, maps, depth_logits, base)
         self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base))
         return scene, origin
 
@@ -172,7 +172,7 @@ class Predictor:
         return self._rectifiers[key]
 
     def _matchable(self, shape: torch.Size) -> list[_PastKeyframe]:
-        return [p for p in self._past if p.match.shape[1:] == shape] if self.config.past_keyframes else []
+        return [p for p in self._past if p.match.features.shape[1:] == shape] if self.config.past_keyframes else []
 
     def _remember(self, entry: _PastKeyframe) -> None:
         if self._past:

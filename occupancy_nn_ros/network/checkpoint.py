@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -141,15 +141,48 @@ def load_checkpoint(path: Path) -> Checkpoint:
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
     network = OccupancyNetwork(config)
-    expected = network.state_dict()
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"cannot read model {path}: {error}") from None
-    _check_weights(path, tensors, expected)
+    tensors = _read_weights(path)
+    _check_weights(path, tensors, network.state_dict())
     network.load_state_dict(tensors, strict=True)
     return Checkpoint(network.eval(), calibration, header["record"])
+
+
+def grow_checkpoint(path: Path, config: ModelConfig, fresh: Sequence[str]) -> Checkpoint:
+    """A network of shape ``config`` that has the weights of a model file but for the parts named in ``fresh``.
+
+    Those parts keep their random weights; all others must be in the file and fit, and the file must hold no more.
+
+    Args:
+        path: of the model file.
+        config: shape of the new network.
+        fresh: names of weights begin with one of these, such as "refiner.", where they are to be new.
+
+    Raises:
+        CheckpointError: missing, corrupt or foreign file, weights that do not fit, or a part that does not exist.
+    """
+    read_header(path)
+    network = OccupancyNetwork(config)
+    expected = network.state_dict()
+    for part in fresh:
+        if not any(name.startswith(part) for name in expected):
+            raise CheckpointError(f"no part of the network is named '{part}'; parts: {_parts(expected)}")
+    kept = {name: tensor for name, tensor in expected.items() if not name.startswith(tuple(fresh))}
+    tensors = {name: tensor for name, tensor in _read_weights(path).items() if not name.startswith(tuple(fresh))}
+    _check_weights(path, tensors, kept)
+    network.load_state_dict(tensors, strict=False)
+    return Checkpoint(network.eval())
+
+
+def _parts(weights: Mapping[str, torch.Tensor]) -> str:
+    return ", ".join(sorted({name.split(".")[0] for name in weights}))
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot read model {path}: {error}") from None
 
 
 def _check_weights(path: Path, tensors: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]) -> None:

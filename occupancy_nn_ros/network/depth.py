@@ -2,7 +2,8 @@
 """A depth distribution for every feature pixel: a plane sweep against other views, joined with what one image tells.
 
 Matching (Collins 1996; learned as in Yao et al. 2018) is what carries over to scenes never trained on; where no other
-view helps, the single-image prior remains.
+view helps, the single-image prior remains. A second, narrow sweep at twice the resolution sharpens the first one's
+answer (the cascade of Gu et al. 2020).
 """
 
 from __future__ import annotations
@@ -60,12 +61,18 @@ def pixel_rays(K: Tensor, height: int, width: int, stride: int) -> Tensor:
 class PlaneSweep(nn.Module):
     """Group-wise correlation (Guo et al. 2019) of reference features with source features warped at each depth."""
 
-    def __init__(self, bins: DepthBins, groups: int, stride: int) -> None:
+    def __init__(self, groups: int, stride: int) -> None:
         super().__init__()
-        self.bins, self.groups, self.stride = bins, groups, stride
+        self.groups, self.stride = groups, stride
 
     def forward(
-        self, features: Tensor, source_features: Tensor, T_source_ref: Tensor, K: Tensor, K_source: Tensor
+        self,
+        features: Tensor,
+        source_features: Tensor,
+        T_source_ref: Tensor,
+        K: Tensor,
+        K_source: Tensor,
+        depths_m: Tensor,
     ) -> Tensor:
         """Correlate P pairs of views.
 
@@ -75,14 +82,15 @@ class PlaneSweep(nn.Module):
             T_source_ref: (P, 4, 4).
             K: (P, 3, 3) at image resolution.
             K_source: (P, 3, 3) of the source views.
+            depths_m: (D,) to try everywhere, or (P, D, h, w) to try at each pixel.
 
         Returns:
             (P, groups + 1, D, h, w): correlation in [-1, 1] by group, then whether the source sees that point at all.
         """
         pairs, _, h, w = features.shape
-        depths = self.bins.centers.to(features.dtype)
+        depths = depths_m[None, :, None] if depths_m.ndim == 1 else depths_m.flatten(2)
         rays = T_source_ref[:, :3, :3] @ pixel_rays(K, h, w, self.stride)
-        points = rays[:, :, None] * depths[None, None, :, None] + T_source_ref[:, :3, 3, None, None]
+        points = rays[:, :, None] * depths[:, None] + T_source_ref[:, :3, 3, None, None]
         z = points[:, 2].clamp(min=1e-3)
         u = K_source[:, 0, 0, None, None] * points[:, 0] / z + K_source[:, 0, 2, None, None]
         v = K_source[:, 1, 1, None, None] * points[:, 1] / z + K_source[:, 1, 2, None, None]
@@ -92,7 +100,7 @@ class PlaneSweep(nn.Module):
         correlation = torch.stack(
             [self._correlate(*pair) for pair in zip(features, source_features, grid, strict=True)]
         )
-        return torch.cat([correlation, seen.view(pairs, 1, len(depths), h, w).to(correlation.dtype)], dim=1)
+        return torch.cat([correlation, seen.view(pairs, 1, -1, h, w).to(correlation.dtype)], dim=1)
 
     def _correlate(self, features: Tensor, source_features: Tensor, grid: Tensor) -> Tensor:
         """One pair, (groups, D, h, w): its warped features fit into the cache, those of all pairs would not."""
@@ -104,11 +112,58 @@ class PlaneSweep(nn.Module):
         return (warped * reference).sum(dim=1).view(self.groups, depths, h, w)
 
 
+class Conv3d(nn.Conv3d):
+    """3x3x3 convolution that keeps the size.
+
+    On a CPU torch convolves a single volume seven times slower than the same one of several; so a single one is
+    convolved as a batch of slices.
+    """
+
+    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        """(V, inputs, D, h, w) to (V, outputs, D, h, w)."""
+        if len(volumes) == 1 and volumes.device.type == "cpu":
+            return self._by_slices(volumes[0])[None]
+        convolved: Tensor = super().forward(volumes)
+        return convolved
+
+    def _by_slices(self, volume: Tensor) -> Tensor:
+        """Each slice by the three layers of the kernel at once, then the layers' shifted sum."""
+        kernel = self.weight.permute(2, 0, 1, 3, 4).flatten(0, 1)
+        layers = functional.conv2d(volume.transpose(0, 1), kernel, padding=1)
+        layers = layers.view(len(layers), 3, self.out_channels, *layers.shape[-2:])
+        before, here, after = layers.unbind(1)
+        total = here + functional.pad(before[:-1], (0, 0) * 3 + (1, 0)) + functional.pad(after[1:], (0, 0) * 3 + (0, 1))
+        if self.bias is not None:
+            total = total + self.bias[:, None, None]
+        convolved: Tensor = total.transpose(0, 1)
+        return convolved
+
+
 class Conv3dBlock(nn.Sequential):
     """3x3x3 convolution, norm, ReLU."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(nn.Conv3d(inputs, outputs, 3, padding=1, bias=False), norm(outputs), nn.ReLU(inplace=True))
+        super().__init__(Conv3d(inputs, outputs, bias=False), norm(outputs), nn.ReLU(inplace=True))
+
+
+def merge_sources(matches: Tensor) -> Tensor:
+    """What all sources say, however many there are.
+
+    Args:
+        matches: (V, S, groups + 1, D, h, w) of :class:`PlaneSweep`, zeros for a source that does not exist.
+
+    Returns:
+        (V, 2 * groups + 1, D, h, w): mean and best correlation by group, number of sources that see the point.
+    """
+    seen = matches[:, :, -1:]
+    count = seen.sum(dim=1)
+    correlation = matches[:, :, :-1]
+    mean = (correlation * seen).sum(dim=1) / count.clamp(min=1)
+    best = (correlation - 2.0 * (1 - seen)).amax(dim=1).clamp(min=-1) * (count > 0)
+    return torch.cat([mean, best, count], dim=1)
 
 
 class DepthHead(nn.Module):
@@ -116,10 +171,9 @@ class DepthHead(nn.Module):
 
     def __init__(self, bins: DepthBins, channels: int, groups: int, width: int) -> None:
         super().__init__()
-        self.bins, self.groups = bins, groups
         self.prior = nn.Sequential(ConvBlock(channels, channels), nn.Conv2d(channels, bins.count, 1))
         self.regularize = nn.Sequential(
-            Conv3dBlock(2 * groups + 2, width), Conv3dBlock(width, width), nn.Conv3d(width, 1, 3, padding=1)
+            Conv3dBlock(2 * groups + 2, width), Conv3dBlock(width, width), Conv3d(width, 1)
         )
         self.down = nn.Sequential(ConvBlock(bins.count + channels, 80, stride=2), ConvBlock(80, 80))
         self.skip = ConvBlock(bins.count + channels, 64)
@@ -136,12 +190,7 @@ class DepthHead(nn.Module):
             (V, D, h, w) unnormalised log-probabilities over the depth intervals.
         """
         prior = self.prior(features)
-        seen = matches[:, :, -1:]
-        count = seen.sum(dim=1)
-        correlation = matches[:, :, :-1]
-        mean = (correlation * seen).sum(dim=1) / count.clamp(min=1)
-        best = (correlation - 2.0 * (1 - seen)).amax(dim=1).clamp(min=-1) * (count > 0)
-        volume = torch.cat([mean, best, count, prior[:, None]], dim=1)
+        volume = torch.cat([merge_sources(matches), prior[:, None]], dim=1)
         logits = prior + self.regularize(volume)[:, 0]
         context = torch.cat([logits, features], dim=1)
         coarse = functional.interpolate(
@@ -149,6 +198,61 @@ class DepthHead(nn.Module):
         )
         refined: Tensor = logits + self.up(torch.cat([self.skip(context), coarse], dim=1))
         return refined
+
+
+class DepthRefiner(nn.Module):
+    """Corrects the most likely stretch of a depth distribution by matches at twice the resolution.
+
+    Args:
+        bins: the finer intervals, an even split of the coarse ones.
+        planes: how many finer intervals are matched at each pixel.
+        channels: of the detail features.
+        groups: of the matching correlation.
+        width: channels by plane of the 3D network.
+    """
+
+    def __init__(self, bins: DepthBins, planes: int, channels: int, groups: int, width: int) -> None:
+        super().__init__()
+        self.bins, self.planes = bins, planes
+        self.compare = Conv3dBlock(2 * groups + 2, width)
+        correct = nn.Conv2d(48, planes, 1)
+        for parameter in correct.parameters():
+            nn.init.zeros_(parameter)  # learning starts from the first answer
+        self.correct = nn.Sequential(ConvBlock(width * planes + channels, 48), correct)
+        window = torch.hann_window(planes + 2, periodic=False)[1:-1]
+        self.register_buffer("window", window.view(1, 1, -1, 1), persistent=False)
+
+    window: Tensor
+
+    def split(self, logits: Tensor) -> Tensor:
+        """Logits (V, D, h, w) of the coarse intervals as those of the finer ones, (V, bins.count, 2h, 2w)."""
+        size = (self.bins.count, 2 * logits.shape[2], 2 * logits.shape[3])
+        return functional.interpolate(logits[:, None], size=size, mode="trilinear", align_corners=False)[:, 0]
+
+    @torch.no_grad()
+    def candidates(self, logits: Tensor) -> Tensor:
+        """The successive intervals (V, planes, 2h, 2w), int64, amid which most of the probability lies."""
+        views, count, h, w = logits.shape
+        probability = torch.softmax(logits, dim=1).view(views, 1, count, h * w)
+        start = functional.conv2d(probability, self.window).argmax(dim=2).view(views, 1, h, w)
+        return start + torch.arange(self.planes, device=logits.device).view(1, -1, 1, 1)
+
+    def forward(self, logits: Tensor, index: Tensor, detail: Tensor, matches: Tensor) -> Tensor:
+        """Finer depth logits.
+
+        Args:
+            logits: (V, D, h, w) from :meth:`split`.
+            index: (V, planes, h, w) from :meth:`candidates`.
+            detail: (V, C, h, w) features.
+            matches: (V, S, groups + 1, planes, h, w) at these candidates, zeros for a source that does not exist.
+
+        Returns:
+            (V, D, h, w) unnormalised log-probabilities over the finer intervals.
+        """
+        expected = logits.gather(1, index) - logits.amax(dim=1, keepdim=True)
+        compared = self.compare(torch.cat([merge_sources(matches), expected[:, None]], dim=1))
+        correction = self.correct(torch.cat([compared.flatten(1, 2), detail], dim=1))
+        return logits.scatter_add(1, index, correction.to(logits.dtype))
 
 
 def relative_poses(views: Views, index: Tensor, source: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Images to feature maps at stride 8, with weights shared by all cameras."""
+"""Images to feature maps at strides 8 and 4, with weights shared by all cameras."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Encoder(nn.Module):
 
     Args:
         widths: channels at strides 2, 4, 8 and 16.
-        outputs: channels of the feature maps.
+        outputs: channels of the features.
     """
 
     stride = 8
@@ -59,10 +59,31 @@ class Encoder(nn.Module):
         self.lateral16 = nn.Conv2d(w16, outputs, 1)
         self.smooth = ConvBlock(outputs, outputs)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(V, 3, H, W) normalised images to (V, outputs, H/8, W/8); H and W are multiples of 16."""
-        x8 = self.stage8(self.stage4(self.stem(images)))
-        x16 = self.lateral16(self.stage16(x8))
-        up = functional.interpolate(x16, scale_factor=2.0, mode="bilinear", align_corners=False)
-        features: Tensor = self.smooth(self.lateral8(x8) + up)
-        return features
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(V, 3, H, W) normalised images, H and W multiples of 16, to (V, widths[1], H/4, W/4) and (V, outputs, H/8, W/8)."""
+        x4 = self.stage4(self.stem(images))
+        x8 = self.stage8(x4)
+        features: Tensor = self.smooth(self.lateral8(x8) + twice(self.lateral16(self.stage16(x8))))
+        return x4, features
+
+
+class DetailEncoder(nn.Module):
+    """Details at stride 4 that know the features around them."""
+
+    stride = 4
+
+    def __init__(self, inputs: int, features: int, outputs: int) -> None:
+        super().__init__()
+        self.lateral4 = nn.Conv2d(inputs, outputs, 1)
+        self.lateral8 = nn.Conv2d(features, outputs, 1)
+        self.smooth = ConvBlock(outputs, outputs)
+
+    def forward(self, x4: Tensor, features: Tensor) -> Tensor:
+        """(V, inputs, 2h, 2w) and (V, features, h, w) to (V, outputs, 2h, 2w)."""
+        details: Tensor = self.smooth(self.lateral4(x4) + twice(self.lateral8(features)))
+        return details
+
+
+def twice(x: Tensor) -> Tensor:
+    """(V, C, h, w) to (V, C, 2h, 2w), linear between."""
+    return functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)

@@ -23,8 +23,8 @@ from torch.nn import functional
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import ConfigError, MissingDependencyError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
-from occupancy_nn_ros.network.depth import DepthBins
-from occupancy_nn_ros.network.encoder import Encoder
+from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep
+from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.network.views import normalize_images
@@ -84,65 +84,90 @@ class Graph(nn.Module):
 
 
 class EncoderGraph(Graph):
-    """Images (V, H, W, 3) uint8 RGB to features and matching features (V, C, H / 8, W / 8)."""
+    """Images (V, H, W, 3) uint8 RGB to features (V, C, H / 8, W / 8), details (V, E, H / 4, W / 4), and both for matching."""
 
     inputs = ("images",)
-    outputs = ("features", "match")
+    outputs = ("features", "details", "match", "match_details")
 
     def __init__(self, network: OccupancyNetwork) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode."""
-        features = self.network.encode(normalize_images(images))
-        return features, self.network.match_features(features)
+        maps = self.network.encode(normalize_images(images))
+        return (*maps, *self.network.match_features(maps))
 
 
 class DepthGraph(Graph):
-    """Depth logits (V, D, h, w) from a plane sweep of each view against S sources.
+    """Depth logits (V, 2 D, 2 h, 2 w) from plane sweeps of each view against S sources.
 
-    ``source_match`` (V, S, C, h, w) are the sources' matching features, ``source_K`` (V, S, 3, 3) their intrinsics,
-    ``T_source_view`` (V, S, 4, 4) their poses, and ``has_source`` (V, S) is 1, or 0 where there is none.
+    ``source_match`` (V, S, C, h, w) and ``source_details`` (V, S, E, 2 h, 2 w) are the sources' matching features,
+    ``source_K`` (V, S, 3, 3) their intrinsics, ``T_source_view`` (V, S, 4, 4) their poses, and ``has_source`` (V, S) is
+    1, or 0 where there is none.
     """
 
-    inputs = ("features", "match", "K", "source_match", "source_K", "T_source_view", "has_source")
+    inputs = (
+        "features", "details", "match", "match_details", "K",
+        "source_match", "source_details", "source_K", "T_source_view", "has_source",
+    )  # fmt: skip
     outputs = ("depth_logits",)
 
     def __init__(self, network: OccupancyNetwork) -> None:
         super().__init__()
-        self.sweep, self.head = network.sweep, network.depth_head
+        self.sweep, self.detail_sweep = network.sweep, network.detail_sweep
+        self.head, self.refiner = network.depth_head, network.refiner
+        self.coarse_bins, self.fine_bins = network.bins
 
     def forward(
         self,
         features: Tensor,
+        details: Tensor,
         match: Tensor,
+        match_details: Tensor,
         K: Tensor,
         source_match: Tensor,
+        source_details: Tensor,
         source_K: Tensor,
         T_source_view: Tensor,
         has_source: Tensor,
     ) -> Tensor:
-        """Match and regularise."""
-        views, slots = source_match.shape[:2]
-        pairs = [t.repeat_interleave(slots, dim=0) for t in (match, K)]
-        swept = self.sweep(
-            pairs[0], source_match.flatten(0, 1), T_source_view.flatten(0, 1), pairs[1], source_K.flatten(0, 1)
-        )
-        matches = swept.view(views, slots, *swept.shape[1:]) * has_source[:, :, None, None, None, None]
-        logits: Tensor = self.head(features, matches)
+        """Match and regularise, twice."""
+        geometry = (T_source_view, K, source_K)
+        weight = has_source[:, :, None, None, None, None]
+        coarse = _sweep_all(self.sweep, match, source_match, *geometry, self.coarse_bins.centers) * weight
+        split = self.refiner.split(self.head(features, coarse))
+        index = self.refiner.candidates(split)
+        depths_m = self.fine_bins.centers[index]
+        fine = _sweep_all(self.detail_sweep, match_details, source_details, *geometry, depths_m) * weight
+        logits: Tensor = self.refiner(split, index, details, fine)
         return logits
 
 
+def _sweep_all(
+    sweep: PlaneSweep, match: Tensor, sources: Tensor, T_source_view: Tensor, K: Tensor, source_K: Tensor,
+    depths_m: Tensor,
+) -> Tensor:  # fmt: skip
+    """Every view with every one of its sources (V, S, ...): (V, S, groups + 1, D, h, w)."""
+    views, slots = sources.shape[:2]
+    match, K = (t.repeat_interleave(slots, dim=0) for t in (match, K))
+    if depths_m.ndim > 1:
+        depths_m = depths_m.repeat_interleave(slots, dim=0)
+    swept: Tensor = sweep(
+        match, sources.flatten(0, 1), T_source_view.flatten(0, 1), K, source_K.flatten(0, 1), depths_m
+    )
+    return swept.view(views, slots, *swept.shape[1:])
+
+
 class LiftGraph(Graph):
-    """The context volume (C, X, Y, Z) around the base and the cumulative depth (V, D + 1, h, w)."""
+    """The context volume (C, X, Y, Z) around the base and the cumulative depth (V, 2 D + 1, 2 h, 2 w)."""
 
     inputs = ("features", "depth_logits", "K", "T_base_cam")
     outputs = ("context", "nearer")
 
     def __init__(self, network: OccupancyNetwork) -> None:
         super().__init__()
-        self.bins, self.to_volume, self.volume = network.bins, network.to_volume, network.volume
+        self.bins, self.to_volume, self.volume = network.bins[-1], network.to_volume, network.volume
         self.shape = network.grid.shape
         self.register_buffer("points", network.grid.points(torch.zeros(3)), persistent=False)
         self.register_buffer("edge", torch.full((len(self.points),), network.grid.cell_m), persistent=False)
@@ -172,7 +197,8 @@ class QueryGraph(Graph):
 
     def __init__(self, network: OccupancyNetwork, calibration: Calibration) -> None:
         super().__init__()
-        self.bins, self.grid, self.decoder, self.calibration = network.bins, network.grid, network.decoder, calibration
+        self.bins, self.grid = network.bins[-1], network.grid
+        self.decoder, self.calibration = network.decoder, calibration
 
     def forward(
         self, points: Tensor, edge_m: Tensor, context: Tensor, nearer: Tensor, K: Tensor, T_base_cam: Tensor
@@ -198,7 +224,7 @@ def dense_evidence(
         edge_m: (P,) edge of the cube at each point.
         K: (V, 3, 3).
         T_base_cam: (V, 4, 4).
-        nearer: (V, D + 1, h, w) cumulative depth.
+        nearer: (V, D + 1, h, w) cumulative depth, at stride 4.
         bins: the depth intervals.
         features: (V, C, h, w) to merge, or None.
 
@@ -207,7 +233,7 @@ def dense_evidence(
     """
     local = (points[None] - T_base_cam[:, None, :3, 3]) @ T_base_cam[:, :3, :3]
     z = local[..., 2].clamp(min=1e-3)
-    height, width = (n * Encoder.stride for n in nearer.shape[-2:])
+    height, width = (n * DetailEncoder.stride for n in nearer.shape[-2:])
     x = (K[:, 0, 0, None] * local[..., 0] / z + K[:, 0, 2, None] + 0.5) / width * 2 - 1
     y = (K[:, 1, 1, None] * local[..., 1] / z + K[:, 1, 2, None] + 0.5) / height * 2 - 1
     inside = ((local[..., 2] > 0.05) & (x.abs() < 1) & (y.abs() < 1)).to(points.dtype)
@@ -256,15 +282,18 @@ def example_inputs(network: OccupancyNetwork, shape: GraphShape) -> dict[str, Te
     return {
         "images": torch.zeros(views, shape.height, shape.width, 3, dtype=torch.uint8),
         "features": torch.zeros(views, config.feature_channels, h, w),
+        "details": torch.zeros(views, config.detail_channels, 2 * h, 2 * w),
         "match": torch.zeros(views, config.feature_channels, h, w),
+        "match_details": torch.zeros(views, config.detail_channels, 2 * h, 2 * w),
         "K": K.repeat(views, 1, 1),
         "source_match": torch.zeros(views, sources, config.feature_channels, h, w),
+        "source_details": torch.zeros(views, sources, config.detail_channels, 2 * h, 2 * w),
         "source_K": K.repeat(views, sources, 1, 1),
         "T_source_view": torch.eye(4).repeat(views, sources, 1, 1),
         "has_source": torch.ones(views, sources),
-        "depth_logits": torch.zeros(views, config.depth_bins, h, w),
+        "depth_logits": torch.zeros(views, 2 * config.depth_bins, 2 * h, 2 * w),
         "T_base_cam": poses,
-        "nearer": torch.zeros(views, config.depth_bins + 1, h, w),
+        "nearer": torch.zeros(views, 2 * config.depth_bins + 1, 2 * h, 2 * w),
         "context": torch.zeros(config.volume_channels, *config.volume_shape),
         "points": torch.ones(EXAMPLE_POINTS, 3),
         "edge_m": torch.full((EXAMPLE_POINTS,), 0.2),

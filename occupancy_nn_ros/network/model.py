@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +15,8 @@ from occupancy_nn_ros.config import _Checked, setting
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
-from occupancy_nn_ros.network.depth import DepthBins, DepthHead, PlaneSweep, relative_poses
-from occupancy_nn_ros.network.encoder import Encoder
+from occupancy_nn_ros.network.depth import DepthBins, DepthHead, DepthRefiner, PlaneSweep, relative_poses
+from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
 from occupancy_nn_ros.types import SEMANTIC_CLASSES
@@ -29,10 +31,14 @@ class ModelConfig(_Checked):
     feature_channels: int = setting(48, "Channels of the stride-8 feature maps.", low=8, high=1024)
     match_groups: int = setting(6, "Groups of the matching correlation.", low=1, high=64)
     match_width: int = setting(12, "Channels of the 3D matching network.", low=4, high=256)
-    sources: int = setting(2, "Other views that each view is matched against.", low=0, high=8)
+    sources: int = setting(4, "Other views that each view is matched against in training.", low=0, high=8)
     depth_bins: int = setting(48, "Depth intervals.", low=8, high=256)
     depth_min_m: float = setting(0.4, "Nearest depth.", low=0.05, high=10.0)
     depth_max_m: float = setting(20.0, "Depth beyond which everything is far.", low=1.0, high=200.0)
+    detail_channels: int = setting(24, "Channels of the stride-4 feature maps.", low=4, high=1024)
+    detail_groups: int = setting(4, "Groups of their matching correlation.", low=1, high=64)
+    detail_width: int = setting(8, "Channels of their 3D matching network.", low=1, high=256)
+    detail_planes: int = setting(12, "Depths matched at stride 4, half as wide as the depth intervals.", low=4, high=64)
     volume_cell_m: float = setting(0.4, "Cell edge of the context volume.", low=0.05, high=5.0)
     volume_shape: tuple[int, ...] = setting((44, 44, 10), "Cells of the context volume (X, Y, Z).")
     volume_below_m: float = setting(1.6, "How far the context volume reaches below the base.", low=0.0, high=50.0)
@@ -55,10 +61,29 @@ class ModelConfig(_Checked):
                 raise ConfigError(f"{name} is {list(values)}, expected {count} numbers from 1 to 1024")
         if self.feature_channels % self.match_groups:
             raise ConfigError(f"feature_channels is {self.feature_channels}, expected a multiple of match_groups")
+        if self.detail_channels % self.detail_groups:
+            raise ConfigError(f"detail_channels is {self.detail_channels}, expected a multiple of detail_groups")
+        if self.detail_planes > 2 * self.depth_bins:
+            raise ConfigError(f"detail_planes is {self.detail_planes}, expected at most twice depth_bins")
         if self.depth_min_m >= self.depth_max_m:
             raise ConfigError(f"depth_min_m is {self.depth_min_m}, expected less than depth_max_m ({self.depth_max_m})")
         if len(self.classes) > 254:
             raise ConfigError(f"classes has {len(self.classes)} names, expected at most 254")
+
+
+class FeatureMaps(NamedTuple):
+    """What is seen in V views: features (V, C, h, w) at stride 8 and details (V, E, 2h, 2w) at stride 4.
+
+    For matching, each group of channels of both is of unit length.
+    """
+
+    features: Tensor
+    details: Tensor
+
+
+def join_maps(maps: Sequence[FeatureMaps]) -> FeatureMaps:
+    """The views of all, in order."""
+    return FeatureMaps(*(torch.cat(parts) for parts in zip(*maps, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -67,16 +92,14 @@ class Scene:
 
     Attributes:
         views: the current views.
-        features: (V, C, h, w).
-        depth_logits: (V, D, h, w).
-        nearer: (V, D + 1, h, w) cumulative depth distribution.
+        depth_logits: from coarse to fine: (V, D, h, w), then (V, 2 D, 2 h, 2 w) over intervals half as wide.
+        nearer: (V, 2 D + 1, 2 h, 2 w) cumulative depth distribution of the last one.
         context: (C, X, Y, Z) volume around the base.
         base: (3,) position of the base in the views' world frame.
     """
 
     views: Views
-    features: Tensor
-    depth_logits: Tensor
+    depth_logits: tuple[Tensor, ...]
     nearer: Tensor
     context: Tensor
     base: Tensor
@@ -88,12 +111,20 @@ class OccupancyNetwork(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.bins = DepthBins(config.depth_bins, config.depth_min_m, config.depth_max_m)
-        self.encoder = Encoder(config.widths, config.feature_channels)
-        self.to_match = nn.Conv2d(config.feature_channels, config.feature_channels, 3, padding=1)
-        self.sweep = PlaneSweep(self.bins, config.match_groups, Encoder.stride)
-        self.depth_head = DepthHead(self.bins, config.feature_channels, config.match_groups, config.match_width)
-        self.to_volume = nn.Conv2d(config.feature_channels, config.volume_features, 1)
+        self.coarse_bins = DepthBins(config.depth_bins, config.depth_min_m, config.depth_max_m)
+        self.fine_bins = DepthBins(2 * config.depth_bins, config.depth_min_m, config.depth_max_m)
+        channels, details = config.feature_channels, config.detail_channels
+        self.encoder = Encoder(config.widths, channels)
+        self.to_match = nn.Conv2d(channels, channels, 3, padding=1)
+        self.sweep = PlaneSweep(config.match_groups, Encoder.stride)
+        self.depth_head = DepthHead(self.coarse_bins, channels, config.match_groups, config.match_width)
+        self.detail_encoder = DetailEncoder(config.widths[1], channels, details)
+        self.detail_to_match = nn.Conv2d(details, details, 3, padding=1)
+        self.detail_sweep = PlaneSweep(config.detail_groups, DetailEncoder.stride)
+        self.refiner = DepthRefiner(
+            self.fine_bins, config.detail_planes, details, config.detail_groups, config.detail_width
+        )
+        self.to_volume = nn.Conv2d(channels, config.volume_features, 1)
         x, y, z = config.volume_shape
         cell = config.volume_cell_m
         self.grid = VolumeGrid(cell, (x, y, z), (-x * cell / 2, -y * cell / 2, -config.volume_below_m))
@@ -101,48 +132,50 @@ class OccupancyNetwork(nn.Module):
         self.volume = VolumeNetwork(inputs, config.volume_channels, z, config.volume_width)
         self.decoder = Decoder(lifting.STATISTICS, config.volume_channels, config.decoder_width, len(config.classes))
 
-    def encode(self, images: Tensor) -> Tensor:
-        """Feature maps (V, C, H / 8, W / 8) of normalised images (V, 3, H, W)."""
-        features: Tensor = self.encoder(images)
-        return features
+    @property
+    def bins(self) -> tuple[DepthBins, ...]:
+        """The depth intervals of each of a scene's ``depth_logits``."""
+        return self.coarse_bins, self.fine_bins
 
-    def match_features(self, features: Tensor) -> Tensor:
-        """Features for matching, each group of channels of unit length, same shape."""
-        views, channels, h, w = features.shape
-        grouped = self.to_match(features).view(views, self.config.match_groups, -1, h, w)
-        return functional.normalize(grouped, dim=2).view(views, channels, h, w)
+    def encode(self, images: Tensor) -> FeatureMaps:
+        """Feature maps of normalised images (V, 3, H, W)."""
+        x4, features = self.encoder(images)
+        return FeatureMaps(features, self.detail_encoder(x4, features))
 
-    def depth(self, features: Tensor, views: Views, match: Tensor, sources: Tensor) -> Tensor:
-        """Depth logits (R, D, h, w) of the first R views.
+    def match_features(self, maps: FeatureMaps) -> FeatureMaps:
+        """Features for matching, of the same shapes."""
+        return FeatureMaps(
+            _of_unit_length(self.to_match(maps.features), self.config.match_groups),
+            _of_unit_length(self.detail_to_match(maps.details), self.config.detail_groups),
+        )
+
+    def depth(self, maps: FeatureMaps, views: Views, match: FeatureMaps, sources: Tensor) -> tuple[Tensor, ...]:
+        """Depth logits of the first R views, coarse and fine, as in :class:`Scene`.
 
         Args:
-            features: (R, C, h, w) features of the views to answer for.
+            maps: of the R views to answer for.
             views: these R views, then any past ones that serve as sources.
-            match: (R + past, C, h, w) from :meth:`match_features`.
+            match: of all of them, from :meth:`match_features`.
             sources: (R, S) view indices, -1 where there is none.
         """
-        count, slots = sources.shape
-        h, w = features.shape[-2:]
-        matches = features.new_zeros(count, slots, self.config.match_groups + 1, self.bins.count, h, w)
-        row, slot = torch.nonzero(sources >= 0, as_tuple=True)
-        if len(row):
-            source = sources[row, slot]
-            T_source_ref = relative_poses(views, row, source)
-            swept = self.sweep(match[row], match[source], T_source_ref, views.K[row], views.K[source])
-            matches = matches.index_put((row, slot), swept.to(matches.dtype))
-        logits: Tensor = self.depth_head(features, matches)
-        return logits
+        depths = self.coarse_bins.centers
+        coarse = self.depth_head(maps.features, _match(self.sweep, match.features, views, sources, depths))
+        split = self.refiner.split(coarse)
+        index = self.refiner.candidates(split)
+        depths = self.fine_bins.centers[index]
+        matches = _match(self.detail_sweep, match.details, views, sources, depths)
+        return coarse, self.refiner(split, index, maps.details, matches)
 
-    def lift(self, views: Views, features: Tensor, depth_logits: Tensor, base: Tensor) -> Scene:
+    def lift(self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor) -> Scene:
         """Gather the current views into the context volume around ``base`` (3,)."""
-        nearer = lifting.cumulative(depth_logits)
+        nearer = lifting.cumulative(depth_logits[-1])
         points = self.grid.points(base)
         edge = torch.full_like(points[:, 0], self.grid.cell_m)
-        evidence = lifting.sample_evidence(points, edge, views, nearer, self.bins, self.to_volume(features))
+        evidence = lifting.sample_evidence(points, edge, views, nearer, self.fine_bins, self.to_volume(maps.features))
         parts = [evidence.statistics] if evidence.features is None else [evidence.statistics, evidence.features]
         volume = torch.cat(parts, dim=1).view(*self.grid.shape, -1)
         context = self.volume(volume.permute(3, 0, 1, 2)[None])[0]
-        return Scene(views, features, depth_logits, nearer, context, base)
+        return Scene(views, depth_logits, nearer, context, base)
 
     def query(self, scene: Scene, points: Tensor, edge_m: Tensor) -> tuple[Tensor, Tensor]:
         """Answer for any points.
@@ -155,7 +188,33 @@ class OccupancyNetwork(nn.Module):
         Returns:
             (P, 1 + classes) logits (occupancy first) and (P,) how visible each point is, 0 where no camera looks.
         """
-        evidence = lifting.sample_evidence(points, edge_m, scene.views, scene.nearer, self.bins, None)
+        evidence = lifting.sample_evidence(points, edge_m, scene.views, scene.nearer, self.fine_bins, None)
         context = sample_volume(scene.context, self.grid.normalize(points, scene.base))
         logits: Tensor = self.decoder(evidence.statistics, context, points - scene.base, edge_m)
         return logits, evidence.visible
+
+
+def _of_unit_length(features: Tensor, groups: int) -> Tensor:
+    """(V, C, h, w) with each group of channels of unit length."""
+    views, channels, h, w = features.shape
+    return functional.normalize(features.view(views, groups, -1, h, w), dim=2).view(views, channels, h, w)
+
+
+def _match(sweep: PlaneSweep, match: Tensor, views: Views, sources: Tensor, depths_m: Tensor) -> Tensor:
+    """Matches (R, S, groups + 1, D, h, w) of R views with their sources (R, S); zeros where there is no source.
+
+    ``depths_m`` are (D,) for all pixels or (R, D, h, w).
+    """
+    count, slots = sources.shape
+    everywhere = depths_m.ndim == 1
+    planes, h, w = depths_m.shape[0 if everywhere else 1], *match.shape[-2:]
+    matches = match.new_zeros(count, slots, sweep.groups + 1, planes, h, w)
+    row, slot = torch.nonzero(sources >= 0, as_tuple=True)
+    if len(row):
+        source = sources[row, slot]
+        swept = sweep(
+            match[row], match[source], relative_poses(views, row, source), views.K[row], views.K[source],
+            depths_m if everywhere else depths_m[row],
+        )  # fmt: skip
+        matches = matches.index_put((row, slot), swept.to(matches.dtype))
+    return matches

@@ -83,14 +83,14 @@ class SampleSource:
 
 
 def make_sample(shard: Shard, frame: int, rng: np.random.Generator, *, augment: bool) -> Sample:
-    """Cut one keyframe and up to two past ones out of a shard."""
+    """Cut one keyframe and up to three past ones out of a shard."""
     views = shard.images.shape[1]
     keep = _choose_views(views, rng) if augment else np.arange(views)
     gap = int(rng.integers(1, 3)) if augment else 1
     past = [frame - gap * n for n in (1, 2, 3) if frame - gap * n >= 0]
     if augment and rng.random() < 0.08:
         past = []
-    picks = [(frame, int(view)) for view in keep] + [(f, int(view)) for f in past[:2] for view in keep]
+    picks = [(frame, int(view)) for view in keep] + [(f, int(view)) for f in past for view in keep]
     images = np.stack([shard.images[f, v] for f, v in picks])
     poses = np.stack([shard.T_map_cam[f, v] for f, v in picks]).astype(np.float64)
     K = np.stack([shard.K[v] for _, v in picks]).astype(np.float64)

@@ -20,13 +20,20 @@ import cv2
 import torch
 
 from occupancy_nn_ros.config import _Checked, setting
-from occupancy_nn_ros.errors import TrainingError
-from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint, save_checkpoint
-from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork, Scene
+from occupancy_nn_ros.errors import ConfigError, TrainingError
+from occupancy_nn_ros.network.checkpoint import (
+    Calibration,
+    Checkpoint,
+    find_model,
+    grow_checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+)
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork, Scene, join_maps
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.training.dataset import Sample, Samples, SampleSource
 from occupancy_nn_ros.training.journal import Journal, draw_sample
-from occupancy_nn_ros.training.losses import Losses, depth_loss, point_losses
+from occupancy_nn_ros.training.losses import Losses, depth_losses, point_losses
 from occupancy_nn_ros.training.workers import Workers, join_workers
 from occupancy_nn_ros.types import UInt8Array
 
@@ -53,6 +60,7 @@ class TrainConfig(_Checked):
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "Of activations; auto: bfloat16 on a GPU.")
     tensorboard: bool = setting(False, "Write curves and pictures for TensorBoard too.")
     initial: str = setting("", "Model to start from, by name or path, as in fine-tuning; empty: random weights.")
+    fresh: tuple[str, ...] = setting((), "Parts of the network that start from random weights beside those of initial.")
     model: ModelConfig = field(default_factory=ModelConfig)
 
 
@@ -86,17 +94,17 @@ def observe_sample(network: OccupancyNetwork, sample: Sample, device: torch.devi
     images = normalize_images(sample.images.to(device))
     K, T_world_cam = sample.K.to(device), sample.T_world_cam.to(device)
     count = sample.views
-    features = network.encode(images[:count])
-    match = network.match_features(features)
+    maps = network.encode(images[:count])
+    match = network.match_features(maps)
     if count < len(images):
         with torch.no_grad():  # matching is symmetric: gradients of one side teach the same at two thirds of the time
             past = network.match_features(network.encode(images[count:]))
-        match = torch.cat([match, past])
+        match = join_maps([match, past])
     index = torch.arange(count, device=device)
     sources = choose_sources(T_world_cam[:count], T_world_cam, network.config.sources, index)
-    depth_logits = network.depth(features, Views(images, K, T_world_cam), match, sources)
+    depth_logits = network.depth(maps, Views(images, K, T_world_cam), match, sources)
     current = Views(images[:count], K[:count], T_world_cam[:count])
-    return network.lift(current, features, depth_logits, torch.zeros(3, device=device))
+    return network.lift(current, maps, depth_logits, torch.zeros(3, device=device))
 
 
 def sample_losses(network: OccupancyNetwork, sample: Sample, device: torch.device) -> Losses:
@@ -105,15 +113,22 @@ def sample_losses(network: OccupancyNetwork, sample: Sample, device: torch.devic
     points = sample.points.to(device)
     logits, visible = network.query(scene, points, torch.full_like(points[:, 0], sample.edge_m))
     occupancy, semantic = point_losses(logits, visible.detach(), sample.labels.to(device))
-    return Losses(depth_loss(scene.depth_logits, sample.depth_m.to(device), network.bins), occupancy, semantic)
+    return Losses(depth_losses(scene.depth_logits, sample.depth_m.to(device), network.bins), occupancy, semantic)
 
 
 def initial_model(config: TrainConfig) -> Checkpoint:
     """Random weights, or the model that the run starts from, whose shape and calibration it then has.
 
+    With ``fresh`` parts the shape is the configured one, and the calibration has to be fitted anew.
+
     Raises:
-        CheckpointError: the model to start from is missing or corrupt.
+        CheckpointError: the model to start from is missing, corrupt, or does not fit.
+        ConfigError: fresh parts, but no model to start from.
     """
+    if config.fresh:
+        if not config.initial:
+            raise ConfigError(f"fresh is {list(config.fresh)}, which needs a model to start from: initial")
+        return grow_checkpoint(find_model(config.initial), config.model, config.fresh)
     if config.initial:
         return load_checkpoint(find_model(config.initial))
     return Checkpoint(OccupancyNetwork(config.model))
@@ -258,7 +273,7 @@ def _draw(network: OccupancyNetwork, source: Samples, device: torch.device) -> U
     """What the averaged network makes of the run's first sample."""
     sample = source.sample(0)
     scene = observe_sample(network, sample, device)
-    return draw_sample(sample, network.bins.centers[scene.depth_logits.argmax(dim=1)])
+    return draw_sample(sample, network.bins[-1].centers[scene.depth_logits[-1].argmax(dim=1)])
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

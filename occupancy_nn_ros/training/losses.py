@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,6 +50,41 @@ def depth_loss(logits: Tensor, depth_m: Tensor, bins: DepthBins) -> Tensor:
     at_high = log_probability.gather(1, low[:, None] + 1)
     entropy = -((1 - fraction) * at_low + fraction * at_high)[:, 0]
     return (entropy * known).sum() / known.sum().clamp(min=1)
+
+
+SMOOTH = 0.05
+"""Depth is interpolated where its inverse bends by less than this share of itself from one cell to the next."""
+
+
+def finer_depth(depth_m: Tensor) -> Tensor:
+    """Depth of cells half the size, (V, h, w) -> (V, 2h, 2w): interpolated on surfaces, NaN at their edges.
+
+    The inverse of depth is interpolated, which is linear in the image on any plane. 0 (far) counts as infinite.
+    """
+    inverse = torch.where(depth_m > 0, 1 / depth_m.clamp(min=1e-3), depth_m)  # 0 where far, NaN where not known
+    around = functional.pad(inverse[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
+    bend_v = around[:, :-2, 1:-1] + around[:, 2:, 1:-1] - 2 * inverse
+    bend_u = around[:, 1:-1, :-2] + around[:, 1:-1, 2:] - 2 * inverse
+    bend_v[:, [0, -1]], bend_u[:, :, [0, -1]] = bend_v[:, [1, -2]], bend_u[:, :, [1, -2]]  # nothing beyond the border
+    smooth = torch.maximum(bend_v.abs(), bend_u.abs()) <= SMOOTH * inverse
+    finer = functional.interpolate(inverse[:, None], scale_factor=2.0, mode="bilinear", align_corners=False)[:, 0]
+    finer = torch.where(finer > 0, 1 / finer.clamp(min=1e-6), finer)
+    return torch.where(smooth.repeat_interleave(2, 1).repeat_interleave(2, 2), finer, torch.nan)
+
+
+def depth_losses(logits: Sequence[Tensor], depth_m: Tensor, bins: Iterable[DepthBins]) -> Tensor:
+    """Mean of :func:`depth_loss` over logits from coarse to fine, each of cells half as large as those before.
+
+    Args:
+        logits: (V, D, h, w), then (V, 2 D, 2 h, 2 w) and so on.
+        depth_m: (V, h, w) as in :func:`depth_loss`.
+        bins: the intervals of each.
+    """
+    total = depth_m.new_zeros(())
+    for level, level_bins in zip(logits, bins, strict=True):
+        total = total + depth_loss(level, depth_m, level_bins)
+        depth_m = finer_depth(depth_m)
+    return total / len(logits)
 
 
 def point_losses(logits: Tensor, visible: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
