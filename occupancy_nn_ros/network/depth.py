@@ -172,9 +172,7 @@ class DepthHead(nn.Module):
     def __init__(self, bins: DepthBins, channels: int, groups: int, width: int) -> None:
         super().__init__()
         self.prior = nn.Sequential(ConvBlock(channels, channels), nn.Conv2d(channels, bins.count, 1))
-        self.regularize = nn.Sequential(
-            Conv3dBlock(2 * groups + 2, width), Conv3dBlock(width, width), Conv3d(width, 1)
-        )
+        self.regularize = nn.Sequential(Conv3dBlock(2 * groups + 2, width), Conv3dBlock(width, width), Conv3d(width, 1))
         self.down = nn.Sequential(ConvBlock(bins.count + channels, 80, stride=2), ConvBlock(80, 80))
         self.skip = ConvBlock(bins.count + channels, 64)
         self.up = nn.Sequential(ConvBlock(64 + 80, 64), nn.Conv2d(64, bins.count, 1))

@@ -57,7 +57,9 @@ def test_services_status_and_diagnostics(graph, start_node, small_bag, arguments
     wait_for_keyframes(graph, 1)
     report = status(graph)
     assert list(report.camera_names) == ["back", "front"]
-    assert 6 <= report.frames_received.min() <= report.frames_received.max() <= 12  # best effort: a busy machine loses some
+    assert (
+        6 <= report.frames_received.min() <= report.frames_received.max() <= 12
+    )  # best effort: a busy machine loses some
     assert {"decode", "predict", "integrate", "total", "stamp_to_grid"} <= set(report.stages)
     diagnostics = deserialize(names.DIAGNOSTIC_ARRAY, graph.received["/diagnostics"][-1])
     assert diagnostics.status[0].name.startswith("occupancy_nn")

@@ -14,6 +14,7 @@ from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedIm
 
 TINY = ModelConfig(
     canvas_pixels=4096, widths=(8, 8, 16, 16), feature_channels=16, match_groups=2, match_width=4, depth_bins=12,
+    detail_channels=8, detail_groups=2, detail_width=4, detail_planes=6,
     volume_cell_m=0.8, volume_shape=(12, 12, 4), volume_features=4, volume_channels=6, volume_width=16,
     decoder_width=16, range_m=4.0,
 )  # fmt: skip

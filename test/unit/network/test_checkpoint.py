@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import json
 import pickle
 
@@ -13,6 +14,7 @@ from occupancy_nn_ros.network.checkpoint import (
     Calibration,
     Checkpoint,
     find_model,
+    grow_checkpoint,
     load_checkpoint,
     read_header,
     save_checkpoint,
@@ -108,6 +110,29 @@ def test_a_folder_and_a_missing_file_are_refused(tmp_path):
     for path in (tmp_path, tmp_path / "none.safetensors"):
         with pytest.raises(CheckpointError, match="cannot read model"):
             load_checkpoint(path)
+
+
+def test_a_network_grows_from_a_smaller_one(saved):
+    path, original = saved
+    larger = dataclasses.replace(TINY, detail_planes=8)
+    grown = grow_checkpoint(path, larger, ("refiner.",)).network
+    assert grown.config == larger
+    old = original.network.state_dict()
+    for name, tensor in grown.state_dict().items():
+        assert name.startswith("refiner.") or torch.equal(tensor, old[name]), name
+
+
+@pytest.mark.parametrize(
+    ("change", "fresh", "words"),
+    [
+        ({"detail_planes": 8}, ("to_volume.",), "refiner"),
+        ({"depth_bins": 10}, ("refiner.",), "depth_head.*expected"),
+        ({}, ("wings.",), "no part of the network is named 'wings.'; parts: .*decoder"),
+    ],
+)
+def test_growing_refuses_what_does_not_fit(saved, change, fresh, words):
+    with pytest.raises(CheckpointError, match=words):
+        grow_checkpoint(saved[0], dataclasses.replace(TINY, **change), fresh)
 
 
 def config_text(**changes):

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep, pixel_rays, relative_poses
+from occupancy_nn_ros.network.depth import Conv3d, DepthBins, DepthRefiner, PlaneSweep, pixel_rays, relative_poses
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative, sample_evidence
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
-from occupancy_nn_ros.training.losses import depth_loss
+from occupancy_nn_ros.training.losses import SMOOTH, depth_loss, depth_losses, finer_depth
 
 BINS = DepthBins(24, 0.5, 12.0)
 H, W, STRIDE = 24, 32, 8
@@ -56,7 +56,7 @@ def test_the_sweep_peaks_at_the_depth_of_a_textured_plane(depth_m, tilt):
     second, _ = textured_plane_features(source, K, normal, depth_m, waves=waves)
     views = Views(torch.zeros(2, 3, H * STRIDE, W * STRIDE), K.expand(2, 3, 3), torch.stack([reference, source]))
     T_source_ref = relative_poses(views, torch.tensor([0]), torch.tensor([1]))
-    swept = PlaneSweep(BINS, 1, STRIDE)(first, second, T_source_ref, K[None], K[None])
+    swept = PlaneSweep(1, STRIDE)(first, second, T_source_ref, K[None], K[None], BINS.centers)
     assert swept.shape == (1, 2, 24, H, W)
     correlation, seen = swept[0, 0], swept[0, 1]
     assert set(seen.unique().tolist()) <= {0.0, 1.0}
@@ -69,12 +69,101 @@ def test_the_sweep_peaks_at_the_depth_of_a_textured_plane(depth_m, tilt):
     assert at_truth.mean() > 0.9
 
 
+def test_depths_can_differ_from_pixel_to_pixel():
+    """Each pixel tries the depths of its own column: the answers are those of trying all depths everywhere, reordered."""
+    K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])[None].expand(2, 3, 3)
+    rng = torch.Generator().manual_seed(1)
+    first, second = torch.randn(2, 2, 6, H, W, generator=rng)
+    T_source_ref = torch.eye(4).repeat(2, 1, 1)
+    T_source_ref[:, 0, 3] = torch.tensor([0.2, -0.4])
+    sweep = PlaneSweep(2, STRIDE)
+    everywhere = sweep(first, second, T_source_ref, K, K, BINS.centers)
+    index = torch.randint(0, 24, (2, 5, H, W), generator=rng)
+    chosen = sweep(first, second, T_source_ref, K, K, BINS.centers[index])
+    torch.testing.assert_close(chosen, everywhere.gather(2, index[:, None].expand(-1, 3, -1, -1, -1)))
+
+
+def test_one_volume_is_convolved_as_several_are():
+    torch.manual_seed(0)
+    for bias in (False, True):
+        convolution = Conv3d(5, 7, bias=bias)
+        volumes = torch.randn(2, 5, 6, 8, 9)
+        torch.testing.assert_close(convolution(volumes[:1]), convolution(volumes)[:1], atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def refiner():
+    torch.manual_seed(3)
+    return DepthRefiner(DepthBins(48, 0.5, 12.0), planes=6, channels=4, groups=2, width=4)
+
+
+def test_a_new_refiner_keeps_the_answer(refiner):
+    coarse = torch.randn(2, 24, 3, 4)
+    split = refiner.split(coarse)
+    assert split.shape == (2, 48, 6, 8)
+    refined = refiner(split, refiner.candidates(split), torch.randn(2, 4, 6, 8), torch.rand(2, 3, 3, 6, 6, 8))
+    torch.testing.assert_close(refined, split)
+    level = refiner.split(torch.arange(24.0).view(1, 24, 1, 1).expand(1, 24, 3, 4))  # rises evenly: halves keep it so
+    torch.testing.assert_close(level[0, 1:-1, 2, 2], torch.arange(0.25, 23, 0.5))
+
+
+@pytest.mark.parametrize("peak", [0, 1, 20, 33, 46, 47])
+def test_candidates_surround_the_peak_within_the_range(refiner, peak):
+    logits = torch.zeros(1, 48, 2, 2)
+    logits[0, peak] = 9.0
+    index = refiner.candidates(logits)
+    assert (index[:, 1:] - index[:, :-1] == 1).all() and index.min() >= 0 and index.max() <= 47
+    expected = min(max(peak, 2), 45)  # the third or fourth of six, but where the range ends
+    assert (((index[:, 2] - expected).abs() <= 1) & ((index == peak).any(dim=1))).all()
+
+
+def test_a_refiner_changes_candidates_alone(refiner):
+    torch.nn.init.normal_(refiner.correct[1].weight)
+    split = refiner.split(torch.randn(1, 24, 3, 4))
+    index = refiner.candidates(split)
+    refined = refiner(split, index, torch.randn(1, 4, 6, 8), torch.rand(1, 2, 3, 6, 6, 8))
+    touched = torch.zeros_like(split).scatter(1, index, 1.0) > 0
+    assert torch.equal(refined[~touched], split[~touched])
+    assert (refined[touched] != split[touched]).float().mean() > 0.9
+
+
+def test_finer_depth_is_exact_on_planes_and_unknown_at_edges():
+    v, u = torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")
+
+    def plane(v, u):
+        return 1 / (0.2 + 0.03 * v + 0.05 * u)
+
+    finer = finer_depth(plane(v, u)[None])[0]
+    rows, columns = torch.meshgrid(torch.arange(12) / 2 - 0.25, torch.arange(16) / 2 - 0.25, indexing="ij")
+    inner = (slice(1, -1), slice(1, -1))  # at the border there is nothing to interpolate with
+    torch.testing.assert_close(finer[inner], plane(rows, columns)[inner])
+    step = torch.where(u < 4, 2.0, 2.0 * (1 + 2 * SMOOTH))[None]
+    edge = torch.isnan(finer_depth(step)[0])
+    assert edge[:, 6:10].all() and not edge[:, :6].any() and not edge[:, 10:].any()
+
+
+def test_finer_depth_of_far_is_far_and_of_unknown_unknown():
+    depth = torch.zeros(1, 7, 7)
+    assert (finer_depth(depth) == 0).all()
+    depth[0, 3, 3] = torch.nan
+    finer = finer_depth(depth)[0]
+    assert torch.isnan(finer[6:8, 6:8]).all() and (finer[[0, -1]] == 0).all()
+
+
+def test_depth_losses_are_the_mean_over_levels():
+    rng = torch.Generator().manual_seed(5)
+    coarse, fine = torch.randn(1, 24, 4, 4, generator=rng), torch.randn(1, 48, 8, 8, generator=rng)
+    bins, depth = (BINS, DepthBins(48, 0.5, 12.0)), torch.full((1, 4, 4), 3.0)
+    expected = (depth_loss(coarse, depth, bins[0]) + depth_loss(fine, torch.full((1, 8, 8), 3.0), bins[1])) / 2
+    torch.testing.assert_close(depth_losses((coarse, fine), depth, bins), expected)
+
+
 def test_what_the_source_does_not_see_is_not_matched():
     K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])
     behind = torch.eye(4)
     behind[2, 3] = -20.0  # T_source_ref: every point lies behind the source
     features = torch.ones(1, 4, H, W) / 2
-    swept = PlaneSweep(BINS, 2, STRIDE)(features, features, behind[None], K[None], K[None])
+    swept = PlaneSweep(2, STRIDE)(features, features, behind[None], K[None], K[None], BINS.centers)
     assert not swept.any()
 
 

@@ -13,7 +13,7 @@ from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, save_checkpoint
 from occupancy_nn_ros.network.depth import relative_poses
 from occupancy_nn_ros.network.export import GraphShape, default_size, example_inputs, make_graphs
-from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, normalize_images
 
 SHAPE = GraphShape(views=2, height=64, width=96, sources=1)
@@ -27,11 +27,13 @@ def checkpoint():
     torch.manual_seed(5)
     config = ModelConfig(
         canvas_pixels=6144, widths=(8, 8, 16, 16), feature_channels=16, match_groups=2, match_width=4, depth_bins=12,
+        detail_channels=8, detail_groups=2, detail_width=4, detail_planes=6,
         volume_cell_m=0.8, volume_shape=(12, 12, 4), volume_features=4, volume_channels=6, volume_width=16,
         decoder_width=16, range_m=4.0,
     )  # fmt: skip
     network = OccupancyNetwork(config).eval()
     network.depth_head.up[-1].weight.data *= 20  # answers that differ from place to place
+    torch.nn.init.normal_(network.refiner.correct[1].weight)
     network.decoder.layers[-1].weight.data *= 40
     network.decoder.layers[-1].bias.data[0] = 0
     return Checkpoint(network, Calibration(1.3, -0.2, 0.6, 0.4, -1.0))
@@ -61,10 +63,10 @@ def expected(checkpoint, scene):
     images, K, poses, points, edge = scene
     with torch.inference_mode():
         pictures = normalize_images(images)
-        features = network.encode(pictures)
-        match = network.match_features(features)
-        depth = network.depth(features[:2], Views(pictures, K, poses), match, SOURCES)
-        lifted = network.lift(Views(pictures[:2], K[:2], poses[:2]), features[:2], depth, torch.zeros(3))
+        maps = network.encode(pictures)
+        match, current = network.match_features(maps), FeatureMaps(*(part[:2] for part in maps))
+        depth = network.depth(current, Views(pictures, K, poses), match, SOURCES)
+        lifted = network.lift(Views(pictures[:2], K[:2], poses[:2]), current, depth, torch.zeros(3))
         logits, visible = network.query(lifted, points, edge)
         seen = logits[:, 0] * fit.visible_scale + fit.visible_offset
         hidden = logits[:, 0] * fit.inferred_scale + fit.inferred_offset
@@ -76,16 +78,17 @@ def expected(checkpoint, scene):
 def run_all(scene, run):
     """Feed four graphs one after the other; ``run`` maps a graph's name and its inputs to its outputs."""
     images, K, poses, points, edge = (value.numpy() for value in scene)
-    features, match = run("encoder", images=images[:2])
-    _, past_match = run("encoder", images=images[2:])
-    every = np.concatenate([match, past_match])
+    features, details, match, match_details = run("encoder", images=images[:2])
+    _, _, past_match, past_details = run("encoder", images=images[2:])
+    every, every_details = np.concatenate([match, past_match]), np.concatenate([match_details, past_details])
     index = SOURCES.clamp(min=0)
     views = Views(scene[0], scene[1], scene[2])
     rows = torch.arange(2)
     relative = relative_poses(views, rows, index.flatten()).view(2, 1, 4, 4).numpy()
     (depth,) = run(
-        "depth", features=features, match=match, K=K[:2], source_match=every[index.numpy()],
-        source_K=K[index.numpy()], T_source_view=relative, has_source=(SOURCES >= 0).float().numpy(),
+        "depth", features=features, details=details, match=match, match_details=match_details, K=K[:2],
+        source_match=every[index.numpy()], source_details=every_details[index.numpy()], source_K=K[index.numpy()],
+        T_source_view=relative, has_source=(SOURCES >= 0).float().numpy(),
     )  # fmt: skip
     context, nearer = run("lift", features=features, depth_logits=depth, K=K[:2], T_base_cam=poses[:2])
     return run("query", points=points, edge_m=edge, context=context, nearer=nearer, K=K[:2], T_base_cam=poses[:2])
@@ -117,14 +120,17 @@ def test_depth_of_several_sources_as_a_module(checkpoint, scene):
     network, (images, K, poses, _, _) = checkpoint.network, scene
     sources = torch.tensor([[1, 2], [3, -1]])
     with torch.inference_mode():
-        features = network.encode(normalize_images(images))
-        match = network.match_features(features)
+        maps = network.encode(normalize_images(images))
+        match, current = network.match_features(maps), FeatureMaps(*(part[:2] for part in maps))
         views, index, rows = Views(images, K, poses), sources.clamp(min=0), torch.arange(2).repeat_interleave(2)
         relative = relative_poses(views, rows, index.flatten()).view(2, 2, 4, 4)
         graph = make_graphs(checkpoint)["depth"]
-        got = graph(features[:2], match[:2], K[:2], match[index], K[index], relative, (sources >= 0).float())
-        torch.testing.assert_close(got, network.depth(features[:2], views, match, sources), atol=1e-4, rtol=1e-4)
-        unmatched = network.depth(features[:2], views, match, torch.full_like(sources, -1))
+        matches, source_matches = (part[:2] for part in match), (part[index] for part in match)
+        has_source = (sources >= 0).float()
+        got = graph(*current, *matches, K[:2], *source_matches, K[index], relative, has_source)
+        expected = network.depth(current, views, match, sources)[-1]
+        torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+        unmatched = network.depth(current, views, match, torch.full_like(sources, -1))[-1]
     assert (got - unmatched).abs().max() > 0.1
 
 
@@ -173,7 +179,8 @@ def test_default_size_and_shapes(checkpoint):
     inputs = example_inputs(checkpoint.network, SHAPE)
     assert inputs["features"].shape == (2, 16, 8, 12)
     assert inputs["source_match"].shape == (2, 1, 16, 8, 12)
-    assert inputs["nearer"].shape == (2, 13, 8, 12)
+    assert inputs["source_details"].shape == (2, 1, 8, 16, 24)
+    assert inputs["nearer"].shape == (2, 25, 16, 24)
 
 
 @pytest.mark.parametrize(

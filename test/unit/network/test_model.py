@@ -10,6 +10,7 @@ from occupancy_nn_ros.network.views import Views, choose_sources, invert_rigid, 
 
 TINY = ModelConfig(
     canvas_pixels=4096, widths=(8, 8, 16, 16), feature_channels=16, match_groups=2, match_width=4, depth_bins=12,
+    detail_channels=8, detail_groups=2, detail_width=4, detail_planes=6,
     volume_cell_m=0.8, volume_shape=(12, 12, 4), volume_features=4, volume_channels=6, volume_width=16,
     decoder_width=16, range_m=4.0,
 )  # fmt: skip
@@ -41,12 +42,12 @@ def camera_ring(count, *, seed=0, radius=0.3):
 def answer(network, views, points, *, sources=None, base=None):
     """Logits and visibility at points, with every stage run as the predictor runs it."""
     base = torch.zeros(3) if base is None else base
-    features = network.encode(views.images)
-    match = network.match_features(features)
+    maps = network.encode(views.images)
+    match = network.match_features(maps)
     if sources is None:
         sources = choose_sources(views.T_world_cam, views.T_world_cam, 2, torch.arange(len(views)))
-    depth_logits = network.depth(features, views, match, sources)
-    scene = network.lift(views, features, depth_logits, base)
+    depth_logits = network.depth(maps, views, match, sources)
+    scene = network.lift(views, maps, depth_logits, base)
     logits, visible = network.query(scene, points, torch.full_like(points[:, 0], 0.2))
     return logits, visible, scene
 
@@ -60,9 +61,10 @@ def test_any_number_of_cameras(network, count):
     logits, visible, scene = answer(network, camera_ring(count), scatter(50))
     assert logits.shape == (50, 1 + len(TINY.classes))
     assert visible.shape == (50,)
-    assert scene.features.shape == (count, 16, H // 8, W // 8)
-    assert scene.depth_logits.shape == (count, 12, H // 8, W // 8)
-    assert scene.nearer.shape == (count, 13, H // 8, W // 8)
+    coarse, fine = scene.depth_logits
+    assert coarse.shape == (count, 12, H // 8, W // 8)
+    assert fine.shape == (count, 24, H // 4, W // 4)
+    assert scene.nearer.shape == (count, 25, H // 4, W // 4)
     assert scene.context.shape == (6, 12, 12, 4)
     assert torch.isfinite(logits).all()
     assert ((visible >= 0) & (visible <= 1)).all()
@@ -111,7 +113,8 @@ def test_matching_and_depth_do_not_know_the_world_frame(network):
     _, seen, scene = answer(network, views, points)
     turned = Views(views.images, views.K, turn @ views.T_world_cam)
     _, seen_again, scene_again = answer(network, turned, points @ turn[:3, :3].T)
-    torch.testing.assert_close(scene_again.depth_logits, scene.depth_logits, atol=1e-3, rtol=0)
+    for again, first in zip(scene_again.depth_logits, scene.depth_logits, strict=True):
+        torch.testing.assert_close(again, first, atol=1e-3, rtol=0)
     torch.testing.assert_close(seen_again, seen, atol=1e-3, rtol=0)
 
 
@@ -131,12 +134,13 @@ def test_no_points_give_no_answers(network):
 def test_gradients_reach_every_weight():
     torch.manual_seed(0)
     network, views, points = OccupancyNetwork(TINY).train(), camera_ring(3, radius=0.5), scatter()
-    features = network.encode(views.images)
+    network.refiner.correct[1].reset_parameters()  # which start at zero
+    maps = network.encode(views.images)
     sources = torch.tensor([[1, -1], [2, 0], [1, -1]])
-    depth_logits = network.depth(features, views, network.match_features(features), sources)
-    scene = network.lift(views, features, depth_logits, torch.zeros(3))
+    depth_logits = network.depth(maps, views, network.match_features(maps), sources)
+    scene = network.lift(views, maps, depth_logits, torch.zeros(3))
     logits, _ = network.query(scene, points, torch.full_like(points[:, 0], 0.2))
-    (logits.square().mean() + depth_logits.square().mean()).backward()
+    (logits.square().mean() + sum(level.square().mean() for level in depth_logits)).backward()
     without = [name for name, weight in network.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert without == []
 
@@ -182,6 +186,8 @@ def test_sources_look_the_same_way_from_another_place():
         ({"widths": (8, 8, 8, -1)}, "widths"),
         ({"volume_shape": (10**6, 10**6, 10)}, "volume_shape"),
         ({"match_groups": 3}, "multiple of match_groups"),
+        ({"detail_groups": 5}, "multiple of detail_groups"),
+        ({"detail_planes": 20, "depth_bins": 9}, "detail_planes is 20, expected at most twice depth_bins"),
         ({"depth_min_m": 5.0, "depth_max_m": 4.0}, "less than depth_max_m"),
     ],
 )

@@ -19,6 +19,7 @@ from baselines_train import train_baseline
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import CheckpointError
+from occupancy_nn_ros.network.model import FeatureMaps
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.loop import TrainConfig
@@ -117,7 +118,7 @@ def test_each_pixel_falls_into_its_column(tiny):
     lifted[0, 3] = 1 + torch.arange(h * w).view(h, w)
     base = torch.tensor([0.1, 0.0, 0.0])
     columns = network._splat(views, lifted, depth_logits, base)[0]
-    depth, expected = float(network.bins.centers[bin_index]), torch.zeros(columns.shape[1:])
+    depth, expected = float(network.image_bins.centers[bin_index]), torch.zeros(columns.shape[1:])
     cell, low = network.grid.cell_m, network.grid.low_m
     for v in range(h):
         for u in range(w):
@@ -139,7 +140,8 @@ def test_heights_are_channels(tiny):
     network.trunk.forward = lambda columns: torch.arange(float(cells)).view(1, cells, 1, 1).expand(1, cells, x, y)
     views = Views(torch.zeros(1, 3, 48, 64), torch.eye(3)[None], torch.eye(4)[None])
     depth = torch.zeros(1, tiny.depth_bins, 6, 8)
-    scene = network.lift(views, torch.zeros(1, tiny.feature_channels, 6, 8), depth, torch.zeros(3))
+    features = torch.zeros(1, tiny.feature_channels, 6, 8)
+    scene = network.lift(views, FeatureMaps(features, features), (depth,), torch.zeros(3))
     heights = network.grid.low_m[2] + (torch.arange(z) + 0.5) * 0.4
     points = torch.stack([torch.full((z,), 1.0), torch.full((z,), -2.0), heights], dim=1)
     logits, _ = network.query(scene, points, torch.full((z,), 0.2))

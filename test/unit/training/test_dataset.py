@@ -34,7 +34,7 @@ def test_shapes(room_shard):
     for seed in range(12):
         sample = make_sample(room_shard, 3, np.random.default_rng(seed), augment=True)
         total = len(sample.images)
-        assert 1 <= sample.views <= 3 and total % sample.views == 0 and total <= 9
+        assert 1 <= sample.views <= 3 and total % sample.views == 0 and total <= 12
         assert sample.images.shape == (total, 64, 96, 3) and sample.images.dtype == torch.uint8
         assert sample.K.shape == (total, 3, 3) and sample.T_world_cam.shape == (total, 4, 4)
         assert sample.depth_m.shape == (sample.views, 8, 12) and sample.depth_m.dtype == torch.float32

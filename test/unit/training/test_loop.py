@@ -14,7 +14,7 @@ import torch
 import yaml
 
 from occupancy_nn_ros.config import from_mapping, read_yaml
-from occupancy_nn_ros.errors import MissingDependencyError, TrainingError
+from occupancy_nn_ros.errors import ConfigError, MissingDependencyError, TrainingError
 from occupancy_nn_ros.network.checkpoint import load_checkpoint
 from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.training import loop
@@ -111,6 +111,16 @@ def test_a_run_can_start_from_a_model(tmp_path, data, config):
     expected = weights(first)
     for name, tensor in weights(second).items():
         assert torch.allclose(tensor, expected[name], atol=1e-5), name
+
+
+def test_a_run_can_start_from_a_smaller_model(tmp_path, data, config):
+    first = train(config, data, tmp_path / "first")
+    larger = replace(config.model, detail_planes=8)
+    grown = replace(config, initial=str(first), fresh=("refiner.",), steps=1, learning_rate=1e-6, ema=0.0, model=larger)
+    new, old = weights(train(grown, data, tmp_path / "second")), weights(first)
+    assert all(torch.allclose(new[n], old[n], atol=1e-5) for n in new if not n.startswith("refiner."))
+    with pytest.raises(ConfigError, match="needs a model to start from"):
+        train(replace(config, fresh=("refiner.",)), data, tmp_path / "third")
 
 
 def test_a_run_leaves_curves_and_a_picture(tmp_path, data, config, monkeypatch):
