@@ -35,7 +35,9 @@ from occupancy_nn_ros.training.loop import TrainConfig
 
 WORLD_COLUMNS = {
     "IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "fused IoU": "fused_iou",
-    "fused MCC": "fused_mcc", "missed 3 m": "missed_obstacle_rate_3m", "phantom 3 m": "phantom_obstacle_rate_3m",
+    "fused MCC": "fused_mcc", "fused F-score": "fused_f_score", "missed 3 m": "missed_obstacle_rate_3m",
+    "phantom 3 m": "phantom_obstacle_rate_3m", "missed, one cell": "missed_obstacle_rate_3m_tolerant",
+    "phantom, one cell": "phantom_obstacle_rate_3m_tolerant",
 }  # fmt: skip
 BAG_COLUMNS = {
     "IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "F-score": "f_score",

@@ -85,4 +85,4 @@ def _print(figures: dict[str, float], protocol: str, as_json: bool) -> None:
         return
     print(protocol)
     for key, value in figures.items():
-        print(f"  {key:30} {f'{value:.3f}' if math.isfinite(value) else '-'}")
+        print(f"  {key:40} {f'{value:.3f}' if math.isfinite(value) else '-'}")

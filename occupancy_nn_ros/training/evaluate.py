@@ -22,7 +22,7 @@ from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import named_rig
 from occupancy_nn_ros.simulation.world import World
 from occupancy_nn_ros.training.evaluate_changes import CHANGES_PROTOCOL, plan_change, react
-from occupancy_nn_ros.training.evaluate_tally import BANDS_M, CLASSES, Calibrations, Tally
+from occupancy_nn_ros.training.evaluate_tally import BANDS_M, CLASSES, Calibrations, GridScore, Tally
 from occupancy_nn_ros.training.evaluate_truth import (
     RATE_HZ,
     EverSeen,
@@ -53,8 +53,6 @@ from occupancy_nn_ros.types import Float32Array, FloatArray, Keyframe, MapView, 
 HELDOUT_WORLDS = ("indoor_heldout", "warehouse_heldout", "street_heldout")
 GRID_EVERY = 3
 """The 2D grid, and rays through single predictions, are judged after every so many keyframes."""
-
-NEAR_M, FAR_M = 3.0, 8.0
 
 
 class Mapper(Protocol):
@@ -106,7 +104,7 @@ class EvaluationPlan:
             f"worlds {', '.join(self.worlds)}, seeds {', '.join(map(str, self.seeds))}, rig {self.rig}, "
             f"{self.duration_s:g} s at {RATE_HZ:g} Hz, {self.voxel_size_m:g} m voxels within {self.range_m:g} m, "
             "seen by a camera or bordering what is, "
-            "inside of solids ignored; f_score within one voxel along each axis; rays from "
+            "inside of solids ignored; f_score and tolerant rates within one voxel along each axis; rays from "
             f"{ORIGINS} places of the drive, 39 elevations, every {AZIMUTH_DEG} degrees, every {GRID_EVERY}rd keyframe"
             + (f"; {CHANGES_PROTOCOL}" if self.changes else "")
         )
@@ -158,9 +156,9 @@ def _judge_drive(make: MakeMapper, world: World, plan: EvaluationPlan, tally: Ta
         for index, frame in enumerate(rendered(renderer, rig, drive)):
             mapped.step(frame.depths if from_depth else frame.images)
             ceiling.step(frame.depths)
-            view = mapped.view("odom")
-            if view is not None:
-                judge.keyframe(index, frame, mapped.prediction, view)
+            view, best = mapped.view("odom"), ceiling.view("odom")
+            if view is not None and best is not None:
+                judge.keyframe(index, frame, mapped.prediction, view, best)
     view, best = mapped.view("odom"), ceiling.view("odom")
     if view is not None and best is not None:
         judge.final(view, best)
@@ -183,8 +181,10 @@ class _DriveJudge:
         self.truth, self.ever = WorldTruth(world), EverSeen(world, plan.voxel_size_m)
         self.rays = rays_from(places_m)
 
-    def keyframe(self, index: int, frame: TrueKeyframe, prediction: Prediction | None, view: MapView) -> None:
-        """Judge what one keyframe says, and now and then the 2D grid."""
+    def keyframe(
+        self, index: int, frame: TrueKeyframe, prediction: Prediction | None, view: MapView, best: MapView
+    ) -> None:
+        """Judge what one keyframe says, and now and then the 2D grids of the map and of the one from perfect depth."""
         window, range_m = view.window, self.plan.range_m
         seen = seen_voxels(window, frame.depths.depths, range_m) & in_range(window, view.T_map_base, range_m)
         self.ever.add(window, seen)
@@ -195,7 +195,9 @@ class _DriveJudge:
             if sometimes:
                 self.tally.single_rays += self._rays(claimed, true, view)
         if sometimes:
-            _judge_grid(view, true, with_border(self.ever.mask(window)), self.plan.config().grid, self.tally)
+            judged, grid = with_border(self.ever.mask(window)), self.plan.config().grid
+            _judge_grid(view, true, judged, grid, self.tally.grid)
+            _judge_grid(best, true, judged, grid, self.tally.grid_ceiling)
 
     def final(self, view: MapView, best: MapView) -> None:
         """Judge the map at the end of the drive, and the one from perfect depth."""
@@ -273,17 +275,15 @@ def _solid(claimed: Mask, named: UInt8Array) -> UInt8Array:
     return np.where(claimed & (named == 0), UNNAMED, named).astype(np.uint8)
 
 
-def _judge_grid(view: MapView, true: MapView, judged: Mask, grid: GridConfig, tally: Tally) -> None:
+def _judge_grid(view: MapView, true: MapView, judged: Mask, grid: GridConfig, score: GridScore) -> None:
     """Cells whose band holds a judged voxel: is there an obstacle?"""
     layers = band(view, grid)
     occupied = true.state == VoxelState.OCCUPIED
     surface = occupied & ~interior(occupied) & judged
-    obstacle = surface[:, :, layers].any(axis=2)
-    empty = judged[:, :, layers].any(axis=2) & ~occupied[:, :, layers].any(axis=2)
+    obstacle, solid = (what[:, :, layers].any(axis=2) for what in (surface, occupied))
+    empty = judged[:, :, layers].any(axis=2) & ~solid
     lethal = occupancy_slice(view, grid).values == LETHAL
-    distance = _distance(view)
-    tally.grid_near += count(lethal, obstacle, (obstacle | empty) & (distance <= NEAR_M))
-    tally.grid_far += count(lethal, obstacle, (obstacle | empty) & (distance <= FAR_M))
+    score.add(lethal, obstacle, empty, solid, _distance(view))
 
 
 def _distance(view: MapView) -> FloatArray:

@@ -8,13 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from occupancy_nn_ros.training.metrics import ClassCounts, Counts, NearCounts, Reliability
+from occupancy_nn_ros.training.metrics import (
+    ClassCounts,
+    Counts,
+    Mask,
+    NearCounts,
+    Reliability,
+    around_cell,
+    count,
+)
 from occupancy_nn_ros.training.ray_iou import RayScore
-from occupancy_nn_ros.types import SEMANTIC_CLASSES
+from occupancy_nn_ros.types import SEMANTIC_CLASSES, FloatArray
 
 CLASSES = len(SEMANTIC_CLASSES)
 BANDS_M = ((0.0, 3.0), (3.0, 8.0))
 """Horizontal distances from the robot between which probabilities are judged."""
+
+GRID_RANGES_M = (3.0, 8.0)
+"""Distances from the robot within which the 2D grid is judged."""
 
 
 def band_names() -> tuple[str, ...]:
@@ -61,6 +72,45 @@ class ChangeTimes:
 
 
 @dataclass
+class GridScore:
+    """Cells of the 2D grid by distance from the robot: as they are, and with a tolerance of one cell.
+
+    Attributes:
+        exact: counts within each of ``GRID_RANGES_M``.
+        tolerant: the same, where an obstacle is found if the grid marks it or a cell around it, and a marked cell is a
+            phantom if neither it nor a cell around it holds anything solid.
+    """
+
+    exact: list[Counts] = field(default_factory=lambda: [Counts() for _ in GRID_RANGES_M])
+    tolerant: list[Counts] = field(default_factory=lambda: [Counts() for _ in GRID_RANGES_M])
+
+    def add(self, lethal: Mask, obstacle: Mask, empty: Mask, solid: Mask, distance_m: FloatArray) -> None:
+        """Add one grid; all are (X, Y).
+
+        Args:
+            lethal: cells that the grid marks.
+            obstacle: cells that it should mark.
+            empty: cells that it should not mark; what is neither is not judged.
+            solid: cells that hold anything solid at all.
+            distance_m: from the robot.
+        """
+        nearby = np.where(obstacle, around_cell(lethal), lethal & ~around_cell(solid))
+        for index, range_m in enumerate(GRID_RANGES_M):
+            judged = (obstacle | empty) & (distance_m <= range_m)
+            self.exact[index] += count(lethal, obstacle, judged)
+            self.tolerant[index] += count(nearby, obstacle, judged)
+
+    def figures(self, suffix: str = "") -> dict[str, float]:
+        """Rates of obstacles missed and of empty cells marked."""
+        result = {}
+        for tolerance, counts in (("", self.exact), ("_tolerant", self.tolerant)):
+            for range_m, cells in zip(GRID_RANGES_M, counts, strict=True):
+                result[f"missed_obstacle_rate_{range_m:g}m{tolerance}{suffix}"] = 1 - cells.recall
+                result[f"phantom_obstacle_rate_{range_m:g}m{tolerance}{suffix}"] = _phantom(cells)
+        return result
+
+
+@dataclass
 class Tally:
     """Sums over all drives.
 
@@ -70,7 +120,7 @@ class Tally:
         single_classes, fused_classes: classes of the voxels claimed.
         single_rays, fused_rays: rays through the voxels claimed.
         has_classes: whether anything judged names classes.
-        grid_near, grid_far: cells of the 2D grid within 3 m and 8 m.
+        grid, grid_ceiling: cells of the 2D grid, and of the one from perfect depth.
         visible, inferred: probabilities of the voxels that the network says it sees, and of those it does not.
         by_class: whether the class of a voxel that is found and seen is right.
         changes, changes_ceiling: reaction of the map, and of the one from perfect depth.
@@ -86,8 +136,8 @@ class Tally:
     single_rays: RayScore = field(default_factory=lambda: RayScore.empty(CLASSES))
     fused_rays: RayScore = field(default_factory=lambda: RayScore.empty(CLASSES))
     has_classes: bool = False
-    grid_near: Counts = field(default_factory=Counts)
-    grid_far: Counts = field(default_factory=Counts)
+    grid: GridScore = field(default_factory=GridScore)
+    grid_ceiling: GridScore = field(default_factory=GridScore)
     visible: Calibrations = field(default_factory=Calibrations)
     inferred: Calibrations = field(default_factory=Calibrations)
     by_class: Counts = field(default_factory=Counts)
@@ -105,8 +155,7 @@ class Tally:
             "fused_f_score": self.fused_near.f_score, "fused_miou": self.fused_classes.miou,
             "fused_iou_ceiling": self.ceiling.iou, "fused_mcc_ceiling": self.ceiling.mcc,
             **self.single_rays.figures(), **self.fused_rays.figures("fused_"),
-            "missed_obstacle_rate_3m": 1 - self.grid_near.recall, "phantom_obstacle_rate_3m": _phantom(self.grid_near),
-            "missed_obstacle_rate_8m": 1 - self.grid_far.recall, "phantom_obstacle_rate_8m": _phantom(self.grid_far),
+            **self.grid.figures(), **self.grid_ceiling.figures("_ceiling"),
             **self.visible.figures("visible"), **self.inferred.figures("inferred"),
             "class_accuracy": self.by_class.recall,
             **self.changes.figures(), **self.changes_ceiling.figures("_ceiling"),

@@ -161,6 +161,11 @@ def with_border(seen: Mask) -> Mask:
     return np.asarray(binary_dilation(seen, ALL_NEIGHBOURS))
 
 
+def around_cell(cells: Mask) -> Mask:
+    """Cells (X, Y), and the up to 8 around each."""
+    return np.asarray(binary_dilation(cells, ALL_NEIGHBOURS[1]))
+
+
 def score_map(view: MapView, truth: MapView, judged: Mask | None = None) -> Counts:
     """Compare a fused map with the true map of the same window.
 

@@ -23,7 +23,7 @@ from occupancy_nn_ros.training.evaluate_changes import (
     plan_change,
     react,
 )
-from occupancy_nn_ros.training.evaluate_tally import Calibrations, ChangeTimes, Tally
+from occupancy_nn_ros.training.evaluate_tally import Calibrations, ChangeTimes, GridScore, Tally
 from occupancy_nn_ros.training.evaluate_truth import RATE_HZ, bounding_part, overlapping_parts, sub_window
 from occupancy_nn_ros.types import Keyframe, LatticeWindow, MapView, Prediction, VoxelState
 
@@ -77,6 +77,8 @@ def test_the_truth_gets_full_marks(world):
     assert len(ones) == 12 + 24 + 1
     assert {key: got[key] for key in ones} == pytest.approx(dict.fromkeys(ones, 1.0))
     assert got["missed_obstacle_rate_8m"] == got["phantom_obstacle_rate_8m"] == 0
+    assert got["missed_obstacle_rate_8m_tolerant"] == got["phantom_obstacle_rate_8m_tolerant"] == 0
+    assert 0 < got["missed_obstacle_rate_8m_tolerant_ceiling"] < got["missed_obstacle_rate_8m_ceiling"] < 1
     assert got["ece_visible"] < 2e-4 and got["brier_visible_3_8m"] < 1e-6
     assert 0.3 < got["fused_iou_ceiling"] < 1
     assert np.isnan(got["time_to_mark_s"])  # not asked for
@@ -90,6 +92,30 @@ def test_who_claims_nothing_finds_nothing(world):
     assert got["missed_obstacle_rate_3m"] == 1
     assert got["phantom_obstacle_rate_3m"] == 0
     assert 0.05 < got["brier_visible"] < 0.9  # the share of what is occupied
+
+
+def test_the_grid_is_scored_as_it_is_and_with_a_tolerance_of_one_cell():
+    """Seven obstacles in a row 2 m away: one marked, three beside marked cells, three not found; a far phantom."""
+    shape = (40, 40)
+    distance = np.full(shape, 5.0)
+    distance[:20] = 2.0
+    solid, lethal = np.zeros(shape, bool), np.zeros(shape, bool)
+    solid[10, 10:17] = True
+    solid[10:15, 30] = True  # something that is not to be marked, such as the back of a wall
+    lethal[[10, 9, 9], [10, 12, 30]] = True  # an obstacle, the cell before one, and one beside what is solid
+    lethal[30, 5] = True
+    obstacle = solid.copy()
+    obstacle[:, 30] = False
+    score = GridScore()
+    score.add(lethal, obstacle, ~solid, solid, distance)
+    got = score.figures("_x")
+    assert got["missed_obstacle_rate_3m_x"] == pytest.approx(6 / 7)
+    assert got["missed_obstacle_rate_3m_tolerant_x"] == pytest.approx(3 / 7)
+    empty_near = 20 * 40 - 12
+    assert got["phantom_obstacle_rate_3m_x"] == pytest.approx(2 / empty_near)
+    assert got["phantom_obstacle_rate_3m_tolerant_x"] == 0
+    assert got["phantom_obstacle_rate_8m_tolerant_x"] == pytest.approx(1 / (40 * 40 - 12))
+    assert len(got) == 8
 
 
 def test_a_late_map_is_late_by_its_delay(world):
