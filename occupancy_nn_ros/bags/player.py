@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.intake import Intake, RawKeyframe
 from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
 from occupancy_nn_ros.messages.status import encode_map_status
-from occupancy_nn_ros.outputs import OUTPUTS
+from occupancy_nn_ros.outputs import OUTPUTS, OutMessage
 from occupancy_nn_ros.session import MappingSession
 from occupancy_nn_ros.sync.frame_names import choose_frames
 from occupancy_nn_ros.types import FloatArray, MapView, VoxelState
@@ -46,7 +47,7 @@ class PlayPlan:
 
 @dataclass(frozen=True)
 class PlayProgress:
-    """How far a bag has been played: seconds of it, seconds in all, map updates so far."""
+    """How far a bag has been played: seconds of it, seconds in all, keyframes so far."""
 
     done_s: float
     total_s: float
@@ -106,53 +107,45 @@ def play_bag(
     intake = Intake(plan.config, plan.sensors)
     session = MappingSession(plan.config)
     session.warm_up()
-    player = _Player(intake, session, reader, report)
-    if out is None:
-        player.run(None)
-    else:
-        with BagWriter(out / "map.mcap", overwrite=True) as writer:
-            player.run(writer)
+    path = [np.zeros((0, 3))]
+    with nullcontext() if out is None else BagWriter(out / "map.mcap", overwrite=True) as writer:
+        for stamp_ns, ready in steps(reader, intake, report):
+            for raw in ready:
+                messages = session.process(raw, intake.map_frame, () if writer is None else ALL_OUTPUTS)
+                path.append(raw.T_map_base[None, :3, 3])
+                if writer is not None:
+                    _record(writer, messages, stamp_ns)
+        if writer is not None:
+            _record(writer, session.final_outputs(ALL_OUTPUTS), stamp_ns)
+            status = session.status(intake, stamp_ns, "mapping" if session.keyframes else "waiting")
+            writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
     view = session.view()
-    return PlayResult(view, np.array(player.path).reshape(-1, 3), _summary(plan, intake, session, view))
+    return PlayResult(view, np.concatenate(path), _summary(plan, intake, session, view))
 
 
-class _Player:
-    """Drives intake and session through a bag."""
+def steps(
+    reader: BagReader, intake: Intake, report: Callable[[PlayProgress], None] | None = None
+) -> Iterator[tuple[int, list[RawKeyframe]]]:
+    """Every message of a bag that matters: when it was recorded (ns), and the keyframes that it completes; at last the rest.
 
-    def __init__(
-        self, intake: Intake, session: MappingSession, reader: BagReader, report: Callable[[PlayProgress], None] | None
-    ) -> None:
-        self.intake, self.session, self.reader, self.report = intake, session, reader, report
-        self.path: list[FloatArray] = []
+    Args:
+        reader: the open bag.
+        intake: makes the keyframes.
+        report: told about the progress after each message, once its keyframes have been dealt with.
+    """
+    made, stamp_ns = 0, reader.start_ns
+    for message in reader.messages({topic for topic in intake.topics if topic in reader.topics}):
+        stamp_ns, ready = message.stamp_ns, intake.receive(message.topic, message.cdr)
+        made += len(ready)
+        yield stamp_ns, ready
+        if report is not None:
+            report(PlayProgress((stamp_ns - reader.start_ns) * 1e-9, reader.duration_s, made))
+    yield stamp_ns, intake.flush()
 
-    def run(self, writer: BagWriter | None) -> None:
-        wanted: Collection[str] = ALL_OUTPUTS if writer is not None else ()
-        topics = {topic for topic in self.intake.topics if topic in self.reader.topics}
-        stamp_ns = self.reader.start_ns
-        for message in self.reader.messages(topics):
-            stamp_ns = message.stamp_ns
-            for raw in self.intake.receive(message.topic, message.cdr):
-                self._process(raw, wanted, writer, stamp_ns)
-            if self.report is not None:
-                done_s = (stamp_ns - self.reader.start_ns) * 1e-9
-                self.report(PlayProgress(done_s, self.reader.duration_s, self.session.keyframes))
-        for raw in self.intake.flush():
-            self._process(raw, wanted, writer, stamp_ns)
-        if writer is not None:
-            self._write_final(writer, stamp_ns)
 
-    def _process(self, raw: RawKeyframe, wanted: Collection[str], writer: BagWriter | None, stamp_ns: int) -> None:
-        messages = self.session.process(raw, self.intake.map_frame, wanted)
-        self.path.append(raw.T_map_base[:3, 3])
-        if writer is not None:
-            for message in messages:
-                writer.write(f"{NODE_NAME}/{message.name}", message.msgtype, stamp_ns, message.cdr)
-
-    def _write_final(self, writer: BagWriter, stamp_ns: int) -> None:
-        for message in self.session.final_outputs(ALL_OUTPUTS):
-            writer.write(f"{NODE_NAME}/{message.name}", message.msgtype, stamp_ns, message.cdr)
-        status = self.session.status(self.intake, stamp_ns, "mapping" if self.session.keyframes else "waiting")
-        writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
+def _record(writer: BagWriter, messages: Iterable[OutMessage], stamp_ns: int) -> None:
+    for message in messages:
+        writer.write(f"{NODE_NAME}/{message.name}", message.msgtype, stamp_ns, message.cdr)
 
 
 def write_summary(result: PlayResult, out: Path) -> None:

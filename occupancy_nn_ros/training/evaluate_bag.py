@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.bags.player import PlayProgress, plan_play
+from occupancy_nn_ros.bags.player import PlayProgress, plan_play, steps
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
@@ -174,16 +174,10 @@ def _play(
         session = MappingSession(plan.config if make is None else replace(plan.config, source="depth"))
         if make is not None:
             session.pipeline = make(plan.config)  # type: ignore[assignment]  # all that is called is what a mapper has
-        for message in reader.messages({topic for topic in intake.topics if topic in reader.topics}):
-            for raw in intake.receive(message.topic, message.cdr):
+        for _, ready in steps(reader, intake, report):
+            for raw in ready:
                 session.process(raw, intake.map_frame, ())
                 keyframed(session.pipeline)
-            if report is not None:
-                done_s = (message.stamp_ns - reader.start_ns) * 1e-9
-                report(PlayProgress(done_s, reader.duration_s, session.keyframes))
-        for raw in intake.flush():
-            session.process(raw, intake.map_frame, ())
-            keyframed(session.pipeline)
     return session.view()
 
 
@@ -241,9 +235,7 @@ def _raw_depth_frames(bag: Path, part: BagPart | None, config: Config) -> list[R
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, replace(config, source="depth", cameras={}, keyframes=every))
         intake = Intake(plan.config, plan.sensors)
-        topics = {topic for topic in intake.topics if topic in reader.topics}
-        ready = [raw for message in reader.messages(topics) for raw in intake.receive(message.topic, message.cdr)]
-    return [*ready, *intake.flush()]
+        return [raw for _, ready in steps(reader, intake) for raw in ready]
 
 
 def _decoded(raws: list[RawKeyframe]) -> Iterator[PosedDepth]:
