@@ -73,7 +73,7 @@ class PlaneSweep(nn.Module):
         K: Tensor,
         K_source: Tensor,
         depths_m: Tensor,
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         """Correlate P pairs of views.
 
         Args:
@@ -82,10 +82,11 @@ class PlaneSweep(nn.Module):
             T_source_ref: (P, 4, 4).
             K: (P, 3, 3) at image resolution.
             K_source: (P, 3, 3) of the source views.
-            depths_m: (D,) to try everywhere, or (P, D, h, w) to try at each pixel.
+            depths_m: (D,) to try everywhere, or (P, D, h, w) or (1, D, h, w) to try at each pixel.
 
         Returns:
-            (P, groups + 1, D, h, w): correlation in [-1, 1] by group, then whether the source sees that point at all.
+            (P, groups, D, h, w) correlation in [-1, 1] by group, and (P, 1, D, h, w) whether the source sees the point, 0
+            or 1; where it does not, the correlation is 0.
         """
         pairs, _, h, w = features.shape
         depths = depths_m[None, :, None] if depths_m.ndim == 1 else depths_m.flatten(2)
@@ -100,7 +101,7 @@ class PlaneSweep(nn.Module):
         correlation = torch.stack(
             [self._correlate(*pair) for pair in zip(features, source_features, grid, strict=True)]
         )
-        return torch.cat([correlation, seen.view(pairs, 1, -1, h, w).to(correlation.dtype)], dim=1)
+        return correlation, seen.view(pairs, 1, -1, h, w).to(correlation.dtype)
 
     def _correlate(self, features: Tensor, source_features: Tensor, grid: Tensor) -> Tensor:
         """One pair, (groups, D, h, w): its warped features fit into the cache, those of all pairs would not."""
@@ -149,21 +150,20 @@ class Conv3dBlock(nn.Sequential):
         super().__init__(Conv3d(inputs, outputs, bias=False), norm(outputs), nn.ReLU(inplace=True))
 
 
-def merge_sources(matches: Tensor) -> Tensor:
-    """What all sources say, however many there are.
+def merge_sources(correlation: Tensor, seen: Tensor) -> Tensor:
+    """What all sources of a view say, however many there are.
 
     Args:
-        matches: (V, S, groups + 1, D, h, w) of :class:`PlaneSweep`, zeros for a source that does not exist.
+        correlation: (S, groups, D, h, w) of :class:`PlaneSweep`.
+        seen: (S, 1, D, h, w) of the same; all 0 for a source that does not exist.
 
     Returns:
-        (V, 2 * groups + 1, D, h, w): mean and best correlation by group, number of sources that see the point.
+        (2 * groups + 1, D, h, w): mean and best correlation by group, number of sources that see the point.
     """
-    seen = matches[:, :, -1:]
-    count = seen.sum(dim=1)
-    correlation = matches[:, :, :-1]
-    mean = (correlation * seen).sum(dim=1) / count.clamp(min=1)
-    best = (correlation - 2.0 * (1 - seen)).amax(dim=1).clamp(min=-1) * (count > 0)
-    return torch.cat([mean, best, count], dim=1)
+    count = seen.sum(dim=0)
+    mean = correlation.sum(dim=0) / count.clamp(min=1)  # it is 0 where a source sees nothing
+    best = (correlation - 2.0 * (1 - seen)).amax(dim=0).clamp(min=-1) * (count > 0)
+    return torch.cat([mean, best, count])
 
 
 class DepthHead(nn.Module):
@@ -182,13 +182,13 @@ class DepthHead(nn.Module):
 
         Args:
             features: (V, C, h, w).
-            matches: (V, S, groups + 1, D, h, w), zeros for a source that does not exist.
+            matches: (V, 2 * groups + 1, D, h, w) from :func:`merge_sources`, zeros for a view without any source.
 
         Returns:
             (V, D, h, w) unnormalised log-probabilities over the depth intervals.
         """
         prior = self.prior(features)
-        volume = torch.cat([merge_sources(matches), prior[:, None]], dim=1)
+        volume = torch.cat([matches, prior[:, None]], dim=1)
         logits = prior + self.regularize(volume)[:, 0]
         context = torch.cat([logits, features], dim=1)
         coarse = functional.interpolate(
@@ -217,10 +217,7 @@ class DepthRefiner(nn.Module):
         for parameter in correct.parameters():
             nn.init.zeros_(parameter)  # learning starts from the first answer
         self.correct = nn.Sequential(ConvBlock(width * planes + channels, 48), correct)
-        window = torch.hann_window(planes + 2, periodic=False)[1:-1]
-        self.register_buffer("window", window.view(1, 1, -1, 1), persistent=False)
-
-    window: Tensor
+        self.window = [math.sin(math.pi * (n + 1) / (planes + 1)) ** 2 for n in range(planes)]  # Hann
 
     def split(self, logits: Tensor) -> Tensor:
         """Logits (V, D, h, w) of the coarse intervals as those of the finer ones, (V, bins.count, 2h, 2w)."""
@@ -230,9 +227,12 @@ class DepthRefiner(nn.Module):
     @torch.no_grad()
     def candidates(self, logits: Tensor) -> Tensor:
         """The successive intervals (V, planes, 2h, 2w), int64, amid which most of the probability lies."""
-        views, count, h, w = logits.shape
-        probability = torch.softmax(logits, dim=1).view(views, 1, count, h * w)
-        start = functional.conv2d(probability, self.window).argmax(dim=2).view(views, 1, h, w)
+        probability = torch.softmax(logits, dim=1)
+        starts = logits.shape[1] - self.planes + 1
+        around = torch.zeros_like(probability[:, :starts])
+        for step, weight in enumerate(self.window):  # as a convolution, which torch does slowly with one channel
+            around = around.add_(probability[:, step : step + starts], alpha=weight)
+        start = around.argmax(dim=1, keepdim=True)
         return start + torch.arange(self.planes, device=logits.device).view(1, -1, 1, 1)
 
     def forward(self, logits: Tensor, index: Tensor, detail: Tensor, matches: Tensor) -> Tensor:
@@ -242,13 +242,13 @@ class DepthRefiner(nn.Module):
             logits: (V, D, h, w) from :meth:`split`.
             index: (V, planes, h, w) from :meth:`candidates`.
             detail: (V, C, h, w) features.
-            matches: (V, S, groups + 1, planes, h, w) at these candidates, zeros for a source that does not exist.
+            matches: (V, 2 * groups + 1, planes, h, w) at these candidates, from :func:`merge_sources`.
 
         Returns:
             (V, D, h, w) unnormalised log-probabilities over the finer intervals.
         """
         expected = logits.gather(1, index) - logits.amax(dim=1, keepdim=True)
-        compared = self.compare(torch.cat([merge_sources(matches), expected[:, None]], dim=1))
+        compared = self.compare(torch.cat([matches, expected[:, None]], dim=1))
         correction = self.correct(torch.cat([compared.flatten(1, 2), detail], dim=1))
         return logits.scatter_add(1, index, correction.to(logits.dtype))
 

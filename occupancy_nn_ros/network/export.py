@@ -23,7 +23,7 @@ from torch.nn import functional
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import ConfigError, MissingDependencyError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
-from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep
+from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep, merge_sources
 from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
@@ -134,29 +134,29 @@ class DepthGraph(Graph):
     ) -> Tensor:
         """Match and regularise, twice."""
         geometry = (T_source_view, K, source_K)
-        weight = has_source[:, :, None, None, None, None]
-        coarse = _sweep_all(self.sweep, match, source_match, *geometry, self.coarse_bins.centers) * weight
+        coarse = _sweep_all(self.sweep, match, source_match, *geometry, has_source, self.coarse_bins.centers)
         split = self.refiner.split(self.head(features, coarse))
         index = self.refiner.candidates(split)
         depths_m = self.fine_bins.centers[index]
-        fine = _sweep_all(self.detail_sweep, match_details, source_details, *geometry, depths_m) * weight
+        fine = _sweep_all(self.detail_sweep, match_details, source_details, *geometry, has_source, depths_m)
         logits: Tensor = self.refiner(split, index, details, fine)
         return logits
 
 
 def _sweep_all(
     sweep: PlaneSweep, match: Tensor, sources: Tensor, T_source_view: Tensor, K: Tensor, source_K: Tensor,
-    depths_m: Tensor,
+    has_source: Tensor, depths_m: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Every view with every one of its sources (V, S, ...): (V, S, groups + 1, D, h, w)."""
-    views, slots = sources.shape[:2]
-    match, K = (t.repeat_interleave(slots, dim=0) for t in (match, K))
-    if depths_m.ndim > 1:
-        depths_m = depths_m.repeat_interleave(slots, dim=0)
-    swept: Tensor = sweep(
-        match, sources.flatten(0, 1), T_source_view.flatten(0, 1), K, source_K.flatten(0, 1), depths_m
-    )
-    return swept.view(views, slots, *swept.shape[1:])
+    """What the sources (V, S, ...) of all views say, (V, 2 * groups + 1, D, h, w)."""
+    merged = []
+    for view in range(len(match)):
+        slots = sources.shape[1]
+        reference, calibration = (t[view].expand(slots, *t.shape[1:]) for t in (match, K))
+        depths = depths_m if depths_m.ndim == 1 else depths_m[view][None]
+        correlation, seen = sweep(reference, sources[view], T_source_view[view], calibration, source_K[view], depths)
+        weight = has_source[view, :, None, None, None, None]
+        merged.append(merge_sources(correlation * weight, seen * weight))
+    return torch.stack(merged)
 
 
 class LiftGraph(Graph):

@@ -15,7 +15,14 @@ from occupancy_nn_ros.config import _Checked, setting
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
-from occupancy_nn_ros.network.depth import DepthBins, DepthHead, DepthRefiner, PlaneSweep, relative_poses
+from occupancy_nn_ros.network.depth import (
+    DepthBins,
+    DepthHead,
+    DepthRefiner,
+    PlaneSweep,
+    merge_sources,
+    relative_poses,
+)
 from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
@@ -201,20 +208,20 @@ def _of_unit_length(features: Tensor, groups: int) -> Tensor:
 
 
 def _match(sweep: PlaneSweep, match: Tensor, views: Views, sources: Tensor, depths_m: Tensor) -> Tensor:
-    """Matches (R, S, groups + 1, D, h, w) of R views with their sources (R, S); zeros where there is no source.
+    """What the sources (R, S) of R views say, (R, 2 * groups + 1, D, h, w); zeros for a view without any.
 
     ``depths_m`` are (D,) for all pixels or (R, D, h, w).
     """
-    count, slots = sources.shape
-    everywhere = depths_m.ndim == 1
-    planes, h, w = depths_m.shape[0 if everywhere else 1], *match.shape[-2:]
-    matches = match.new_zeros(count, slots, sweep.groups + 1, planes, h, w)
-    row, slot = torch.nonzero(sources >= 0, as_tuple=True)
-    if len(row):
-        source = sources[row, slot]
-        swept = sweep(
-            match[row], match[source], relative_poses(views, row, source), views.K[row], views.K[source],
-            depths_m if everywhere else depths_m[row],
-        )  # fmt: skip
-        matches = matches.index_put((row, slot), swept.to(matches.dtype))
-    return matches
+    merged = []
+    for view, row in enumerate(sources):
+        source = row[row >= 0]
+        reference = torch.full_like(source, view)
+        depths = depths_m if depths_m.ndim == 1 else depths_m[view][None]
+        if len(source) == 0:
+            planes = depths.shape[0 if depths.ndim == 1 else 1]
+            merged.append(match.new_zeros(2 * sweep.groups + 1, planes, *match.shape[-2:]))
+            continue
+        T_source_ref = relative_poses(views, reference, source)
+        swept = sweep(match[reference], match[source], T_source_ref, views.K[reference], views.K[source], depths)
+        merged.append(merge_sources(*swept))
+    return torch.stack(merged)

@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 import torch
 
-from occupancy_nn_ros.network.depth import Conv3d, DepthBins, DepthRefiner, PlaneSweep, pixel_rays, relative_poses
+from occupancy_nn_ros.network.depth import (
+    Conv3d,
+    DepthBins,
+    DepthRefiner,
+    PlaneSweep,
+    merge_sources,
+    pixel_rays,
+    relative_poses,
+)
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative, sample_evidence
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
@@ -57,8 +65,8 @@ def test_the_sweep_peaks_at_the_depth_of_a_textured_plane(depth_m, tilt):
     views = Views(torch.zeros(2, 3, H * STRIDE, W * STRIDE), K.expand(2, 3, 3), torch.stack([reference, source]))
     T_source_ref = relative_poses(views, torch.tensor([0]), torch.tensor([1]))
     swept = PlaneSweep(1, STRIDE)(first, second, T_source_ref, K[None], K[None], BINS.centers)
-    assert swept.shape == (1, 2, 24, H, W)
-    correlation, seen = swept[0, 0], swept[0, 1]
+    assert [part.shape for part in swept] == [(1, 1, 24, H, W)] * 2
+    correlation, seen = (part[0, 0] for part in swept)
     assert set(seen.unique().tolist()) <= {0.0, 1.0}
     interior = seen.gather(0, BINS.index(depth.float())[None])[0] > 0
     assert interior.float().mean() > 0.5
@@ -80,7 +88,16 @@ def test_depths_can_differ_from_pixel_to_pixel():
     everywhere = sweep(first, second, T_source_ref, K, K, BINS.centers)
     index = torch.randint(0, 24, (2, 5, H, W), generator=rng)
     chosen = sweep(first, second, T_source_ref, K, K, BINS.centers[index])
-    torch.testing.assert_close(chosen, everywhere.gather(2, index[:, None].expand(-1, 3, -1, -1, -1)))
+    for part, whole in zip(chosen, everywhere, strict=True):
+        torch.testing.assert_close(part, whole.gather(2, index[:, None].expand(-1, whole.shape[1], -1, -1, -1)))
+
+
+def test_sources_are_merged_where_they_see():
+    correlation = torch.tensor([0.5, -0.4, 0.0]).view(3, 1, 1, 1, 1)
+    seen = torch.tensor([1.0, 1.0, 0.0]).view(3, 1, 1, 1, 1)
+    assert merge_sources(correlation, seen).flatten().tolist() == pytest.approx([0.05, 0.5, 2])
+    assert merge_sources(correlation[1:], seen[1:]).flatten().tolist() == pytest.approx([-0.4, -0.4, 1])
+    assert merge_sources(correlation[2:], seen[2:]).flatten().tolist() == [0, 0, 0]
 
 
 def test_one_volume_is_convolved_as_several_are():
@@ -101,7 +118,7 @@ def test_a_new_refiner_keeps_the_answer(refiner):
     coarse = torch.randn(2, 24, 3, 4)
     split = refiner.split(coarse)
     assert split.shape == (2, 48, 6, 8)
-    refined = refiner(split, refiner.candidates(split), torch.randn(2, 4, 6, 8), torch.rand(2, 3, 3, 6, 6, 8))
+    refined = refiner(split, refiner.candidates(split), torch.randn(2, 4, 6, 8), torch.rand(2, 5, 6, 6, 8))
     torch.testing.assert_close(refined, split)
     level = refiner.split(torch.arange(24.0).view(1, 24, 1, 1).expand(1, 24, 3, 4))  # rises evenly: halves keep it so
     torch.testing.assert_close(level[0, 1:-1, 2, 2], torch.arange(0.25, 23, 0.5))
@@ -121,7 +138,7 @@ def test_a_refiner_changes_candidates_alone(refiner):
     torch.nn.init.normal_(refiner.correct[1].weight)
     split = refiner.split(torch.randn(1, 24, 3, 4))
     index = refiner.candidates(split)
-    refined = refiner(split, index, torch.randn(1, 4, 6, 8), torch.rand(1, 2, 3, 6, 6, 8))
+    refined = refiner(split, index, torch.randn(1, 4, 6, 8), torch.rand(1, 5, 6, 6, 8))
     touched = torch.zeros_like(split).scatter(1, index, 1.0) > 0
     assert torch.equal(refined[~touched], split[~touched])
     assert (refined[touched] != split[touched]).float().mean() > 0.9
@@ -163,8 +180,8 @@ def test_what_the_source_does_not_see_is_not_matched():
     behind = torch.eye(4)
     behind[2, 3] = -20.0  # T_source_ref: every point lies behind the source
     features = torch.ones(1, 4, H, W) / 2
-    swept = PlaneSweep(2, STRIDE)(features, features, behind[None], K[None], K[None], BINS.centers)
-    assert not swept.any()
+    correlation, seen = PlaneSweep(2, STRIDE)(features, features, behind[None], K[None], K[None], BINS.centers)
+    assert not correlation.any() and not seen.any()
 
 
 def test_relative_pose_maps_reference_points_into_the_source():
