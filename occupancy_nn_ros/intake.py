@@ -212,6 +212,27 @@ class Intake:
             missing.append(self.problems.get("transform", "no transform yet"))
         return missing
 
+    def clock_gaps(self) -> list[str]:
+        """Stamps of sensors that lie too far apart to be of one clock, worded for people.
+
+        A sensor that has stopped lags behind too: this means something only while all of them send.
+        """
+        newest = {
+            name: self._newest_of[sensor.topic]
+            for name, sensor in self.sensors.items()
+            if sensor.topic in self._newest_of
+        }
+        if len(newest) < 2:
+            return []
+        first, last = min(newest, key=newest.__getitem__), max(newest, key=newest.__getitem__)
+        gap_ns = newest[last] - newest[first]
+        if gap_ns <= self._max_wait_ns:
+            return []
+        return [
+            f"stamps of '{last}' are {gap_ns * 1e-9:.1f} s ahead of those of '{first}': synchronise their clocks, or set "
+            f"time_offset_s of one of them"
+        ]
+
     def _take_transforms(self, transforms: Sequence[StampedTransform], *, is_static: bool) -> None:
         for transform in transforms:
             if not is_static:

@@ -51,7 +51,7 @@ class Silence:
             for name, sensor in intake.sensors.items()
             if self._quiet_looks[name] >= patience
         ]
-        parts = parts or _transforms(receiver, intake) or self._new_drops
+        parts = parts or intake.clock_gaps() or _transforms(receiver, intake) or self._new_drops
         return "; ".join(parts) or "images arrive, but none of their sets makes a keyframe"
 
 

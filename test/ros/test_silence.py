@@ -170,3 +170,21 @@ def test_a_wrong_topic_then_no_transform_then_mapping_then_wrong_images_then_non
     code, output = node.stop()
     assert code == 0
     assert missing in output
+
+
+def test_a_camera_with_another_clock_is_named(bench, graph, start_node):
+    cameras = {name: [f"image_topic:=/{name}/depth/image_raw"] for name in ("left", "right")}
+    for name in cameras:
+        bench.offer(f"/{name}/depth/image_raw", names.IMAGE)
+        bench.offer(f"/{name}/depth/camera_info", names.CAMERA_INFO)
+    start_node("-p", "source:=depth", *camera_arguments(**cameras))
+    bench.wait_for_start()
+    end = time.monotonic() + PROMISE_S + 2 * TICK_S
+    while "stamps of 'right' are 3.0 s ahead of those of 'left'" not in bench.text():
+        assert time.monotonic() < end, bench.text()
+        for name, ahead_ns in (("left", 0), ("right", 3 * 10**9)):
+            now = stamp_now() + ahead_ns
+            bench.publishers[f"/{name}/depth/camera_info"].publish(encode_camera_info(now, name, MODEL))
+            depth = encode_depth_image(now, name, np.ones((12, 16), np.float32))
+            bench.publishers[f"/{name}/depth/image_raw"].publish(depth)
+        graph.spin(0.1)

@@ -52,6 +52,17 @@ def test_keyframe_waits_for_the_transform_that_brackets_it(intake):
     assert intake.waiting_for() == []
 
 
+@pytest.mark.parametrize(("ahead_s", "said"), [(0.0, False), (0.4, False), (3.0, True), (60.0, True)])
+def test_a_camera_whose_clock_runs_ahead_is_named(ahead_s, said):
+    rear = SensorStream("rear", "/rear/image_raw", IMAGE, "/rear/camera_info")
+    intake = Intake(load_config([], ["sync.max_wait_s=0.5"]), [SENSOR, rear])
+    for step in range(4):
+        intake.receive("/front/image_raw", image(T0 + step * SECOND // 10))
+        intake.receive("/rear/image_raw", image(T0 + step * SECOND // 10 + int(ahead_s * SECOND)))
+    expected = f"stamps of 'rear' are {ahead_s:.1f} s ahead of those of 'front'"
+    assert [text.startswith(expected) for text in intake.clock_gaps()] == [True] * said
+
+
 def test_a_set_whose_transform_never_comes_is_dropped_after_the_wait(intake):
     prepare(intake)
     intake.receive("/front/image_raw", image(T0 + SECOND // 10))
