@@ -25,11 +25,11 @@ from map_peers import FRAME_NS, Frames, is_installed, make_peer
 from timing import median_ms
 
 from occupancy_nn_ros.config import GridConfig, MapConfig
-from occupancy_nn_ros.mapping.distance_field import distance_field
+from occupancy_nn_ros.mapping.distance_field import distance_field, distance_field_on_device
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.slices import LETHAL, occupancy_slice
 from occupancy_nn_ros.mapping.warm_up import warm_up
-from occupancy_nn_ros.types import Prediction, VoxelState
+from occupancy_nn_ros.types import LatticeWindow, Prediction, VoxelState
 
 OURS = "occupancy_nn_ros"
 PACKAGES = ("pywavemap", "pyoctomap", "octomap")
@@ -121,6 +121,48 @@ def measure_dense(_: Path) -> list[Row]:
     return rows
 
 
+def window_case(device: str) -> Callable[[], None]:
+    """A window of 20 x 20 x 4 m with voxels of 0.05 m, and a call that moves it, adds a prediction and measures distances.
+
+    The distances are those of a 2D slice of 1.4 m, as for a costmap.
+    """
+    grid, T = RollingMap(0.05, (400, 400, 80), MapConfig(), num_classes=0, device=device), np.eye(4)
+    random = torch.Generator().manual_seed(0)
+    columns = torch.rand(400, 400, 1, generator=random) < 0.02
+    logit = torch.where(columns, 2.0, -2.0).expand(400, 400, 80).contiguous().to(device)
+    weight = (torch.rand(400, 400, 80, generator=random) < 0.6).float().to(device)
+    count = 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        T[0, 3] = 0.05 * count
+        grid.move_to(T)
+        grid.integrate(Prediction(grid.window, logit, weight), count * FRAME_NS // 10)
+        (x, y, z), (nx, ny, _) = grid.window.origin, grid.window.shape
+        obstacles = torch.zeros(nx, ny, dtype=torch.bool, device=device)
+        for stored, given in grid.overlap(LatticeWindow(0.05, (x, y, z + 28), (nx, ny, 28))):
+            obstacles[given[:2]] |= (grid.log_odds[stored] > 0).any(dim=2)
+        if device == "cpu":
+            distance_field(obstacles.numpy(), 0.05, 2.0)
+        else:
+            distance_field_on_device(obstacles, 0.05, 2.0)
+            torch.cuda.synchronize()
+
+    return step
+
+
+def measure_window(_: Path) -> list[Row]:
+    """Integration and 2D distances in a fine window, on the CPU and on a GPU where there is one."""
+    warm_up()
+    rows = []
+    for device in ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",):
+        step = window_case(device)
+        step()
+        rows.append(row(f"integrate, move, 2D distances, {device}", "window", 0.05, median_ms(step, 50)))
+    return rows
+
+
 def measure_drive(_: Path) -> list[Row]:
     """Ten kilometres straight ahead: time for each update, and how much resident memory grew after the first."""
     warm_up()
@@ -139,7 +181,7 @@ def work(arguments: argparse.Namespace) -> None:
     name, sensor, edge, cores = arguments.worker
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(cores)])
     torch.set_num_threads(int(cores))
-    special = {"dense": measure_dense, "drive": measure_drive}
+    special = {"dense": measure_dense, "drive": measure_drive, "window": measure_window}
     measure = special.get(sensor, lambda folder: measure_frames(name, sensor, float(edge), folder))
     print(json.dumps(measure(arguments.data)), flush=True)
     os._exit(0)  # some libraries take long to take a large map down
@@ -173,8 +215,8 @@ def measure_all(arguments: argparse.Namespace) -> list[Row]:
                 for cores in arguments.threads if name in (OURS, "pywavemap") else [1]:
                     if cores <= available:
                         rows += start(name, sensor, edge, cores, arguments.data)
-    for special in ("dense", "drive"):
-        rows += [] if arguments.frames_only else start(OURS, special, 0.2, 1, arguments.data)
+    for special, edge in (("dense", 0.2), ("window", 0.05), ("drive", 0.2)):
+        rows += [] if arguments.frames_only else start(OURS, special, edge, 1, arguments.data)
     return rows
 
 
@@ -204,7 +246,9 @@ def main() -> None:
     parser.add_argument("--voxels", nargs="+", type=float, default=[0.2, 0.1])
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--native", nargs="+", default=[], help="shared objects with a C++ mapper")
-    parser.add_argument("--frames-only", action="store_true", help="leave the dense and driving measurements out")
+    parser.add_argument(
+        "--frames-only", action="store_true", help="leave the dense, window and driving measurements out"
+    )
     parser.add_argument("--json", action="store_true", help="print a list of rows")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from stand_in_device import stand_in_device
 
 from occupancy_nn_ros.config import from_mapping, read_yaml
 from occupancy_nn_ros.errors import ConfigError, MissingDependencyError, TrainingError
@@ -274,3 +275,18 @@ def test_shipped_training_settings_fit_a_network(path):
     with torch.device("meta"):
         network = OccupancyNetwork(shipped.model)
     assert 1e6 < sum(parameter.numel() for parameter in network.parameters()) < 5e7
+
+
+def test_a_sample_is_learnt_from_on_a_device(monkeypatch, room_shard, tiny):
+    """On a stand-in for a GPU: no tensors are mixed up, and the losses are the CPU's."""
+    torch.manual_seed(0)
+    network = OccupancyNetwork(tiny)
+    sample = make_sample(room_shard, 3, np.random.default_rng(0), augment=True)
+    with torch.no_grad():
+        expected = vars(sample_losses(network, sample, torch.device("cpu")))
+    with stand_in_device(monkeypatch.setattr) as device:
+        got = vars(sample_losses(network.to(device), sample, torch.device(device)))
+        assert all(loss.device.type == "cuda" for loss in got.values())
+        assert {name: float(loss) for name, loss in got.items()} == pytest.approx(
+            {name: float(loss) for name, loss in expected.items()}, rel=1e-4
+        )
