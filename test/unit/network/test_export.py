@@ -12,7 +12,8 @@ from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, save_checkpoint
 from occupancy_nn_ros.network.depth import relative_poses
-from occupancy_nn_ros.network.export import GraphShape, default_size, example_inputs, make_graphs
+from occupancy_nn_ros.network.export import GraphShape, default_size, example_inputs
+from occupancy_nn_ros.network.graphs import make_graphs
 from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, normalize_images
 

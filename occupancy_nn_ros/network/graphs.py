@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network in four parts whose shapes do not depend on the data, as they become ONNX graphs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
+from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep, merge_sources
+from occupancy_nn_ros.network.encoder import DetailEncoder
+from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative
+from occupancy_nn_ros.network.model import OccupancyNetwork
+from occupancy_nn_ros.network.views import normalize_images
+from occupancy_nn_ros.network.volume import sample_volume
+
+
+class Graph(nn.Module):
+    """What becomes one ONNX graph: a module that names its inputs, as :func:`example_inputs` does, and its outputs."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+class EncoderGraph(Graph):
+    """Images (V, H, W, 3) uint8 RGB to features (V, C, H / 8, W / 8), details (V, E, H / 4, W / 4), and both for matching."""
+
+    inputs = ("images",)
+    outputs = ("features", "details", "match", "match_details")
+
+    def __init__(self, network: OccupancyNetwork) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Encode."""
+        maps = self.network.encode(normalize_images(images))
+        return (*maps, *self.network.match_features(maps))
+
+
+class DepthGraph(Graph):
+    """Depth logits (V, 2 D, 2 h, 2 w) from plane sweeps of each view against S sources.
+
+    ``source_match`` (V, S, C, h, w) and ``source_details`` (V, S, E, 2 h, 2 w) are the sources' matching features,
+    ``source_K`` (V, S, 3, 3) their intrinsics, ``T_source_view`` (V, S, 4, 4) their poses, and ``has_source`` (V, S) is
+    1, or 0 where there is none.
+    """
+
+    inputs = (
+        "features", "details", "match", "match_details", "K",
+        "source_match", "source_details", "source_K", "T_source_view", "has_source",
+    )  # fmt: skip
+    outputs = ("depth_logits",)
+
+    def __init__(self, network: OccupancyNetwork) -> None:
+        super().__init__()
+        self.sweep, self.detail_sweep = network.sweep, network.detail_sweep
+        self.head, self.refiner = network.depth_head, network.refiner
+        self.coarse_bins, self.fine_bins = network.bins
+
+    def forward(
+        self,
+        features: Tensor,
+        details: Tensor,
+        match: Tensor,
+        match_details: Tensor,
+        K: Tensor,
+        source_match: Tensor,
+        source_details: Tensor,
+        source_K: Tensor,
+        T_source_view: Tensor,
+        has_source: Tensor,
+    ) -> Tensor:
+        """Match and regularise, twice."""
+        geometry = (T_source_view, K, source_K)
+        coarse = _sweep_all(self.sweep, match, source_match, *geometry, has_source, self.coarse_bins.centers)
+        split = self.refiner.split(self.head(features, coarse))
+        index = self.refiner.candidates(split)
+        depths_m = self.fine_bins.centers[index]
+        fine = _sweep_all(self.detail_sweep, match_details, source_details, *geometry, has_source, depths_m)
+        logits: Tensor = self.refiner(split, index, details, fine)
+        return logits
+
+
+def _sweep_all(
+    sweep: PlaneSweep, match: Tensor, sources: Tensor, T_source_view: Tensor, K: Tensor, source_K: Tensor,
+    has_source: Tensor, depths_m: Tensor,
+) -> Tensor:  # fmt: skip
+    """What the sources (V, S, ...) of all views say, (V, 2 * groups + 1, D, h, w)."""
+    merged = []
+    for view in range(len(match)):
+        slots = sources.shape[1]
+        reference, calibration = (t[view].expand(slots, *t.shape[1:]) for t in (match, K))
+        depths = depths_m if depths_m.ndim == 1 else depths_m[view][None]
+        correlation, seen = sweep(reference, sources[view], T_source_view[view], calibration, source_K[view], depths)
+        weight = has_source[view, :, None, None, None, None]
+        merged.append(merge_sources(correlation * weight, seen * weight))
+    return torch.stack(merged)
+
+
+class LiftGraph(Graph):
+    """The context volume (C, X, Y, Z) around the base and the cumulative depth (V, 2 D + 1, 2 h, 2 w)."""
+
+    inputs = ("features", "depth_logits", "K", "T_base_cam")
+    outputs = ("context", "nearer")
+
+    def __init__(self, network: OccupancyNetwork) -> None:
+        super().__init__()
+        self.bins, self.to_volume, self.volume = network.bins[-1], network.to_volume, network.volume
+        self.shape = network.grid.shape
+        self.register_buffer("points", network.grid.points(torch.zeros(3)), persistent=False)
+        self.register_buffer("edge", torch.full((len(self.points),), network.grid.cell_m), persistent=False)
+
+    points: Tensor
+    edge: Tensor
+
+    def forward(self, features: Tensor, depth_logits: Tensor, K: Tensor, T_base_cam: Tensor) -> tuple[Tensor, Tensor]:
+        """Gather the views."""
+        nearer = cumulative(depth_logits)
+        statistics, _, merged = dense_evidence(
+            self.points, self.edge, K, T_base_cam, nearer, self.bins, self.to_volume(features)
+        )
+        volume = torch.cat([statistics, *([] if merged is None else [merged])], dim=1).view(*self.shape, -1)
+        context: Tensor = self.volume(volume.permute(3, 0, 1, 2)[None])[0]
+        return context, nearer
+
+
+class QueryGraph(Graph):
+    """Calibrated log-odds (P,), class logits (P, classes) and visibility (P,) at points (P, 3).
+
+    ``edge_m`` (P,) is the edge of the cube that is asked about at each point.
+    """
+
+    inputs = ("points", "edge_m", "context", "nearer", "K", "T_base_cam")
+    outputs = ("log_odds", "class_logits", "visible")
+
+    def __init__(self, network: OccupancyNetwork, calibration: Calibration) -> None:
+        super().__init__()
+        self.bins, self.grid = network.bins[-1], network.grid
+        self.decoder, self.calibration = network.decoder, calibration
+
+    def forward(
+        self, points: Tensor, edge_m: Tensor, context: Tensor, nearer: Tensor, K: Tensor, T_base_cam: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer."""
+        statistics, visible, _ = dense_evidence(points, edge_m, K, T_base_cam, nearer, self.bins, None)
+        position = self.grid.normalize(points, points.new_zeros(3))
+        logits = self.decoder(statistics, sample_volume(context, position), points, edge_m)
+        fit = self.calibration
+        seen = logits[:, 0] * fit.visible_scale + fit.visible_offset
+        hidden = logits[:, 0] * fit.inferred_scale + fit.inferred_offset
+        return torch.where(visible >= 0.5, seen, hidden), logits[:, 1:], visible
+
+
+def dense_evidence(
+    points: Tensor, edge_m: Tensor, K: Tensor, T_base_cam: Tensor, nearer: Tensor, bins: DepthBins,
+    features: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
+    """What :func:`occupancy_nn_ros.network.lifting.sample_evidence` says, with no shape that depends on the data.
+
+    Args:
+        points: (P, 3) relative to the base.
+        edge_m: (P,) edge of the cube at each point.
+        K: (V, 3, 3).
+        T_base_cam: (V, 4, 4).
+        nearer: (V, D + 1, h, w) cumulative depth, at stride 4.
+        bins: the depth intervals.
+        features: (V, C, h, w) to merge, or None.
+
+    Returns:
+        Statistics (P, S), visibility (P,) and merged features (P, C), None if there are none to merge.
+    """
+    local = (points[None] - T_base_cam[:, None, :3, 3]) @ T_base_cam[:, :3, :3]
+    z = local[..., 2].clamp(min=1e-3)
+    height, width = (n * DetailEncoder.stride for n in nearer.shape[-2:])
+    x = (K[:, 0, 0, None] * local[..., 0] / z + K[:, 0, 2, None] + 0.5) / width * 2 - 1
+    y = (K[:, 1, 1, None] * local[..., 1] / z + K[:, 1, 2, None] + 0.5) / height * 2 - 1
+    inside = ((local[..., 2] > 0.05) & (x.abs() < 1) & (y.abs() < 1)).to(points.dtype)
+    position = torch.stack([x, y], dim=-1).clamp(-1, 1)
+    half = edge_m * HALF_DEPTH
+    start, end = (_sample_nearer(nearer, position, bins.position(depth)) for depth in (z - half, z + half))
+    surface, free, hidden = (end - start).clamp(min=0), 1 - end, start
+    odds = torch.log((surface + 0.01) / (free + 0.01)) * (1 - hidden)
+    total = (torch.stack([surface, free, hidden, torch.ones_like(free), odds]) * inside).sum(dim=1)
+    best = (torch.stack([surface, free, 1 - hidden, 1 / z.clamp(min=0.3)]) * inside).amax(dim=1)
+    count = total[3].clamp(min=1)
+    statistics = torch.stack([*(total[:3] / count), total[3] / 4, total[4] * 0.5, best[0], best[1], best[3]], dim=1)
+    if features is None:
+        return statistics, best[2], None
+    weight = (surface + 0.05) * inside
+    sampled = functional.grid_sample(features, position[:, None], align_corners=False)[:, :, 0]
+    merged = (sampled * weight[:, None]).sum(dim=0) / (weight.sum(dim=0) + 1e-3)
+    return statistics, best[2], merged.T
+
+
+def _sample_nearer(nearer: Tensor, position: Tensor, edge_index: Tensor) -> Tensor:
+    """Trilinear lookup (V, P) of (V, D + 1, h, w) at image positions (V, P, 2) in [-1, 1] and edge indices (V, P)."""
+    layers = nearer.shape[1]
+    z = (2 * edge_index.clamp(0, layers - 1) + 1) / layers - 1
+    grid = torch.cat([position, z[..., None]], dim=-1)[:, None, None]
+    sampled = functional.grid_sample(nearer[:, None], grid, padding_mode="border", align_corners=False)
+    return sampled[:, 0, 0, 0]
+
+
+def make_graphs(checkpoint: Checkpoint) -> dict[str, Graph]:
+    """The four graphs as modules."""
+    network = checkpoint.network.eval()
+    return {
+        "encoder": EncoderGraph(network), "depth": DepthGraph(network), "lift": LiftGraph(network),
+        "query": QueryGraph(network, checkpoint.calibration),
+    }  # fmt: skip
