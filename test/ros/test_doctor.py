@@ -62,7 +62,7 @@ def doctor(graph, tiny_model):
     def run(robot, *arguments, age_s=0.0):
         """Run the doctor while the robot sends; returns its exit status and findings by subject."""
         code = "import sys; from occupancy_nn_ros.cli.main import main; sys.exit(main())"
-        options = ["doctor", "--json", "--wait", "1", "--model", str(tiny_model), *arguments]
+        options = ["doctor", "--json", "--wait", "2", "--model", str(tiny_model), *arguments]
         process = subprocess.Popen(
             [sys.executable, "-c", code, *options], stdout=subprocess.PIPE, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
