@@ -76,9 +76,25 @@ def measure_frames(name: str, sensor: str, edge: float, folder: Path) -> list[Ro
     return [row(Path(name).stem, sensor, edge, float(np.median(times)), peak_rss_mib=peak, **quality)]
 
 
+def driving(
+    grid: RollingMap, logit: torch.Tensor, weight: torch.Tensor, classes: torch.Tensor | None = None
+) -> Callable[[], None]:
+    """A call that moves a map by a voxel and adds the same prediction there."""
+    T, count = np.eye(4), 0
+
+    def step() -> None:
+        nonlocal count
+        count += 1
+        T[0, 3] = grid.window.voxel_size_m * count
+        grid.move_to(T)
+        grid.integrate(Prediction(grid.window, logit, weight, classes), count * FRAME_NS // 10)
+
+    return step
+
+
 def dense_case(with_classes: bool) -> tuple[RollingMap, Callable[[], None]]:
     """A 200 x 200 x 16 map, and a call that moves it by a voxel and adds a prediction of the workload's surfaces."""
-    grid, T = RollingMap(0.2, (200, 200, 16), MapConfig()), np.eye(4)
+    grid = RollingMap(0.2, (200, 200, 16), MapConfig())
     solid = truth.solid_voxels(0.2, (400, 320, 50), 0.0)
     inner = solid.copy()
     for axis in range(3):
@@ -87,16 +103,7 @@ def dense_case(with_classes: bool) -> tuple[RollingMap, Callable[[], None]]:
     logit = torch.from_numpy(np.where(surface, 2.0, -2.0).astype(np.float32))
     weight = torch.from_numpy((np.random.default_rng(0).random(surface.shape) < 0.6).astype(np.float32))
     classes = torch.randn(6, *surface.shape, generator=torch.Generator().manual_seed(0)) if with_classes else None
-    count = 0
-
-    def step() -> None:
-        nonlocal count
-        count += 1
-        T[0, 3] = 0.2 * count
-        grid.move_to(T)
-        grid.integrate(Prediction(grid.window, logit, weight, classes), count * FRAME_NS // 10)
-
-    return grid, step
+    return grid, driving(grid, logit, weight, classes)
 
 
 def measure_dense(_: Path) -> list[Row]:
@@ -126,19 +133,15 @@ def window_case(device: str) -> Callable[[], None]:
 
     The distances are those of a 2D slice of 1.4 m, as for a costmap.
     """
-    grid, T = RollingMap(0.05, (400, 400, 80), MapConfig(), num_classes=0, device=device), np.eye(4)
+    grid = RollingMap(0.05, (400, 400, 80), MapConfig(), num_classes=0, device=device)
     random = torch.Generator().manual_seed(0)
     columns = torch.rand(400, 400, 1, generator=random) < 0.02
     logit = torch.where(columns, 2.0, -2.0).expand(400, 400, 80).contiguous().to(device)
     weight = (torch.rand(400, 400, 80, generator=random) < 0.6).float().to(device)
-    count = 0
+    drive = driving(grid, logit, weight)
 
     def step() -> None:
-        nonlocal count
-        count += 1
-        T[0, 3] = 0.05 * count
-        grid.move_to(T)
-        grid.integrate(Prediction(grid.window, logit, weight), count * FRAME_NS // 10)
+        drive()
         (x, y, z), (nx, ny, _) = grid.window.origin, grid.window.shape
         obstacles = torch.zeros(nx, ny, dtype=torch.bool, device=device)
         for stored, given in grid.overlap(LatticeWindow(0.05, (x, y, z + 28), (nx, ny, 28))):

@@ -2,8 +2,8 @@
 """The network as four ONNX graphs for a fixed number of cameras: encoder, depth, lift, query.
 
 ``encoder`` runs once for each keyframe, and what it gives for matching is kept for later ones; ``depth`` matches the
-views against their sources; ``lift`` gathers them around the robot; ``query`` answers for any number of points. All poses and points
-are relative to the robot's base.
+views against their sources; ``lift`` gathers them around the robot; ``query`` answers for any number of points. All
+poses and points are relative to the robot's base.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep, merge_sources
 from occupancy_nn_ros.network.encoder import DetailEncoder
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative
-from occupancy_nn_ros.network.model import OccupancyNetwork
+from occupancy_nn_ros.network.model import FeatureMaps, OccupancyNetwork
 from occupancy_nn_ros.network.views import normalize_images
 from occupancy_nn_ros.network.volume import sample_volume
 
@@ -55,9 +55,7 @@ class DepthGraph(Graph):
 
     def __init__(self, network: OccupancyNetwork) -> None:
         super().__init__()
-        self.sweep, self.detail_sweep = network.sweep, network.detail_sweep
-        self.head, self.refiner = network.depth_head, network.refiner
-        self.coarse_bins, self.fine_bins = network.bins
+        self.network = network
 
     def forward(
         self,
@@ -73,14 +71,13 @@ class DepthGraph(Graph):
         has_source: Tensor,
     ) -> Tensor:
         """Match and regularise, twice."""
-        geometry = (T_source_view, K, source_K)
-        coarse = _sweep_all(self.sweep, match, source_match, *geometry, has_source, self.coarse_bins.centers)
-        split = self.refiner.split(self.head(features, coarse))
-        index = self.refiner.candidates(split)
-        depths_m = self.fine_bins.centers[index]
-        fine = _sweep_all(self.detail_sweep, match_details, source_details, *geometry, has_source, depths_m)
-        logits: Tensor = self.refiner(split, index, details, fine)
-        return logits
+        geometry, network = (T_source_view, K, source_K, has_source), self.network
+        logits = network.sweep_twice(
+            FeatureMaps(features, details),
+            lambda depths_m: _sweep_all(network.sweep, match, source_match, *geometry, depths_m),
+            lambda depths_m: _sweep_all(network.detail_sweep, match_details, source_details, *geometry, depths_m),
+        )
+        return logits[-1]
 
 
 def _sweep_all(

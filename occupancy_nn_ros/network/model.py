@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -88,6 +88,10 @@ class FeatureMaps(NamedTuple):
     details: Tensor
 
 
+Match = Callable[[Tensor], Tensor]
+"""Depths in metres to what the sources of each view say there, (R, 2 * groups + 1, D, h, w)."""
+
+
 def join_maps(maps: Sequence[FeatureMaps]) -> FeatureMaps:
     """The views of all, in order."""
     return FeatureMaps(*(torch.cat(parts) for parts in zip(*maps, strict=True)))
@@ -165,13 +169,24 @@ class OccupancyNetwork(nn.Module):
             match: of all of them, from :meth:`match_features`.
             sources: (R, S) view indices, -1 where there is none.
         """
-        depths = self.coarse_bins.centers
-        coarse = self.depth_head(maps.features, _match(self.sweep, match.features, views, sources, depths))
+        return self.sweep_twice(
+            maps,
+            lambda depths_m: _match(self.sweep, match.features, views, sources, depths_m),
+            lambda depths_m: _match(self.detail_sweep, match.details, views, sources, depths_m),
+        )
+
+    def sweep_twice(self, maps: FeatureMaps, match: Match, match_details: Match) -> tuple[Tensor, ...]:
+        """Depth logits, coarse and fine, from matches at all depths and then at those around the first answer.
+
+        Args:
+            maps: of the R views to answer for.
+            match: what :func:`merge_sources` says at depths (D,) of the features.
+            match_details: the same at depths (R, planes, 2 h, 2 w) of the details.
+        """
+        coarse = self.depth_head(maps.features, match(self.coarse_bins.centers))
         split = self.refiner.split(coarse)
         index = self.refiner.candidates(split)
-        depths = self.fine_bins.centers[index]
-        matches = _match(self.detail_sweep, match.details, views, sources, depths)
-        return coarse, self.refiner(split, index, maps.details, matches)
+        return coarse, self.refiner(split, index, maps.details, match_details(self.fine_bins.centers[index]))
 
     def lift(self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor) -> Scene:
         """Gather the current views into the context volume around ``base`` (3,)."""

@@ -156,9 +156,11 @@ def _judge_drive(make: MakeMapper, world: World, plan: EvaluationPlan, tally: Ta
         for index, frame in enumerate(rendered(renderer, rig, drive)):
             mapped.step(frame.depths if from_depth else frame.images)
             ceiling.step(frame.depths)
-            view, best = mapped.view("odom"), ceiling.view("odom")
-            if view is not None and best is not None:
-                judge.keyframe(index, frame, mapped.prediction, view, best)
+            view = mapped.view("odom")
+            if view is not None:
+                judge.keyframe(index, frame, mapped.prediction, view)
+                if _is_sampled(index) and (best := ceiling.view("odom")) is not None:
+                    judge.grids(view, best)
     view, best = mapped.view("odom"), ceiling.view("odom")
     if view is not None and best is not None:
         judge.final(view, best)
@@ -173,6 +175,11 @@ def _judge_change(make: MakeMapper, world: World, plan: EvaluationPlan, tally: T
         react(scene, rig, config, watched)
 
 
+def _is_sampled(index: int) -> bool:
+    """Whether a keyframe is one of every ``GRID_EVERY``."""
+    return index % GRID_EVERY == GRID_EVERY - 1
+
+
 class _DriveJudge:
     """Judges one drive and adds to a tally."""
 
@@ -181,23 +188,23 @@ class _DriveJudge:
         self.truth, self.ever = WorldTruth(world), EverSeen(world, plan.voxel_size_m)
         self.rays = rays_from(places_m)
 
-    def keyframe(
-        self, index: int, frame: TrueKeyframe, prediction: Prediction | None, view: MapView, best: MapView
-    ) -> None:
-        """Judge what one keyframe says, and now and then the 2D grids of the map and of the one from perfect depth."""
+    def keyframe(self, index: int, frame: TrueKeyframe, prediction: Prediction | None, view: MapView) -> None:
+        """Judge what one keyframe says."""
         window, range_m = view.window, self.plan.range_m
         seen = seen_voxels(window, frame.depths.depths, range_m) & in_range(window, view.T_map_base, range_m)
         self.ever.add(window, seen)
         true = self.truth.view(view)
-        sometimes = index % GRID_EVERY == GRID_EVERY - 1
         if prediction is not None and prediction.visible is not None:
             claimed = _judge_prediction(prediction, view, true, seen, self.tally)
-            if sometimes:
+            if _is_sampled(index):
                 self.tally.single_rays += self._rays(claimed, true, view)
-        if sometimes:
-            judged, grid = with_border(self.ever.mask(window)), self.plan.config().grid
-            _judge_grid(view, true, judged, grid, self.tally.grid)
-            _judge_grid(best, true, judged, grid, self.tally.grid_ceiling)
+
+    def grids(self, view: MapView, best: MapView) -> None:
+        """Judge the 2D grids of the map and of the one from perfect depth, by what was seen so far."""
+        true, grid = self.truth.view(view), self.plan.config().grid
+        judged = with_border(self.ever.mask(view.window))
+        _judge_grid(view, true, judged, grid, self.tally.grid)
+        _judge_grid(best, true, judged, grid, self.tally.grid_ceiling)
 
     def final(self, view: MapView, best: MapView) -> None:
         """Judge the map at the end of the drive, and the one from perfect depth."""

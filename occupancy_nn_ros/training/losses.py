@@ -81,9 +81,9 @@ def depth_losses(logits: Sequence[Tensor], depth_m: Tensor, bins: Iterable[Depth
         bins: the intervals of each.
     """
     total = depth_m.new_zeros(())
-    for level, level_bins in zip(logits, bins, strict=True):
+    for index, (level, level_bins) in enumerate(zip(logits, bins, strict=True)):
+        depth_m = finer_depth(depth_m) if index else depth_m
         total = total + depth_loss(level, depth_m, level_bins)
-        depth_m = finer_depth(depth_m)
     return total / len(logits)
 
 
