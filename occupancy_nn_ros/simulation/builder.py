@@ -264,6 +264,46 @@ class WorldBuilder:
             self.box((x, y, z + half), size, "object", yaw=yaw + float(self.rng.normal(0, 0.1)))
             z += 2 * half
 
+    def add_heap(self, x: float, y: float, yaw: float) -> None:
+        """Solids of any kind and size on each other, not always in the middle."""
+        rng = self.rng
+        z = 0.0
+        for _ in range(int(rng.integers(1, 5))):
+            half, reach = float(rng.uniform(0.05, 0.5)), float(rng.uniform(0.08, 0.6))
+            px, py = self._turned(x, y, yaw, rng.uniform(-0.1, 0.1), rng.uniform(-0.1, 0.1))
+            shape = rng.random()
+            if shape < 0.6:
+                size = (reach, float(rng.uniform(0.05, 0.6)), half)
+                self.box((px, py, z + half), size, "object", yaw=float(rng.uniform(-np.pi, np.pi)))
+            elif shape < 0.85:
+                self.cylinder((px, py, z + half), reach, half, "object")
+            else:
+                self.sphere((px, py, z + half), half, "object")
+            z += 2 * half
+
+    def add_gate(self, x: float, y: float, yaw: float) -> None:
+        """Two posts with a beam across, or a plank at any height."""
+        rng = self.rng
+        half, height, beam, texture = (
+            rng.uniform(0.3, 0.9),
+            rng.uniform(0.3, 2.2),
+            rng.uniform(0.03, 0.2),
+            self.texture(),
+        )
+        for side in (-1, 1):
+            px, py = self._turned(x, y, yaw, side * half, 0.0)
+            self.cylinder((px, py, height / 2), float(rng.uniform(0.02, 0.1)), height / 2, "structure", texture=texture)
+        self.box((x, y, height), (half, float(rng.uniform(0.02, 0.3)), beam / 2), "structure", yaw=yaw, texture=texture)
+
+    def add_screen(self, x: float, y: float, yaw: float) -> None:
+        """A wall that stands by itself, of one surface or of several panels."""
+        rng = self.rng
+        panels, height, thickness = int(rng.integers(1, 4)), rng.uniform(0.4, 3.0), rng.uniform(0.02, 0.15)
+        half = float(rng.uniform(0.4, 1.2)) / panels
+        for n in range(panels):
+            px, py = self._turned(x, y, yaw, (2 * n + 1 - panels) * half, 0.0)
+            self.box((px, py, height / 2), (half, thickness, height / 2), "structure", yaw=yaw)
+
     def add_barrel(self, x: float, y: float, yaw: float) -> None:
         """A barrel, bin or column stump."""
         del yaw

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Randomised worlds: indoor, workspace, warehouse, street, and held-out layouts with another logic and other textures."""
+"""Randomised worlds: indoor, workspace, warehouse, street, clutter, and held-out layouts with another logic and other textures."""
 
 from __future__ import annotations
 
@@ -316,6 +316,23 @@ def _pictures(build: WorldBuilder, yaw: float, span: float, away: float) -> None
         build.box((float(x), float(y), z), half, "object", yaw=yaw)
 
 
+def _clutter(build: WorldBuilder) -> Bounds:
+    """No place that anybody knows: free-standing walls, posts, gates, stacks and loose things at any angle."""
+    rng = build.rng
+    w, d = float(rng.uniform(8, 18)), float(rng.uniform(8, 18))
+    bounds = (-w / 2, -d / 2, w / 2, d / 2)
+    if rng.random() < 0.7:
+        _shell(build, bounds, float(rng.uniform(2, 6)), ceiling=bool(rng.random() < 0.4))
+    things: list[tuple[Place, float]] = [
+        (build.add_gate, 1.0), (build.add_screen, 1.3), (build.add_heap, 0.8), (build.add_heap, 0.8),
+        (build.add_pole, 0.2), (build.add_shelf, 0.9), (build.add_person, 0.4), (build.add_chair, 0.4),
+        (build.add_car, 2.2), (build.add_plant, 0.4),
+    ]  # fmt: skip
+    _scatter(build, _inner(bounds, 0.6), things, int(w * d * rng.uniform(0.1, 0.4)))
+    _walkers(build, _inner(bounds, 1.0), int(rng.integers(0, 3)))
+    return bounds
+
+
 # The order is part of every world's seed: only ever append.
 LAYOUTS: dict[str, Callable[[WorldBuilder], Bounds]] = {
     "indoor": _indoor,
@@ -325,4 +342,5 @@ LAYOUTS: dict[str, Callable[[WorldBuilder], Bounds]] = {
     "warehouse": _warehouse,
     "warehouse_heldout": _warehouse_heldout,
     "workspace": _workspace,
+    "clutter": _clutter,
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from scipy.special import expit
 
 from occupancy_nn_ros.errors import MissingDependencyError, SimulationError
 from occupancy_nn_ros.types import Float32Array, UInt8Array
@@ -167,6 +168,77 @@ def _posters(rng: Rng) -> Float32Array:
     return canvas
 
 
+def _dead_leaves(rng: Rng) -> Float32Array:
+    """Polygons of all sizes that lie on each other, whose statistics are those of natural images (Lee et al. 2001)."""
+    canvas = np.full((SIZE, SIZE), rng.uniform(0.2, 0.8), np.float32)
+    for radius in np.sort(3 * rng.uniform(0.03, 1, int(rng.integers(60, 400))) ** -0.8)[::-1]:
+        angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
+        points = rng.uniform(0, SIZE, 2) + radius * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+        cv2.fillPoly(canvas, [points.astype(np.int32)], float(rng.uniform(0, 1)), cv2.LINE_AA)
+    return canvas
+
+
+def _waves(rng: Rng) -> Float32Array:
+    """A few plane waves of any direction and frequency, some of them hard."""
+    x, y = _grid()
+    total = np.zeros((SIZE, SIZE), np.float32)
+    for _ in range(int(rng.integers(2, 7))):
+        angle, frequency, phase = rng.uniform(0, np.pi), rng.uniform(1, 30), rng.uniform(0, 2 * np.pi)
+        wave = np.sin(
+            2 * np.pi * frequency * (np.cos(angle) * x + np.sin(angle) * y) + phase + rng.uniform(0, 4) * noise(rng, 3)
+        )
+        total += np.sign(wave) if rng.random() < 0.3 else wave
+    return np.asarray(0.5 + 0.3 * total / (total.std() + 1e-6), dtype=np.float32)
+
+
+def _dots(rng: Rng) -> Float32Array:
+    """Spots on a jittered lattice."""
+    canvas = np.full((SIZE, SIZE), rng.uniform(0.1, 0.9), np.float32)
+    spacing, jitter = int(rng.integers(10, 48)), rng.uniform(0, 0.5)
+    for corner in np.ndindex(SIZE // spacing + 1, SIZE // spacing + 1):
+        center = (np.array(corner) + jitter * rng.normal(0, 1, 2)) * spacing
+        shade = float(rng.uniform(0, 1))
+        cv2.circle(
+            canvas, (int(center[0]), int(center[1])), int(spacing * rng.uniform(0.15, 0.5)), shade, -1, cv2.LINE_AA
+        )
+    return canvas
+
+
+def _print(rng: Rng) -> Float32Array:
+    """Words and numbers, as on labels and signs."""
+    canvas = np.full((SIZE, SIZE), int(rng.integers(120, 240)), np.uint8)
+    letters = np.array(list("ABCDEFGHKLMNOPRSTUVXYZ0123456789"))
+    for _ in range(int(rng.integers(4, 24))):
+        word = "".join(rng.choice(letters, int(rng.integers(1, 9))))
+        place = tuple(int(v) for v in rng.integers(-20, SIZE, 2))
+        cv2.putText(
+            canvas, word, place, cv2.FONT_HERSHEY_SIMPLEX, float(rng.uniform(0.4, 3)), int(rng.integers(256)),
+            int(rng.integers(1, 7)), cv2.LINE_AA,
+        )  # fmt: skip
+    return np.asarray(canvas.astype(np.float32) / 255, dtype=np.float32)
+
+
+def _scratches(rng: Rng) -> Float32Array:
+    """Short strokes, of one direction or of all, as of fur, straw and brushed metal."""
+    canvas = np.full((SIZE, SIZE), 0.5, np.float32)
+    main, spread, reach = rng.uniform(0, np.pi), rng.uniform(0.02, 2), rng.uniform(6, 60)
+    for _ in range(int(rng.integers(300, 1200))):
+        angle = main + spread * rng.normal()
+        start = rng.uniform(-20, SIZE + 20, 2)
+        end = start + reach * rng.uniform(0.5, 1.5) * np.array([np.cos(angle), np.sin(angle)])
+        ends = [(int(x), int(y)) for x, y in (start, end)]
+        cv2.line(canvas, ends[0], ends[1], float(rng.uniform(0, 1)), int(rng.integers(1, 3)), cv2.LINE_AA)
+    return canvas
+
+
+def _patchwork(rng: Rng) -> Float32Array:
+    """Two other patterns with a border between them as ragged as may be."""
+    first, second = (SINGLE_PATTERNS[rng.integers(len(SINGLE_PATTERNS))](rng) for _ in range(2))
+    border = noise(rng, octaves=int(rng.integers(1, 6))) - rng.uniform(-0.3, 0.3)
+    share = expit(border * rng.uniform(3, 200))
+    return np.asarray(first * (1 - share) + second * share, dtype=np.float32)
+
+
 def _concentric(rng: Rng) -> Float32Array:
     x, y = _grid()
     radius = np.hypot(x - rng.uniform(0, 1), y - rng.uniform(0, 1)) * rng.uniform(4, 16) + 0.6 * noise(rng)
@@ -196,9 +268,11 @@ def _cracks(rng: Rng) -> Float32Array:
 
 
 Pattern = Callable[[Rng], Float32Array]
-TRAIN_PATTERNS: tuple[Pattern, ...] = (
+SINGLE_PATTERNS: tuple[Pattern, ...] = (
     _paint, _paint, _marble, _planks, _bricks, _tiles, _fabric, _speckle, _stripes, _posters,
+    _dead_leaves, _waves, _dots, _print, _scratches,
 )  # fmt: skip
+TRAIN_PATTERNS: tuple[Pattern, ...] = (*SINGLE_PATTERNS, *[_patchwork] * 6)
 HELDOUT_PATTERNS: tuple[Pattern, ...] = (_paint, _concentric, _hexagons, _terrazzo, _cracks)
 
 

@@ -24,6 +24,9 @@ MOST_VIEWS = 3
 ALL_VIEWS_SHARE = 0.25
 """Share of samples of larger rigs that may have more than ``MOST_VIEWS`` current views."""
 
+FILTERED_SHARE = 0.3
+"""Share of samples whose pictures go through a random filter."""
+
 
 @dataclass(frozen=True)
 class Sample:
@@ -34,7 +37,7 @@ class Sample:
         K: (V + P, 3, 3) float32.
         T_world_cam: (V + P, 4, 4) float32.
         views: V.
-        depth_m: (V, h, w) float32, 0 where far, NaN where not known.
+        depth_m: (V, H / 4, W / 4) float32, 0 where far, NaN where not known.
         points: (N, 3) float32.
         edge_m: scalar.
         labels: (N,) int64: 0 free, class id, 254 occupied by something of no known class, 255 ignored.
@@ -100,6 +103,8 @@ def make_sample(shard: Shard, frame: int, rng: np.random.Generator, *, augment: 
     depth = np.stack([shard.depth_m[frame, v] for v in keep]).astype(np.float32)
     if augment:
         images, depth, poses, K, points = _flip_or_turn(images, depth, poses, K, points, rng)
+        if rng.random() < FILTERED_SHARE:
+            images = _random_filter(images, rng)
         images = _photometric(images, len(keep), rng)
         poses = _pose_noise(poses, len(keep), rng)
     return Sample(
@@ -142,6 +147,24 @@ def _flip_or_turn(
     turn = np.eye(4)
     turn[:3, :3] = Rotation.from_euler("z", rng.uniform(-np.pi, np.pi)).as_matrix()
     return images, depth, turn @ poses, K, points @ turn[:3, :3].T
+
+
+def _random_filter(images: UInt8Array, rng: np.random.Generator) -> UInt8Array:
+    """All images through one random convolution: other colours and textures in the same shapes (Xu et al. 2021).
+
+    What one image shows still matches what another does. Mean and contrast stay, and some of the original is kept.
+    """
+    size, kept = int(rng.choice([1, 3, 5])), rng.uniform(0, 0.7)
+    kernels = rng.standard_normal((3, size, size, 3)).astype(np.float32)
+    pictures = images.astype(np.float32)
+    filtered = np.empty_like(pictures)
+    for picture, out in zip(pictures, filtered, strict=True):
+        for channel in range(3):
+            out[..., channel] = sum(cv2.filter2D(picture[..., c], -1, kernels[channel, ..., c]) for c in range(3))
+    mean, spread = (what(filtered, axis=(0, 1, 2)) for what in (np.mean, np.std))
+    wanted_mean, wanted_spread = pictures.mean(), pictures.std()
+    filtered = (filtered - mean) / np.maximum(spread, 1e-3) * wanted_spread + wanted_mean
+    return np.asarray(np.clip(kept * pictures + (1 - kept) * filtered, 0, 255), dtype=np.uint8)
 
 
 def _photometric(images: UInt8Array, views: int, rng: np.random.Generator) -> UInt8Array:

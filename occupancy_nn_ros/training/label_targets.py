@@ -13,7 +13,7 @@ from scipy.ndimage import maximum_filter
 from occupancy_nn_ros.mapping.queries import cast_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.training.labels import REACH_M, WELL_INSIDE, Mask, Rays, States, states_of
-from occupancy_nn_ros.training.shards import FEATURE_STRIDE, IGNORED, OCCUPIED, POINTS
+from occupancy_nn_ros.training.shards import DEPTH_STRIDE, IGNORED, OCCUPIED, POINTS
 from occupancy_nn_ros.types import FloatArray, LatticeWindow, UInt8Array, VoxelState
 
 SLANT = 0.1
@@ -150,17 +150,17 @@ class PinholeView:
 
 
 def cell_depths(views: list[PinholeView], space: RollingMap, rays: Rays) -> npt.NDArray[np.float16]:
-    """Depth at the centres of the feature cells of views of one size, (V, H / 8, W / 8), NaN where it is not known.
+    """Depth at the centres of cells of ``DEPTH_STRIDE`` pixels of views of one size, (V, H / 4, W / 4), NaN where it is not known.
 
     Measured where rays ended close to the cell's centre, unless the map says that a surface hides those ends from the
     camera; else what the map says, if anything.
     """
-    rows, columns = views[0].mask.shape[0] // FEATURE_STRIDE, views[0].mask.shape[1] // FEATURE_STRIDE
+    rows, columns = views[0].mask.shape[0] // DEPTH_STRIDE, views[0].mask.shape[1] // DEPTH_STRIDE
     measured = np.stack([_measured_depths(view, rays, rows, columns) for view in views])
     mapped = _mapped_depths(views, space, rows, columns)
     trusted = ~np.isnan(measured) & ~(measured > mapped + 2 * space.window.voxel_size_m)
-    half = FEATURE_STRIDE // 2
-    pictured = np.stack([view.mask[half::FEATURE_STRIDE, half::FEATURE_STRIDE] for view in views])
+    half = DEPTH_STRIDE // 2
+    pictured = np.stack([view.mask[half::DEPTH_STRIDE, half::DEPTH_STRIDE] for view in views])
     return np.where(pictured, np.where(trusted, measured, mapped), np.nan).astype(np.float16)
 
 
@@ -168,9 +168,9 @@ def _measured_depths(view: PinholeView, rays: Rays, rows: int, columns: int) -> 
     """Mean depth (rows, columns) of the nearest surface that rays ended on close to a cell's centre, NaN without any."""
     pixels, depth, seen = view.look(rays.ends)
     pixels, depth = pixels[seen], depth[seen]
-    cell = np.floor((pixels + 0.5) / FEATURE_STRIDE).astype(np.int64)
-    offset = pixels - cell * FEATURE_STRIDE - (FEATURE_STRIDE - 1) / 2
-    central = (np.abs(offset) <= FEATURE_STRIDE / 4).all(axis=1)
+    cell = np.floor((pixels + 0.5) / DEPTH_STRIDE).astype(np.int64)
+    offset = pixels - cell * DEPTH_STRIDE - (DEPTH_STRIDE - 1) / 2
+    central = (np.abs(offset) <= DEPTH_STRIDE / 4).all(axis=1)
     index, depth = cell[central, 1] * columns + cell[central, 0], depth[central]
     nearest = np.full(rows * columns, np.inf)
     np.minimum.at(nearest, index, depth)
@@ -187,7 +187,7 @@ def _mapped_depths(views: list[PinholeView], space: RollingMap, rows: int, colum
     And NaN where the cells around say something else: voxels are larger than what is in them, and hide what lies beside.
     """
     v, u = np.divmod(np.arange(rows * columns), columns)
-    pixel = np.stack([u, v], axis=1) * FEATURE_STRIDE + (FEATURE_STRIDE - 1) / 2
+    pixel = np.stack([u, v], axis=1) * DEPTH_STRIDE + (DEPTH_STRIDE - 1) / 2
     ways = np.stack([view.ways(pixel) for view in views])
     origins = np.broadcast_to(np.stack([view.T_map_cam[:3, 3] for view in views])[:, None], ways.shape)
     hits = cast_rays(space, origins.reshape(-1, 3), ways.reshape(-1, 3), 2 * REACH_M, unknown="keep")

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,7 +37,8 @@ def depth_loss(logits: Tensor, depth_m: Tensor, bins: DepthBins) -> Tensor:
 
     Args:
         logits: (V, D, h, w).
-        depth_m: (V, h, w), 0 where nothing is within range (counts as far), NaN where not known (not counted).
+        depth_m: (V, s h, s w) for a whole s: a cell of logits answers for all depths in it. 0 where nothing is within
+            range (counts as far), NaN where not known (not counted).
         bins: the depth intervals.
     """
     known = ~torch.isnan(depth_m)
@@ -45,46 +46,26 @@ def depth_loss(logits: Tensor, depth_m: Tensor, bins: DepthBins) -> Tensor:
     position = position.clamp(0, bins.count - 1)
     low = position.floor().long().clamp(max=bins.count - 2)
     fraction = (position - low)[:, None]
+    finer = depth_m.shape[1] // logits.shape[2]
     log_probability = functional.log_softmax(logits.float(), dim=1)
+    if finer > 1:
+        log_probability = functional.interpolate(log_probability, scale_factor=finer, mode="nearest")
     at_low = log_probability.gather(1, low[:, None])
     at_high = log_probability.gather(1, low[:, None] + 1)
     entropy = -((1 - fraction) * at_low + fraction * at_high)[:, 0]
     return (entropy * known).sum() / known.sum().clamp(min=1)
 
 
-SMOOTH = 0.05
-"""Depth is interpolated where its inverse bends by less than this share of itself from one cell to the next."""
-
-
-def finer_depth(depth_m: Tensor) -> Tensor:
-    """Depth of cells half the size, (V, h, w) -> (V, 2h, 2w): interpolated on surfaces, NaN at their edges.
-
-    The inverse of depth is interpolated, which is linear in the image on any plane. 0 (far) counts as infinite.
-    """
-    inverse = torch.where(depth_m > 0, 1 / depth_m.clamp(min=1e-3), depth_m)  # 0 where far, NaN where not known
-    around = functional.pad(inverse[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
-    bend_v = around[:, :-2, 1:-1] + around[:, 2:, 1:-1] - 2 * inverse
-    bend_u = around[:, 1:-1, :-2] + around[:, 1:-1, 2:] - 2 * inverse
-    bend_v[:, [0, -1]], bend_u[:, :, [0, -1]] = bend_v[:, [1, -2]], bend_u[:, :, [1, -2]]  # nothing beyond the border
-    smooth = torch.maximum(bend_v.abs(), bend_u.abs()) <= SMOOTH * inverse
-    finer = functional.interpolate(inverse[:, None], scale_factor=2.0, mode="bilinear", align_corners=False)[:, 0]
-    finer = torch.where(finer > 0, 1 / finer.clamp(min=1e-6), finer)
-    return torch.where(smooth.repeat_interleave(2, 1).repeat_interleave(2, 2), finer, torch.nan)
-
-
-def depth_losses(logits: Sequence[Tensor], depth_m: Tensor, bins: Iterable[DepthBins]) -> Tensor:
-    """Mean of :func:`depth_loss` over logits from coarse to fine, each of cells half as large as those before.
+def depth_losses(logits: Sequence[Tensor], depth_m: Tensor, bins: Sequence[DepthBins]) -> Tensor:
+    """Mean of :func:`depth_loss` over logits of several resolutions.
 
     Args:
-        logits: (V, D, h, w), then (V, 2 D, 2 h, 2 w) and so on.
-        depth_m: (V, h, w) as in :func:`depth_loss`.
+        logits: each (V, D, h, w).
+        depth_m: as in :func:`depth_loss`, as fine as the finest logits or finer.
         bins: the intervals of each.
     """
-    total = depth_m.new_zeros(())
-    for index, (level, level_bins) in enumerate(zip(logits, bins, strict=True)):
-        depth_m = finer_depth(depth_m) if index else depth_m
-        total = total + depth_loss(level, depth_m, level_bins)
-    return total / len(logits)
+    levels = [depth_loss(level, depth_m, level_bins) for level, level_bins in zip(logits, bins, strict=True)]
+    return torch.stack(levels).mean()
 
 
 def point_losses(logits: Tensor, visible: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,9 @@ from occupancy_nn_ros.types import SEMANTIC_CLASSES, Float32Array, FloatArray, U
 
 FRAMES = 24
 POINTS = 8192
-FEATURE_STRIDE = 8
+DEPTH_STRIDE = 4
+"""Pixels from one depth of the labels to the next, as of the finest depth that the network gives."""
+
 FORMAT = "occupancy_nn_ros shard"
 IGNORED = 255
 """Label of points that teach nothing: deep inside solids, which no sensor can ever see, or fillers."""
@@ -37,8 +39,8 @@ OCCUPIED = 254
 MOST_VIEWS = 8
 """Cameras that ``visible`` has bits for."""
 
-KINDS = ("indoor", "workspace", "warehouse", "street")
-"""World of each shard by its number: half of them indoors."""
+KINDS = ("indoor", "workspace", "warehouse", "street", "clutter")
+"""World of each shard by its number."""
 
 HANDHELD_SHARE = {"workspace": 0.7}
 """Share of drives with a hand-held rig by kind of world, ``HANDHELD_ELSEWHERE`` in the others."""
@@ -58,7 +60,8 @@ class Shard:
         K: (V, 3, 3) float32.
         T_map_cam: (F, V, 4, 4) float32.
         T_map_base: (F, 4, 4) float32.
-        depth_m: (F, V, H / 8, W / 8) float16 depth at the feature cells' centres, 0 where far, NaN where not known.
+        depth_m: (F, V, H / 4, W / 4) float16 depth at the centres of cells of ``DEPTH_STRIDE`` pixels, 0 where far, NaN
+            where not known.
         points_m: (F, P, 3) float32 in the map frame.
         edge_m: (F,) float32 edge of the cubes that the labels are about.
         labels: (F, P) uint8: 0 free, class id, ``OCCUPIED`` or ``IGNORED``.
@@ -151,7 +154,7 @@ def _check_shard(path: Path, arrays: dict[str, np.ndarray]) -> None:
     frames, views, height, width, _ = images
     expected = {
         "images": (frames, views, height, width, 3), "K": (views, 3, 3), "T_map_cam": (frames, views, 4, 4),
-        "T_map_base": (frames, 4, 4), "depth_m": (frames, views, height // FEATURE_STRIDE, width // FEATURE_STRIDE),
+        "T_map_base": (frames, 4, 4), "depth_m": (frames, views, height // DEPTH_STRIDE, width // DEPTH_STRIDE),
         "points_m": (frames, points[1], 3), "edge_m": (frames,), "labels": (frames, points[1]),
         "visible": (frames, points[1]),
     }  # fmt: skip
@@ -175,12 +178,12 @@ def _render_frame(
     edge = float(rng.choice([0.1, 0.2, 0.2]))
     points = sample_points(rig, views, poses, T_map_base, rng)
     labels = label_points(renderer.world, points, edge, time_s)
-    half = FEATURE_STRIDE // 2
+    half = DEPTH_STRIDE // 2
     return {
         "images": np.stack([view.image for view in views]),
         "T_map_cam": poses.astype(np.float32),
         "T_map_base": T_map_base.astype(np.float32),
-        "depth_m": np.stack([v.depth_m[half::FEATURE_STRIDE, half::FEATURE_STRIDE] for v in views]).astype(np.float16),
+        "depth_m": np.stack([v.depth_m[half::DEPTH_STRIDE, half::DEPTH_STRIDE] for v in views]).astype(np.float16),
         "points_m": points,
         "edge_m": np.asarray(edge, dtype=np.float32),
         "labels": labels,

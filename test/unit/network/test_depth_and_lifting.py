@@ -17,7 +17,7 @@ from occupancy_nn_ros.network.depth import (
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative, sample_evidence
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
-from occupancy_nn_ros.training.losses import SMOOTH, depth_loss, depth_losses, finer_depth
+from occupancy_nn_ros.training.losses import depth_loss, depth_losses
 
 BINS = DepthBins(24, 0.5, 12.0)
 H, W, STRIDE = 24, 32, 8
@@ -144,34 +144,20 @@ def test_a_refiner_changes_candidates_alone(refiner):
     assert (refined[touched] != split[touched]).float().mean() > 0.9
 
 
-def test_finer_depth_is_exact_on_planes_and_unknown_at_edges():
-    v, u = torch.meshgrid(torch.arange(6.0), torch.arange(8.0), indexing="ij")
-
-    def plane(v, u):
-        return 1 / (0.2 + 0.03 * v + 0.05 * u)
-
-    finer = finer_depth(plane(v, u)[None])[0]
-    rows, columns = torch.meshgrid(torch.arange(12) / 2 - 0.25, torch.arange(16) / 2 - 0.25, indexing="ij")
-    inner = (slice(1, -1), slice(1, -1))  # at the border there is nothing to interpolate with
-    torch.testing.assert_close(finer[inner], plane(rows, columns)[inner])
-    step = torch.where(u < 4, 2.0, 2.0 * (1 + 2 * SMOOTH))[None]
-    edge = torch.isnan(finer_depth(step)[0])
-    assert edge[:, 6:10].all() and not edge[:, :6].any() and not edge[:, 10:].any()
-
-
-def test_finer_depth_of_far_is_far_and_of_unknown_unknown():
-    depth = torch.zeros(1, 7, 7)
-    assert (finer_depth(depth) == 0).all()
-    depth[0, 3, 3] = torch.nan
-    finer = finer_depth(depth)[0]
-    assert torch.isnan(finer[6:8, 6:8]).all() and (finer[[0, -1]] == 0).all()
+def test_a_cell_of_logits_answers_for_all_depths_in_it():
+    rng = torch.Generator().manual_seed(6)
+    logits, depth = torch.randn(2, 24, 3, 4, generator=rng), 0.6 + 9 * torch.rand(2, 6, 8, generator=rng)
+    depth[0, 2:4, 2:4] = torch.tensor([[3.0, 3.0], [0.0, 7.0]])
+    depth[1, :2, :2] = torch.nan
+    quarters = [depth_loss(logits, depth[:, r::2, c::2], BINS) for r in (0, 1) for c in (0, 1)]
+    torch.testing.assert_close(depth_loss(logits, depth, BINS), torch.stack(quarters).mean())
 
 
 def test_depth_losses_are_the_mean_over_levels():
     rng = torch.Generator().manual_seed(5)
     coarse, fine = torch.randn(1, 24, 4, 4, generator=rng), torch.randn(1, 48, 8, 8, generator=rng)
-    bins, depth = (BINS, DepthBins(48, 0.5, 12.0)), torch.full((1, 4, 4), 3.0)
-    expected = (depth_loss(coarse, depth, bins[0]) + depth_loss(fine, torch.full((1, 8, 8), 3.0), bins[1])) / 2
+    bins, depth = (BINS, DepthBins(48, 0.5, 12.0)), 1 + 9 * torch.rand(1, 8, 8, generator=rng)
+    expected = (depth_loss(coarse, depth, bins[0]) + depth_loss(fine, depth, bins[1])) / 2
     torch.testing.assert_close(depth_losses((coarse, fine), depth, bins), expected)
 
 

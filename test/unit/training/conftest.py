@@ -9,7 +9,7 @@ from scipy.spatial.transform import Rotation
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.training.shards import Shard
 
-H, W, STRIDE = 64, 96, 8
+H, W, STRIDE = 64, 96, 4
 ROOM = np.array([[-4.0, -3.0, 0.0], [4.0, 3.0, 2.5]])
 """Low and high corner of the room; the robot drives inside."""
 
@@ -35,7 +35,7 @@ def room_arrays(seed=0, frames=4, views=3, points=256):
     """Arrays of a shard: a base that drives and turns, with cameras around it."""
     rng = np.random.default_rng(seed)
     K = np.tile(np.array([[60.0, 0, W / 2 - 2.3], [0, 61, H / 2 + 1.7], [0, 0, 1]]), (views, 1, 1))
-    cells = np.meshgrid(np.arange(W // STRIDE) * STRIDE + 4, np.arange(H // STRIDE) * STRIDE + 4)
+    cells = np.meshgrid(np.arange(W // STRIDE) * STRIDE + STRIDE // 2, np.arange(H // STRIDE) * STRIDE + STRIDE // 2)
     pixels = np.meshgrid(np.arange(W), np.arange(H))
     arrays = {name: [] for name in ("images", "T_map_cam", "T_map_base", "depth_m", "points_m", "labels")}
     for n in range(frames):

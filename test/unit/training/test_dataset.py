@@ -5,7 +5,14 @@ import torch
 
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.simulation.world import Solid, World
-from occupancy_nn_ros.training.dataset import Sample, SampleSource, _flip_or_turn, _photometric, make_sample
+from occupancy_nn_ros.training.dataset import (
+    Sample,
+    SampleSource,
+    _flip_or_turn,
+    _photometric,
+    _random_filter,
+    make_sample,
+)
 from occupancy_nn_ros.training.shards import IGNORED, label_points, read_shard
 
 
@@ -37,7 +44,7 @@ def test_shapes(room_shard):
         assert 1 <= sample.views <= 3 and total % sample.views == 0 and total <= 12
         assert sample.images.shape == (total, 64, 96, 3) and sample.images.dtype == torch.uint8
         assert sample.K.shape == (total, 3, 3) and sample.T_world_cam.shape == (total, 4, 4)
-        assert sample.depth_m.shape == (sample.views, 8, 12) and sample.depth_m.dtype == torch.float32
+        assert sample.depth_m.shape == (sample.views, 16, 24) and sample.depth_m.dtype == torch.float32
         assert sample.points.shape == (256, 3) and sample.labels.shape == (256,)
         assert sample.edge_m == pytest.approx(0.2)
 
@@ -63,18 +70,18 @@ def project(points, pose, K):
 def test_augmented_surface_points_land_on_the_augmented_depth(room_shard, ray_cast, seed):
     """Points of the walls, labelled as surface, are seen where and as far as the turned or mirrored views say."""
     shard, frame = room_shard, 3
-    u, v = np.meshgrid(np.arange(12) * 8 + 4, np.arange(8) * 8 + 4)
+    u, v = np.meshgrid(np.arange(24) * 4 + 2, np.arange(16) * 4 + 2)
     surface = [ray_cast(pose.astype(float), shard.K[0].astype(float), u, v)[1] for pose in shard.T_map_cam[frame]]
-    shard.points_m[frame, :] = surface[0].reshape(-1, 3)[np.arange(256) % 96]
+    shard.points_m[frame, :] = surface[0].reshape(-1, 3)[np.arange(256) % 384]
     sample = make_sample(shard, frame, np.random.default_rng(seed), augment=True)
     matches = 0
     for view in range(sample.views):
         pose, K = sample.T_world_cam[view].double().numpy(), sample.K[view].double().numpy()
-        pixels, depth = project(sample.points.double().numpy()[:96], pose, K)
-        cells = np.floor(pixels / 8).astype(int)
-        near = np.abs(pixels - (cells * 8 + 3.5)).max(axis=1) < 0.6  # these are the centres of this view's own cells
-        near &= (cells >= 0).all(axis=1) & (cells[:, 0] < 12) & (cells[:, 1] < 8) & (depth > 0.1)
-        if near.sum() < 90:
+        pixels, depth = project(sample.points.double().numpy(), pose, K)
+        cells = np.floor(pixels / 4).astype(int)
+        near = np.abs(pixels - (cells * 4 + 1.5)).max(axis=1) < 0.6  # these are the centres of this view's own cells
+        near &= (cells >= 0).all(axis=1) & (cells[:, 0] < 24) & (cells[:, 1] < 16) & (depth > 0.1)
+        if near.sum() < 240:
             continue  # another camera's points
         matches += 1
         expected = sample.depth_m[view].numpy()[cells[near, 1], cells[near, 0]]
@@ -113,6 +120,17 @@ def test_photometric_changes_keep_shape_and_range(room_shard):
         out = _photometric(images, 3, np.random.default_rng(seed))
         assert out.shape == images.shape and out.dtype == np.uint8
         assert out.std() > 1
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_random_filter_does_the_same_to_all_images(room_shard, seed):
+    """Wherever two images show the same pixels around, they do so afterwards."""
+    images = room_shard.images[:2].reshape(-1, 64, 96, 3).copy()
+    images[1] = np.roll(images[0], (4, 7), axis=(0, 1))
+    out = _random_filter(images, np.random.default_rng(seed))
+    assert out.shape == images.shape and out.dtype == np.uint8 and not np.array_equal(out, images)
+    np.testing.assert_array_equal(out[1, 8:60, 12:90], out[0, 4:56, 5:83])
+    assert out.std() > 1 and abs(out.mean() - images.mean()) < 12
 
 
 def test_no_shards():

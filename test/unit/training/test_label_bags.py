@@ -176,7 +176,7 @@ def test_a_finished_bag_is_kept_and_other_settings_replace_it(bag, tmp_path, mon
 def test_pictures_for_larger_networks(bag, tmp_path):
     labels = label_into(bag, tmp_path, LabelPlan(plan().config, BagPart(0.0, 0.25), scale=2))
     shard = read_shard(tmp_path / labels.shards[0])
-    assert shard.images.shape == (3, 1, 384, 512, 3) and shard.depth_m.shape == (3, 1, 48, 64)
+    assert shard.images.shape == (3, 1, 384, 512, 3) and shard.depth_m.shape == (3, 1, 96, 128)
     known = np.isfinite(shard.depth_m)
     assert known.mean() > 0.9
     np.testing.assert_allclose(shard.depth_m[known].astype(float), WALL_M, atol=0.06)

@@ -220,19 +220,19 @@ def view(x=0.0, y=0.0, mask=None):
 def test_depth_is_measured_mapped_or_unknown(walled, rng):
     _, space = walled
     measured = cell_depths([view()], space, rays_of([wall_scan(0)], rng))[0]
-    assert measured.shape == (6, 8) and measured.dtype == np.float16
+    assert measured.shape == (12, 16) and measured.dtype == np.float16
     np.testing.assert_allclose(measured.astype(float), WALL_M, atol=2e-3)
     nothing = Rays(np.empty((0, 3)), np.empty((0, 3)))
     mapped = cell_depths([view()], space, nothing)[0].astype(float)
     known = np.isfinite(mapped)
-    assert known[1:-1, 1:-1].all()
+    assert known[2:-2, 2:-2].all()
     np.testing.assert_allclose(mapped[known], WALL_M, atol=0.051)
     # A camera 3 m to the side looks at space that nobody saw; a black corner of a picture shows nothing.
     assert np.isnan(cell_depths([view(y=3.0)], space, nothing)[0]).all()
     mask = np.ones((48, 64), bool)
     mask[:8, :16] = False
     holes = np.isnan(cell_depths([view(mask=mask)], space, rays_of([wall_scan(0)], rng))[0])
-    assert holes.sum() == 2 and holes[0, :2].all()
+    assert holes.sum() == 8 and holes[:2, :4].all()
 
 
 def test_depth_of_what_the_sensor_sees_but_not_the_camera_is_that_of_what_hides_it(rng):
@@ -242,8 +242,8 @@ def test_depth_of_what_the_sensor_sees_but_not_the_camera_is_that_of_what_hides_
     space = votes_of(*slab).settle([over], np.eye(4))
     depth = cell_depths([view()], space, rays_of([over], rng))[0].astype(float)
     known = np.isfinite(depth)
-    assert known[2:4, 3:5].all()
-    np.testing.assert_allclose(depth[2:4, 3:5], 1.55, atol=0.051)
+    assert known[4:8, 6:10].all()
+    np.testing.assert_allclose(depth[4:8, 6:10], 1.55, atol=0.051)
 
 
 def test_bits_tell_which_camera_sees_a_point(walled):
