@@ -40,6 +40,9 @@ COLOR_ENCODINGS: dict[str, tuple[int, int | None]] = {
     "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
     "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
 }
+SIXTEEN_BIT = {f"{name[:-1]}16": name for name in COLOR_ENCODINGS if name.endswith("8")}
+"""Encodings with two bytes a channel, and the ones of one byte that they become, scaled as cv_bridge scales them."""
+
 DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 
 
@@ -53,10 +56,12 @@ def decode_image(msgtype: str, cdr: bytes | memoryview) -> tuple[Header, UInt8Ar
     header, message = peek_header(cdr), deserialize(msgtype, cdr)
     if msgtype == COMPRESSED_IMAGE:
         return header, _decompress_color(message)
-    if message.encoding not in COLOR_ENCODINGS:
-        raise ImageError(f"encoding is '{message.encoding}', expected one of {', '.join(COLOR_ENCODINGS)}")
-    pixel_bytes, conversion = COLOR_ENCODINGS[message.encoding]
-    rows = _rows(message, pixel_bytes)
+    encoding = SIXTEEN_BIT.get(message.encoding, message.encoding)
+    if encoding not in COLOR_ENCODINGS:
+        known = ", ".join((*COLOR_ENCODINGS, *SIXTEEN_BIT))
+        raise ImageError(f"encoding is '{message.encoding}', expected one of {known}")
+    pixel_bytes, conversion = COLOR_ENCODINGS[encoding]
+    rows = _rows(message, pixel_bytes) if encoding == message.encoding else _rows_to_8_bit(message, pixel_bytes)
     pixels = rows.reshape(message.height, message.width, pixel_bytes) if pixel_bytes > 1 else rows
     if conversion is None:
         return header, np.ascontiguousarray(pixels)
@@ -110,6 +115,12 @@ def _rows(message: Any, pixel_bytes: int) -> UInt8Array:
     if data.size < needed:
         raise ImageError(f"image has {data.size} bytes, expected {needed} for {width}x{height} with step {step}")
     return np.ndarray((height, width * pixel_bytes), np.uint8, np.ascontiguousarray(data), 0, (step, 1))
+
+
+def _rows_to_8_bit(message: Any, channels: int) -> UInt8Array:
+    """Bytes (H, W * channels) of an image of two bytes a channel."""
+    rows = np.ascontiguousarray(_rows(message, 2 * channels)).view(">u2" if message.is_bigendian else "<u2")
+    return np.asarray(cv2.convertScaleAbs(rows.astype(np.uint16), alpha=255 / 65535), dtype=np.uint8)
 
 
 def _clean(raw: npt.NDArray[Any]) -> Float32Array:

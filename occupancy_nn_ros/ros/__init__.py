@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The live ROS 2 node; the only place that imports rclpy, tf2_ros and cv_bridge."""
+"""The live ROS 2 node; the only place that imports rclpy."""

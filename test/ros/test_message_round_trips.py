@@ -141,6 +141,9 @@ def test_images_agree_with_cv_bridge():
         cdr = sensors.encode_image(STAMP, "cam", pixels, encoding)
         expected = bridge.imgmsg_to_cv2(deserialize_message(cdr, ros_type("sensor_msgs/Image")), "rgb8")
         np.testing.assert_array_equal(images.decode_image(names.IMAGE, cdr)[1], expected)
+    deep = bridge.cv2_to_imgmsg(PIXELS.astype(np.uint16) * 251, "rgb16")
+    expected = bridge.imgmsg_to_cv2(deep, "rgb8")
+    np.testing.assert_array_equal(images.decode_image(names.IMAGE, serialize_message(deep))[1], expected)
 
 
 @pytest.mark.parametrize("length", [0, 3, 11, 20])

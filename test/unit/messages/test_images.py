@@ -68,6 +68,26 @@ def test_colour_encodings(rng, encoding, arrange, padding):
     assert decoded.flags.c_contiguous
 
 
+@pytest.mark.parametrize("is_bigendian", [0, 1])
+@pytest.mark.parametrize(
+    ("encoding", "arrange"),
+    [
+        ("rgb16", lambda p: p),
+        ("bgr16", lambda p: p[..., ::-1]),
+        ("bgra16", lambda p: np.dstack([p[..., ::-1], np.full(p.shape[:2], 9, np.uint16)])),
+        ("mono16", lambda p: p[..., 1]),
+    ],
+)
+def test_two_bytes_a_channel_are_scaled_to_one(rng, encoding, arrange, is_bigendian):
+    deep = rng.integers(0, 65536, (5, 7, 3)).astype(np.uint16)
+    deep[0, :2] = [[0, 128, 129], [65535, 65406, 65407]]
+    if encoding == "mono16":
+        deep = np.repeat(deep[..., 1:2], 3, axis=2)
+    sent = np.ascontiguousarray(arrange(deep)).astype(">u2" if is_bigendian else "<u2")
+    _, decoded = images.decode_image(names.IMAGE, raw(sent, encoding, padding=3, is_bigendian=is_bigendian))
+    np.testing.assert_array_equal(decoded, np.round(deep / 257).astype(np.uint8))
+
+
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
 def test_grey_becomes_three_equal_channels(rng, encoding):
     grey = rng.integers(0, 256, (5, 7), dtype=np.uint8)
@@ -95,9 +115,11 @@ def test_yuv422_by_the_definition(encoding, order, color):
 
 @pytest.mark.parametrize("color", SOLID.values(), ids=SOLID)
 @pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
-def test_bayer_mosaic_of_one_colour_gives_that_colour(pattern, color):
+@pytest.mark.parametrize("bits", [8, 16])
+def test_bayer_mosaic_of_one_colour_gives_that_colour(pattern, color, bits):
     cells = mosaic(pattern, color)
-    _, decoded = images.decode_image(names.IMAGE, raw(cells, f"bayer_{pattern}8", padding=4))
+    sent = cells if bits == 8 else (cells.astype("<u2") * 257)
+    _, decoded = images.decode_image(names.IMAGE, raw(sent, f"bayer_{pattern}{bits}", padding=4))
     assert decoded.shape == (16, 16, 3)
     np.testing.assert_allclose(decoded[2:-2, 2:-2].reshape(-1, 3).astype(int), [color] * 144, atol=1)
 
@@ -184,7 +206,8 @@ def test_compressed_depth_of_both_kinds(rng):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"encoding": "bayer_rggb16"}, "encoding is 'bayer_rggb16'"),
+        ({"encoding": "nv24"}, "encoding is 'nv24'"),
+        ({"encoding": "rgb16"}, "step is 24, expected at least 48"),
         ({"encoding": ""}, "encoding"),
         ({"width": 0}, "0x6"),
         ({"height": 0}, "8x0"),
