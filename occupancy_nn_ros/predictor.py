@@ -15,7 +15,7 @@ from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
-from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint
+from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, Scene, join_maps
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
@@ -148,7 +148,7 @@ class Predictor:
         """Calibrated log-odds, class logits (P, 1 + C) and visibility (P,) at points (P, 3) relative to the origin."""
         logits, visible = self.network.query(scene, points, torch.full_like(points[:, 0], edge_m))
         logits = logits.float()
-        logits[:, 0] = calibrate(logits[:, 0], visible, self.calibration)
+        logits[:, 0] = self.calibration.log_odds(logits[:, 0], visible)
         return logits, visible
 
     def _prepare(self, images: tuple[PosedImage, ...]) -> tuple[Tensor, Tensor]:
@@ -187,13 +187,6 @@ class Predictor:
         shifted = T_map_cam.copy()
         shifted[:, :3, 3] -= origin
         return torch.from_numpy(shifted).float().to(self.device)
-
-
-def calibrate(logit: Tensor, visible: Tensor, calibration: Calibration) -> Tensor:
-    """Raw logits (P,) to calibrated log-odds (P,), by whether the point is seen or inferred."""
-    seen = logit * calibration.visible_scale + calibration.visible_offset
-    hidden = logit * calibration.inferred_scale + calibration.inferred_offset
-    return torch.where(visible >= 0.5, seen, hidden)
 
 
 def evidence_weight(visible: Tensor, distance_m: Tensor) -> Tensor:

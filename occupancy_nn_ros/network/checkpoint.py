@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from occupancy_nn_ros.config import _Checked, from_mapping, setting
 from occupancy_nn_ros.errors import CheckpointError, ConfigError, OccupancyError
@@ -34,6 +35,12 @@ class Calibration(_Checked):
     inferred_scale: float = setting(1.0, "Scale where the point is hidden.", low=0.0, high=100.0)
     inferred_offset: float = setting(0.0, "Offset where the point is hidden.", low=-50.0, high=50.0)
     prior_log_odds: float = setting(0.0, "Log-odds that a voxel is occupied before anyone looks.", low=-20.0, high=20.0)
+
+    def log_odds(self, logit: Tensor, visible: Tensor) -> Tensor:
+        """Calibrated log-odds (P,) of raw logits (P,), by whether the point is seen or inferred (P,)."""
+        seen = logit * self.visible_scale + self.visible_offset
+        inferred = logit * self.inferred_scale + self.inferred_offset
+        return torch.where(visible >= 0.5, seen, inferred)
 
 
 @dataclass(frozen=True)

@@ -144,10 +144,7 @@ class QueryGraph(Graph):
         statistics, visible, _ = dense_evidence(points, edge_m, K, T_base_cam, nearer, self.bins, None)
         position = self.grid.normalize(points, points.new_zeros(3))
         logits = self.decoder(statistics, sample_volume(context, position), points, edge_m)
-        fit = self.calibration
-        seen = logits[:, 0] * fit.visible_scale + fit.visible_offset
-        hidden = logits[:, 0] * fit.inferred_scale + fit.inferred_offset
-        return torch.where(visible >= 0.5, seen, hidden), logits[:, 1:], visible
+        return self.calibration.log_odds(logits[:, 0], visible), logits[:, 1:], visible
 
 
 def dense_evidence(

@@ -9,7 +9,7 @@ from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import CalibrationError, CheckpointError, ConfigError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
-from occupancy_nn_ros.predictor import INFERRED_WEIGHT, Predictor, calibrate, evidence_weight
+from occupancy_nn_ros.predictor import INFERRED_WEIGHT, Predictor, evidence_weight
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage
 
 TINY = ModelConfig(
@@ -160,10 +160,10 @@ def test_evidence_weight():
 
 def test_calibration_is_affine_and_told_apart_by_visibility():
     calibration = Calibration(2.0, 0.5, 0.25, -1.0)
-    got = calibrate(torch.tensor([1.0, 1.0, -2.0, -2.0]), torch.tensor([0.9, 0.1, 0.5, 0.0]), calibration)
+    got = calibration.log_odds(torch.tensor([1.0, 1.0, -2.0, -2.0]), torch.tensor([0.9, 0.1, 0.5, 0.0]))
     assert got.tolist() == [2.5, -0.75, -3.5, -1.5]
     raw = torch.linspace(-9, 9, 7)
-    assert torch.equal(calibrate(raw, torch.ones(7), Calibration()), raw)
+    assert torch.equal(Calibration().log_odds(raw, torch.ones(7)), raw)
 
 
 def test_calibration_reaches_the_prediction(predictor):
