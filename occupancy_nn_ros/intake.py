@@ -28,8 +28,9 @@ from occupancy_nn_ros.messages.decode import decode_camera_info, decode_odometry
 from occupancy_nn_ros.messages.headers import STAMP_END, peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO, POSE_STAMPED, TF_MESSAGE
 from occupancy_nn_ros.sync.frame_names import FrameNames, choose_frames
-from occupancy_nn_ros.sync.frame_sync import DEAD_NS, JUMP_BACK_NS, FrameSet, FrameSync
+from occupancy_nn_ros.sync.frame_sync import DEAD_NS, FrameSet, FrameSync
 from occupancy_nn_ros.sync.keyframes import KeyframePolicy
+from occupancy_nn_ros.sync.newest_stamps import NewestStamps
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 from occupancy_nn_ros.types import CameraModel, FloatArray, StampedTransform
 
@@ -89,7 +90,6 @@ class Intake:
         heard: topics that brought a message.
         dropped: frames, sets and messages that were not used, by reason.
         problems: the latest message of each kind of trouble, worded for people.
-        newest_ns: newest stamp of any sensor or transform.
         frame_names: the map's and the robot's frame, once the transforms have told.
         time_jumps: how often time was turned back.
     """
@@ -103,10 +103,9 @@ class Intake:
         self.received: Counter[str] = Counter(dict.fromkeys(self.sensors, 0))
         self.heard: set[str] = set()
         self.problems: dict[str, str] = {}
-        self.newest_ns = 0
         self.time_jumps = 0
         self.frame_names: FrameNames | None = None
-        self._newest_of: dict[str, int] = {}
+        self._stamps = NewestStamps()
         self._models: dict[str, CameraModel] = {}
         self._infos: dict[str, bytes] = {}
         self._waiting: deque[FrameSet[_Frame]] = deque()
@@ -123,6 +122,11 @@ class Intake:
     def map_frame(self) -> str:
         """Name of the map frame: the configured one until transforms tell better."""
         return self.frame_names.map_frame if self.frame_names is not None else self.config.map_frame
+
+    @property
+    def newest_ns(self) -> int:
+        """Newest stamp of any sensor or transform, 0 before the first."""
+        return self._stamps.newest_ns
 
     @property
     def topics(self) -> dict[str, str]:
@@ -184,8 +188,7 @@ class Intake:
             self._own_drops[reason] += len(waiting.items)
         self._waiting.clear()
         self.keyframes.reset()
-        self._newest_of.clear()
-        self.newest_ns = 0
+        self._stamps.clear()
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""
@@ -217,20 +220,15 @@ class Intake:
 
         A sensor that has stopped lags behind too: this means something only while all of them send.
         """
-        newest = {
-            name: self._newest_of[sensor.topic]
-            for name, sensor in self.sensors.items()
-            if sensor.topic in self._newest_of
-        }
-        if len(newest) < 2:
+        apart = self._stamps.furthest_apart(self._by_topic)
+        if apart is None:
             return []
-        first, last = min(newest, key=newest.__getitem__), max(newest, key=newest.__getitem__)
-        gap_ns = newest[last] - newest[first]
+        behind, ahead, gap_ns = apart
         if gap_ns <= self._max_wait_ns:
             return []
         return [
-            f"stamps of '{last}' are {gap_ns * 1e-9:.1f} s ahead of those of '{first}': synchronise their clocks, or set "
-            f"time_offset_s of one of them"
+            f"stamps of '{self._by_topic[ahead].name}' are {gap_ns * 1e-9:.1f} s ahead of those of "
+            f"'{self._by_topic[behind].name}': synchronise their clocks, or set time_offset_s of one of them"
         ]
 
     def _take_transforms(self, transforms: Sequence[StampedTransform], *, is_static: bool) -> None:
@@ -283,15 +281,14 @@ class Intake:
 
     def _advance(self, source: str, stamp_ns: int) -> None:
         """Note how far time has come; a source whose stamps jump back clears what belongs to the time before."""
-        newest = self._newest_of.get(source, stamp_ns)
-        if stamp_ns < newest - JUMP_BACK_NS:
+        before = self._stamps.jumped_back_from(source, stamp_ns)
+        if before is not None:
             self.time_jumps += 1
             self.problems["time"] = (
-                f"time jumped back from {newest * 1e-9:.3f} to {stamp_ns * 1e-9:.3f} s on {source}: buffers cleared"
+                f"time jumped back from {before * 1e-9:.3f} to {stamp_ns * 1e-9:.3f} s on {source}: buffers cleared"
             )
             self.reset("time jumped back")
-        self._newest_of[source] = max(stamp_ns, self._newest_of.get(source, stamp_ns))
-        self.newest_ns = max(self.newest_ns, stamp_ns)
+        self._stamps.add(source, stamp_ns)
 
     def _queue(self, sets: Sequence[FrameSet[_Frame]]) -> None:
         self._waiting.extend(sets)

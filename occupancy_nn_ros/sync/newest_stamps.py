@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far time has come, by the stamps of messages alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from occupancy_nn_ros.sync.frame_sync import JUMP_BACK_NS
+
+
+class NewestStamps:
+    """The newest stamp of each source: a topic or a moving frame.
+
+    Attributes:
+        newest_ns: of all of them, 0 before the first.
+    """
+
+    def __init__(self) -> None:
+        self.newest_ns = 0
+        self._of: dict[str, int] = {}
+
+    def add(self, source: str, stamp_ns: int) -> None:
+        """Note a stamp; an older one than the newest changes nothing."""
+        self._of[source] = max(stamp_ns, self._of.get(source, stamp_ns))
+        self.newest_ns = max(self.newest_ns, stamp_ns)
+
+    def jumped_back_from(self, source: str, stamp_ns: int) -> int | None:
+        """The source's newest stamp, if this one lies so far before it that time was turned back; else None."""
+        newest = self._of.get(source, stamp_ns)
+        return newest if stamp_ns < newest - JUMP_BACK_NS else None
+
+    def furthest_apart(self, sources: Iterable[str]) -> tuple[str, str, int] | None:
+        """Of these sources the one behind, the one ahead and the nanoseconds between; None if fewer than two are known."""
+        known = [source for source in sources if source in self._of]
+        if len(known) < 2:
+            return None
+        behind, ahead = min(known, key=self._of.__getitem__), max(known, key=self._of.__getitem__)
+        return behind, ahead, self._of[ahead] - self._of[behind]
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        self._of.clear()
+        self.newest_ns = 0
