@@ -15,7 +15,7 @@ from torch.nn import functional
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.depth import DepthBins, pixel_rays
 from occupancy_nn_ros.network.encoder import ConvBlock, Encoder, ResidualBlock
-from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, Scene
+from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
 
@@ -77,11 +77,11 @@ class BevNetwork(nn.Module):
         x4, features = self.encoder(images)
         return FeatureMaps(features, x4)
 
-    def match_features(self, maps: FeatureMaps) -> FeatureMaps:
-        """Nothing is matched; the features themselves."""
-        return maps
+    def match_maps(self, images: Tensor, maps: FeatureMaps) -> MatchMaps:
+        """What is there: nothing is matched."""
+        return MatchMaps(maps.features, maps.details, images)
 
-    def depth(self, maps: FeatureMaps, views: Views, match: FeatureMaps, sources: Tensor) -> tuple[Tensor, ...]:
+    def depth(self, maps: FeatureMaps, views: Views, match: MatchMaps, sources: Tensor) -> tuple[Tensor, ...]:
         """Depth logits (V, D, h, w) of each image by itself; the other arguments are not used."""
         return (self.depth_head(maps.features),)
 

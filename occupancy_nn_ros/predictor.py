@@ -17,7 +17,7 @@ from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
-from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, Scene, join_maps
+from occupancy_nn_ros.network.model import MatchMaps, ModelConfig, Scene, join_maps
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
 
@@ -40,9 +40,9 @@ MIN_BASELINE_M = 0.05
 
 @dataclass(frozen=True)
 class _PastKeyframe:
-    """Features of an earlier keyframe, kept as sources for matching."""
+    """What an earlier keyframe is matched by, as it is kept."""
 
-    match: FeatureMaps
+    match: MatchMaps
     K: Tensor  # (V, 3, 3)
     T_map_cam: np.ndarray  # (V, 4, 4) float64
     T_map_base: np.ndarray  # (4, 4) float64
@@ -125,8 +125,9 @@ class Predictor:
         origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
         images, K = self._prepare(keyframe.images)
         T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
-        maps = self.network.encode(normalize_images(images))
-        match = self.network.match_features(maps)
+        normalized = normalize_images(images)
+        maps = self.network.encode(normalized)
+        match = self.network.match_maps(normalized, maps)
         past = self._matchable(match.features.shape[1:])
         all_match = join_maps([match, *(p.match for p in past)])
         all_K = torch.cat([K, *(p.K for p in past)])

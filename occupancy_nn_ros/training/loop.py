@@ -95,10 +95,10 @@ def observe_sample(network: OccupancyNetwork, sample: Sample, device: torch.devi
     K, T_world_cam = sample.K.to(device), sample.T_world_cam.to(device)
     count = sample.views
     maps = network.encode(images[:count])
-    match = network.match_features(maps)
+    match = network.match_maps(images[:count], maps)
     if count < len(images):
         with torch.no_grad():  # matching is symmetric: gradients of one side teach the same at two thirds of the time
-            past = network.match_features(network.encode(images[count:]))
+            past = network.match_maps(images[count:], network.encode(images[count:]))
         match = join_maps([match, past])
     index = torch.arange(count, device=device)
     sources = choose_sources(T_world_cam[:count], T_world_cam, network.config.sources, index)
