@@ -146,6 +146,13 @@ class NetworkConfig(_Checked):
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
     threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
+    canvas_pixels: int = setting(
+        0,
+        "Area of the undistorted images that the network is shown: larger is more accurate and slower, both in proportion;"
+        " 0: as the model says.",
+        low=0,
+        high=4194304,
+    )
     past_keyframes: int = setting(8, "Past keyframes kept for matching.", low=0, high=32)
     sources: int = setting(
         6,

@@ -155,7 +155,8 @@ class Predictor:
     def _prepare(self, images: tuple[PosedImage, ...]) -> tuple[Tensor, Tensor]:
         """Rectified images (V, H, W, 3) uint8 and intrinsics (V, 3, 3) on the device."""
         if self._canvas is None:
-            self._canvas = canvas_size(images[0].model, self.network.config.canvas_pixels, CANVAS_MULTIPLE)
+            area = self.config.canvas_pixels or self.network.config.canvas_pixels
+            self._canvas = canvas_size(images[0].model, area, CANVAS_MULTIPLE)
         rectified = [self._rectifier(image.model)(image.image) for image in images]
         pixels = torch.from_numpy(np.stack([r.image for r in rectified])).to(self.device)
         K = torch.from_numpy(np.stack([r.K for r in rectified])).float().to(self.device)

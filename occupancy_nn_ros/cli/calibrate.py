@@ -17,6 +17,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
     parser.add_argument("model", type=Path, help="a .safetensors file, such as training writes")
     parser.add_argument("--out", type=Path, required=True, help="where to write the calibrated model")
+    parser.add_argument(
+        "--canvas-pixels", type=int, metavar="N",
+        help="area of the images that it is shown from now on (default: as it was trained)",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.training.calibrate import collect_logits, fit_calibration
 
     checkpoint = replace(load_checkpoint(args.model), calibration=Calibration())
+    if args.canvas_pixels is not None:
+        checkpoint.network.config = replace(checkpoint.network.config, canvas_pixels=args.canvas_pixels)
     samples = []
     with progress_bar(quiet=False) as progress:
         task = progress.add_task("driving", total=None)

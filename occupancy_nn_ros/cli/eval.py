@@ -29,6 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rig", default="surround4", help="front, stereo, surround4 or surround6 (default: surround4)")
     parser.add_argument("--duration", type=float, default=8.0, metavar="S", help="seconds of each drive (default: 8)")
     parser.add_argument("--voxel-size", type=float, default=0.2, metavar="M", help="edge of a voxel (default: 0.2)")
+    parser.add_argument(
+        "--canvas-pixels", type=int, default=0, metavar="N",
+        help="area of the images that the network is shown (default: as the model says)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
 
@@ -39,10 +43,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_bag(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.bags.reader import BagPart
-    from occupancy_nn_ros.config import Config
+    from occupancy_nn_ros.config import Config, NetworkConfig
     from occupancy_nn_ros.training.evaluate_bag import evaluate_bag, protocol
 
-    config = Config(model=args.model, voxel_size_m=args.voxel_size)
+    network = NetworkConfig(canvas_pixels=args.canvas_pixels)
+    config = Config(model=args.model, voxel_size_m=args.voxel_size, network=network)
     with progress_bar(args.json) as progress:
         task = progress.add_task("mapping", total=None)
         scores = evaluate_bag(
@@ -56,6 +61,7 @@ def _run_bag(args: argparse.Namespace) -> int:
 
 
 def _run_worlds(args: argparse.Namespace) -> int:
+    from occupancy_nn_ros.config import NetworkConfig
     from occupancy_nn_ros.predictor import Predictor
     from occupancy_nn_ros.training.evaluate import EvaluationPlan, evaluate
     from occupancy_nn_ros.training.evaluate_tally import Tally
@@ -71,7 +77,7 @@ def _run_worlds(args: argparse.Namespace) -> int:
     tally = Tally()
     with progress_bar(args.json) as progress:
         task = progress.add_task("evaluating", total=len(plan.worlds) * len(plan.seeds))
-        for name, tally in evaluate(Predictor.load(args.model), plan):
+        for name, tally in evaluate(Predictor.load(args.model, NetworkConfig(canvas_pixels=args.canvas_pixels)), plan):
             progress.update(task, advance=1, description=f"{name}: {tally.single.text()}")
     _print(tally.figures(), plan.protocol(), args.json)
     return 0

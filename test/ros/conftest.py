@@ -54,6 +54,7 @@ class Graph:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.executor.add_node(self.node)
         self.publishers = {}
+        self.clients = {}
         self.received = {}
 
     def close(self):
@@ -92,16 +93,27 @@ class Graph:
             self.executor.spin_once(timeout_sec=0.05)
 
     def call(self, service, srvtype, timeout_s=30.0, **fields):
-        """Call a service and return its response."""
+        """Call a service and return its response.
+
+        A server that has not yet discovered the client drops its answer: a client is kept for later calls, and asks
+        again if nothing comes.
+        """
         from occupancy_nn_ros.ros.message_types import interface_class
 
         kind = interface_class(srvtype)
-        client = self.node.create_client(kind, service)
+        if service not in self.clients:
+            self.clients[service] = self.node.create_client(kind, service)
+        client = self.clients[service]
         self.until(client.service_is_ready, timeout_s)
-        future = client.call_async(kind.Request(**fields))
-        self.until(future.done, timeout_s)
-        self.node.destroy_client(client)
-        return future.result()
+        end = time.monotonic() + timeout_s
+        while True:
+            future = client.call_async(kind.Request(**fields))
+            again = min(end, time.monotonic() + timeout_s / 3)
+            while not future.done() and time.monotonic() < again:
+                self.executor.spin_once(timeout_sec=0.05)
+            if future.done():
+                return future.result()
+            assert time.monotonic() < end, f"no answer from {service}"
 
     def wait_for_node(self, topics):
         """Wait until the node under test listens to all these topics."""

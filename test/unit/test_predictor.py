@@ -158,6 +158,17 @@ def test_evidence_weight():
     assert evidence_weight(visible, distance).tolist() == pytest.approx(expected)
 
 
+def test_the_images_that_the_network_is_shown_can_be_larger_than_its_model_says():
+    torch.manual_seed(0)
+    checkpoint = Checkpoint(OccupancyNetwork(TINY))
+    for pixels, expected in ((0, TINY.canvas_pixels), (4 * TINY.canvas_pixels, 4 * TINY.canvas_pixels)):
+        predictor = Predictor(checkpoint, NetworkConfig(device="cpu", canvas_pixels=pixels))
+        scene, _ = predictor.observe(keyframe())
+        height, width = scene.views.images.shape[-2:]
+        assert height * width == pytest.approx(expected, rel=0.3)
+        assert scene.nearer.shape[-2:] == (height // 4, width // 4)
+
+
 def test_calibration_is_affine_and_told_apart_by_visibility():
     calibration = Calibration(2.0, 0.5, 0.25, -1.0)
     got = calibration.log_odds(torch.tensor([1.0, 1.0, -2.0, -2.0]), torch.tensor([0.9, 0.1, 0.5, 0.0]))
