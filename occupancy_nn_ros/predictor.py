@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
-from occupancy_nn_ros.network.model import MatchMaps, ModelConfig, Scene, join_maps
+from occupancy_nn_ros.network.model import MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
 
@@ -42,7 +43,7 @@ MIN_BASELINE_M = 0.05
 class _PastKeyframe:
     """What an earlier keyframe is matched by, as it is kept."""
 
-    match: MatchMaps
+    match: list[MatchMaps]  # of V views
     K: Tensor  # (V, 3, 3)
     T_map_cam: np.ndarray  # (V, 4, 4) float64
     T_map_base: np.ndarray  # (4, 4) float64
@@ -128,8 +129,8 @@ class Predictor:
         normalized = normalize_images(images)
         maps = self.network.encode(normalized)
         match = self.network.match_maps(normalized, maps)
-        past = self._matchable(match.features.shape[1:])
-        all_match = join_maps([match, *(p.match for p in past)])
+        past = self._matchable(match[0].features.shape)
+        all_match = [*match, *chain.from_iterable(p.match for p in past)]
         all_K = torch.cat([K, *(p.K for p in past)])
         poses = np.concatenate([T_map_cam, *(p.T_map_cam for p in past)])
         T_world_cam = self._relative(poses, origin)
@@ -174,7 +175,7 @@ class Predictor:
         return self._rectifiers[key]
 
     def _matchable(self, shape: torch.Size) -> list[_PastKeyframe]:
-        return [p for p in self._past if p.match.features.shape[1:] == shape] if self.config.past_keyframes else []
+        return [p for p in self._past if p.match[0].features.shape == shape] if self.config.past_keyframes else []
 
     def _remember(self, entry: _PastKeyframe) -> None:
         if self._past:

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.encoder import ConvBlock, norm
 from occupancy_nn_ros.network.patches import patches_at
 from occupancy_nn_ros.network.views import Views, invert_rigid
 
-BEYOND_IMAGE = 3.0
-"""A normalised sampling position that lies outside any image."""
+NEAREST_M = 0.05
+"""What lies less deep in a source view than this is not seen by it."""
 
 
 class DepthBins(nn.Module):
@@ -112,28 +113,30 @@ class PlaneSweep(nn.Module):
             source sees the point, 0 or 1; where it does not, the correlation is 0.
         """
         h, w = reference.features.shape[-2:]
-        rays = T_source_ref[:, :3, :3] @ pixel_rays(K[None], h, w, self.stride)
-        points = rays[:, :, None] * depths_m.view(len(depths_m), -1) + T_source_ref[:, :3, 3, None, None]
-        z = points[:, 2].clamp(min=1e-3)
-        u = K_source[:, 0, 0, None, None] * points[:, 0] / z + K_source[:, 0, 2, None, None]
-        v = K_source[:, 1, 1, None, None] * points[:, 1] / z + K_source[:, 1, 2, None, None]
-        grid = torch.stack([(u + 0.5) / (w * self.stride), (v + 0.5) / (h * self.stride)], dim=-1) * 2 - 1
-        seen = (points[:, 2] > 0.05) & (grid.abs() < 1).all(dim=-1)
-        grid = torch.where(seen[..., None], grid, BEYOND_IMAGE)
+        place, seen = self._project(T_source_ref, K, K_source, depths_m, (h, w))
         placed = Appearance(reference.features, patches_at(reference.patches, h, w))
-        correlation = torch.stack([self._correlate(placed, *pair) for pair in zip(sources, grid, strict=True)])
-        return correlation.unflatten(-1, (h, w)), seen.unflatten(-1, (h, w))[:, None].to(correlation.dtype)
+        correlation = torch.stack([self._correlate(placed, *pair) for pair in zip(sources, place, strict=True)])
+        seen = seen[:, None].to(correlation.dtype)
+        return (correlation * seen).unflatten(-1, (h, w)), seen.unflatten(-1, (h, w))
 
-    def _correlate(self, reference: Appearance, source: Appearance, grid: Tensor) -> Tensor:
+    def _project(
+        self, T_source_ref: Tensor, K: Tensor, K_source: Tensor, depths_m: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Where the sources see the points: x and y from -1 to 1 (S, D, h * w, 2), and whether they do (S, D, h * w)."""
+        h, w = size
+        to_unit = K_source.new_tensor([[2 / (w * self.stride), 0, -1], [0, 2 / (h * self.stride), -1], [0, 0, 1]])
+        to_unit[:2, 2] += to_unit[:2, :2].sum(dim=1) / 2  # pixel centres lie at integers
+        projection = to_unit @ K_source @ T_source_ref[:, :3]
+        rays = projection[:, :, :3] @ pixel_rays(K[None], h, w, self.stride)
+        points = rays[:, :, None] * depths_m.view(len(depths_m), -1) + projection[:, :, 3, None, None]
+        x, y, z = points.unbind(1)
+        place = torch.stack([x, y], dim=-1) / z.clamp(min=NEAREST_M)[..., None]
+        return place, (z > NEAREST_M) & (place.abs() < 1).all(dim=-1)
+
+    def _correlate(self, reference: Appearance, source: Appearance, place: Tensor) -> Tensor:
         """One source, (groups + 1, D, h * w): its warped features fit into the cache, those of all would not."""
-        by_features = _correlation(reference.features, source.features, grid, self.groups)
-        return torch.cat([by_features, _correlation(reference.patches, source.patches, grid, 1)])
-
-
-def _correlation(reference: Tensor, source: Tensor, grid: Tensor, groups: int) -> Tensor:
-    """Products by group of channels, (groups, D, P), of (C, h, w) and (C, H, W) sampled at positions (D, P, 2)."""
-    sampled = functional.grid_sample(source[None], grid[None], align_corners=False)[0]
-    return (sampled.unflatten(0, (groups, -1)) * reference.view(groups, -1, 1, grid.shape[1])).sum(dim=1)
+        by_features = correlate(reference.features, source.features, place, self.groups)
+        return torch.cat([by_features, correlate(reference.patches, source.patches, place, 1)])
 
 
 class Conv3d(nn.Conv3d):

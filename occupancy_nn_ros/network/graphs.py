@@ -37,15 +37,16 @@ class EncoderGraph(Graph):
         """Encode."""
         normalized = normalize_images(images)
         maps = self.network.encode(normalized)
-        return (*maps, *self.network.match_maps(normalized, maps))
+        match = self.network.match_maps(normalized, maps)
+        return (*maps, *(torch.stack(parts) for parts in zip(*match, strict=True)))
 
 
 class DepthGraph(Graph):
     """Depth logits (V, 2 D, 2 h, 2 w) from plane sweeps of each view against S sources.
 
     ``source_match`` (V, S, C, h, w), ``source_details`` (V, S, E, 2 h, 2 w) and ``source_patches`` (V, S, N, 4 h, 4 w)
-    are what the sources are matched by, ``source_K`` (V, S, 3, 3) their intrinsics, ``T_source_view`` (V, S, 4, 4) their poses, and ``has_source`` (V, S) is
-    1, or 0 where there is none.
+    are what the sources are matched by, ``source_K`` (V, S, 3, 3) their intrinsics, ``T_source_view`` (V, S, 4, 4) their
+    poses, and ``has_source`` (V, S) is 1, or 0 where there is none.
     """
 
     inputs = (

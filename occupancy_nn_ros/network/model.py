@@ -88,34 +88,21 @@ class FeatureMaps(NamedTuple):
 
 
 class MatchMaps(NamedTuple):
-    """What V views are matched by.
+    """What one view is matched by.
 
     Attributes:
-        features: (V, C, h, w) at stride 8, each group of channels of unit length.
-        details: (V, E, 2h, 2w) at stride 4, likewise.
-        patches: (V, N, 4h, 4w) of :func:`~occupancy_nn_ros.network.patches.image_patches`.
+        features: (C, h, w) at stride 8, each group of channels of unit length.
+        details: (E, 2h, 2w) at stride 4, likewise.
+        patches: (N, 4h, 4w) of :func:`~occupancy_nn_ros.network.patches.image_patches`.
     """
 
     features: Tensor
     details: Tensor
     patches: Tensor
 
-    def coarse(self) -> list[Appearance]:
-        """What each view shows at stride 8."""
-        return [Appearance(*parts) for parts in zip(self.features, self.patches, strict=True)]
-
-    def fine(self) -> list[Appearance]:
-        """What each view shows at stride 4."""
-        return [Appearance(*parts) for parts in zip(self.details, self.patches, strict=True)]
-
 
 Match = Callable[[Tensor], Tensor]
 """Depths in metres to what the sources of each view say there, (R, 2 * correlations + 1, D, h, w)."""
-
-
-def join_maps(maps: Sequence[MatchMaps]) -> MatchMaps:
-    """The views of all, in order."""
-    return MatchMaps(*(torch.cat(parts) for parts in zip(*maps, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -174,15 +161,17 @@ class OccupancyNetwork(nn.Module):
         x4, features = self.encoder(images)
         return FeatureMaps(features, self.detail_encoder(x4, features))
 
-    def match_maps(self, images: Tensor, maps: FeatureMaps) -> MatchMaps:
-        """What normalised images (V, 3, H, W), whose feature maps these are, are matched by."""
-        return MatchMaps(
+    def match_maps(self, images: Tensor, maps: FeatureMaps) -> list[MatchMaps]:
+        """What each of the normalised images (V, 3, H, W), whose feature maps these are, is matched by."""
+        whole = (
             _of_unit_length(self.to_match(maps.features), self.config.match_groups),
             _of_unit_length(self.detail_to_match(maps.details), self.config.detail_groups),
             image_patches(images),
         )
+        by_pixel = (part.contiguous(memory_format=torch.channels_last) for part in whole)
+        return [MatchMaps(*parts) for parts in zip(*by_pixel, strict=True)]
 
-    def depth(self, maps: FeatureMaps, views: Views, match: MatchMaps, sources: Tensor) -> tuple[Tensor, ...]:
+    def depth(self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor) -> tuple[Tensor, ...]:
         """Depth logits of the first R views, coarse and fine, as in :class:`Scene`.
 
         Args:
@@ -191,10 +180,12 @@ class OccupancyNetwork(nn.Module):
             match: of all of them, from :meth:`match_maps`.
             sources: (R, S) view indices, -1 where there is none.
         """
+        coarse = [Appearance(view.features, view.patches) for view in match]
+        fine = [Appearance(view.details, view.patches) for view in match]
         return self.sweep_twice(
             maps,
-            lambda depths_m: _match(self.sweep, match.coarse(), views, sources, depths_m),
-            lambda depths_m: _match(self.detail_sweep, match.fine(), views, sources, depths_m),
+            lambda depths_m: _match(self.sweep, coarse, views, sources, depths_m),
+            lambda depths_m: _match(self.detail_sweep, fine, views, sources, depths_m),
         )
 
     def sweep_twice(self, maps: FeatureMaps, match: Match, match_details: Match) -> tuple[Tensor, ...]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.depth import (
     Appearance,
     Conv3d,
@@ -81,6 +82,30 @@ def test_the_sweep_peaks_at_the_depth_of_a_textured_plane(depth_m, tilt):
     assert at_truth.mean() > 0.9
 
 
+@pytest.mark.parametrize(("channels", "groups", "size"), [(6, 2, (9, 7)), (5, 1, (20, 33)), (4, 4, (2, 2))])
+def test_maps_are_correlated_without_gradients_as_with_them(channels, groups, size):
+    """And both as numpy does it, at, near and beyond the borders too."""
+    rng = np.random.default_rng(2)
+    reference = torch.from_numpy(rng.standard_normal((channels, 3, 4))).float()
+    source = torch.from_numpy(rng.standard_normal((channels, *size))).float()
+    place = torch.from_numpy(rng.uniform(-1.3, 1.3, (5, 12, 2))).float()
+    place[0, 0], place[0, 1], place[0, 2] = torch.tensor([-1.0, 1]), torch.tensor([1.0, -1]), torch.tensor([1e6, -1e6])
+    with torch.enable_grad():
+        expected = correlate(reference, source, place, groups)
+    with torch.inference_mode():
+        got = correlate(reference, source, place, groups)
+        by_channel = source[None].contiguous(memory_format=torch.channels_last)[0]
+        torch.testing.assert_close(correlate(reference, by_channel, place, groups), got)
+    assert got.shape == (groups, 5, 12)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    x, y = (np.clip((place[3, 7, a].item() + 1) * n / 2 - 0.5, 0, n - 1) for a, n in ((0, size[1]), (1, size[0])))
+    left, top = min(int(x), size[1] - 2), min(int(y), size[0] - 2)
+    row = source.numpy()[:, top : top + 2, left : left + 2]
+    looked_up = (row * np.outer([top + 1 - y, y - top], [left + 1 - x, x - left])).sum(axis=(1, 2))
+    products = (looked_up * reference.flatten(1)[:, 7].numpy()).reshape(groups, -1).sum(axis=1)
+    np.testing.assert_allclose(got[:, 3, 7].numpy(), products, atol=1e-4)
+
+
 def test_depths_can_differ_from_pixel_to_pixel():
     """Each pixel tries the depths of its own column: the answers are those of trying all depths everywhere, reordered."""
     K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])
@@ -119,9 +144,7 @@ def test_patches_of_images_match_at_the_depth_of_a_plane_whatever_the_exposure(s
     pictures = torch.cat(
         [noise_plane_image(torch.eye(4), K, depth_m), 0.4 * noise_plane_image(T_world_source, K, depth_m) + 1.0]
     )
-    reference, source = (
-        Appearance(torch.zeros(1, height, width), patches) for patches in image_patches(pictures)
-    )
+    reference, source = (Appearance(torch.zeros(1, height, width), patches) for patches in image_patches(pictures))
     T_source_ref = torch.linalg.inv(T_world_source)[None]
     correlation, seen = PlaneSweep(1, stride)(reference, [source], T_source_ref, K, K[None], BINS.centers)
     matched = correlation[0, 1]

@@ -127,7 +127,8 @@ def test_depth_of_several_sources_as_a_module(checkpoint, scene):
         views, index, rows = Views(images, K, poses), sources.clamp(min=0), torch.arange(2).repeat_interleave(2)
         relative = relative_poses(views, rows, index.flatten()).view(2, 2, 4, 4)
         graph = make_graphs(checkpoint)["depth"]
-        matches, source_matches = (part[:2] for part in match), (part[index] for part in match)
+        stacked = [torch.stack(parts) for parts in zip(*match, strict=True)]
+        matches, source_matches = (part[:2] for part in stacked), (part[index] for part in stacked)
         has_source = (sources >= 0).float()
         got = graph(*current, *matches, K[:2], *source_matches, K[index], relative, has_source)
         expected = network.depth(current, views, match, sources)[-1]
