@@ -8,6 +8,8 @@ two-dimensional convolutions follow, and the last one's channels are (class, hei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +17,7 @@ from torch.nn import functional
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.depth import DepthBins, pixel_rays
 from occupancy_nn_ros.network.encoder import ConvBlock, Encoder, ResidualBlock
-from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, Scene
+from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
 
@@ -77,11 +79,11 @@ class BevNetwork(nn.Module):
         x4, features = self.encoder(images)
         return FeatureMaps(features, x4)
 
-    def match_features(self, maps: FeatureMaps) -> FeatureMaps:
-        """Nothing is matched; the features themselves."""
-        return maps
+    def match_maps(self, images: Tensor, maps: FeatureMaps) -> list[MatchMaps]:
+        """What is there: nothing is matched."""
+        return [MatchMaps(*parts) for parts in zip(*maps, images, strict=True)]
 
-    def depth(self, maps: FeatureMaps, views: Views, match: FeatureMaps, sources: Tensor) -> tuple[Tensor, ...]:
+    def depth(self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor) -> tuple[Tensor, ...]:
         """Depth logits (V, D, h, w) of each image by itself; the other arguments are not used."""
         return (self.depth_head(maps.features),)
 

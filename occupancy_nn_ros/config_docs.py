@@ -54,7 +54,7 @@ def _range(meta: Any, hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(typing.get_args(hint))
     low, high = meta.get("low"), meta.get("high")
-    return "" if low is None else f"{low:g} to {high:g}"
+    return "" if low is None else f"{low:.10g} to {high:.10g}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
-from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, Scene, join_maps
+from occupancy_nn_ros.network.model import MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
 
@@ -40,9 +41,9 @@ MIN_BASELINE_M = 0.05
 
 @dataclass(frozen=True)
 class _PastKeyframe:
-    """Features of an earlier keyframe, kept as sources for matching."""
+    """What an earlier keyframe is matched by, as it is kept."""
 
-    match: FeatureMaps
+    match: list[MatchMaps]  # of V views
     K: Tensor  # (V, 3, 3)
     T_map_cam: np.ndarray  # (V, 4, 4) float64
     T_map_base: np.ndarray  # (4, 4) float64
@@ -125,10 +126,11 @@ class Predictor:
         origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
         images, K = self._prepare(keyframe.images)
         T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
-        maps = self.network.encode(normalize_images(images))
-        match = self.network.match_features(maps)
-        past = self._matchable(match.features.shape[1:])
-        all_match = join_maps([match, *(p.match for p in past)])
+        normalized = normalize_images(images)
+        maps = self.network.encode(normalized)
+        match = self.network.match_maps(normalized, maps)
+        past = self._matchable(match[0].features.shape)
+        all_match = [*match, *chain.from_iterable(p.match for p in past)]
         all_K = torch.cat([K, *(p.K for p in past)])
         poses = np.concatenate([T_map_cam, *(p.T_map_cam for p in past)])
         T_world_cam = self._relative(poses, origin)
@@ -173,7 +175,7 @@ class Predictor:
         return self._rectifiers[key]
 
     def _matchable(self, shape: torch.Size) -> list[_PastKeyframe]:
-        return [p for p in self._past if p.match.features.shape[1:] == shape] if self.config.past_keyframes else []
+        return [p for p in self._past if p.match[0].features.shape == shape] if self.config.past_keyframes else []
 
     def _remember(self, entry: _PastKeyframe) -> None:
         if self._past:

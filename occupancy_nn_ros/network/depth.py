@@ -9,16 +9,20 @@ answer (the cascade of Gu et al. 2020).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.encoder import ConvBlock, norm
+from occupancy_nn_ros.network.patches import patches_at
 from occupancy_nn_ros.network.views import Views, invert_rigid
 
-BEYOND_IMAGE = 3.0
-"""A normalised sampling position that lies outside any image."""
+NEAREST_M = 0.05
+"""What lies less deep in a source view than this is not seen by it."""
 
 
 class DepthBins(nn.Module):
@@ -58,59 +62,81 @@ def pixel_rays(K: Tensor, height: int, width: int, stride: int) -> Tensor:
     return torch.stack([x, y, torch.ones_like(x)], dim=1)
 
 
+class Appearance(NamedTuple):
+    """What a view is compared by.
+
+    Attributes:
+        features: (C, h, w), each group of channels of unit length.
+        patches: (N, H / 2, W / 2) of :func:`~occupancy_nn_ros.network.patches.image_patches`.
+    """
+
+    features: Tensor
+    patches: Tensor
+
+
 class PlaneSweep(nn.Module):
-    """Group-wise correlation (Guo et al. 2019) of reference features with source features warped at each depth."""
+    """Correlation of a reference view with source views warped at each depth, which does not need to be learned.
+
+    By group of features (Guo et al. 2019), and of the patches of the images.
+    """
 
     def __init__(self, groups: int, stride: int) -> None:
         super().__init__()
         self.groups, self.stride = groups, stride
 
+    @property
+    def correlations(self) -> int:
+        """How many there are at each place: those of the groups and that of the patches."""
+        return self.groups + 1
+
     def forward(
         self,
-        features: Tensor,
-        source_features: Tensor,
+        reference: Appearance,
+        sources: Sequence[Appearance],
         T_source_ref: Tensor,
         K: Tensor,
         K_source: Tensor,
         depths_m: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        """Correlate P pairs of views.
+        """Correlate a view with S sources.
 
         Args:
-            features: (P, C, h, w) of the reference views, each group of channels of unit length.
-            source_features: (P, C, h, w) of the source views.
-            T_source_ref: (P, 4, 4).
-            K: (P, 3, 3) at image resolution.
-            K_source: (P, 3, 3) of the source views.
-            depths_m: (D,) to try everywhere, or (P, D, h, w) or (1, D, h, w) to try at each pixel.
+            reference: the view, whose features are (C, h, w).
+            sources: the S sources.
+            T_source_ref: (S, 4, 4).
+            K: (3, 3) of the view, at image resolution.
+            K_source: (S, 3, 3).
+            depths_m: (D,) to try everywhere, or (D, h, w) to try at each pixel.
 
         Returns:
-            (P, groups, D, h, w) correlation in [-1, 1] by group, and (P, 1, D, h, w) whether the source sees the point, 0
-            or 1; where it does not, the correlation is 0.
+            (S, groups + 1, D, h, w) correlations in [-1, 1], that of the patches last, and (S, 1, D, h, w) whether the
+            source sees the point, 0 or 1; where it does not, the correlation is 0.
         """
-        pairs, _, h, w = features.shape
-        depths = depths_m[None, :, None] if depths_m.ndim == 1 else depths_m.flatten(2)
-        rays = T_source_ref[:, :3, :3] @ pixel_rays(K, h, w, self.stride)
-        points = rays[:, :, None] * depths[:, None] + T_source_ref[:, :3, 3, None, None]
-        z = points[:, 2].clamp(min=1e-3)
-        u = K_source[:, 0, 0, None, None] * points[:, 0] / z + K_source[:, 0, 2, None, None]
-        v = K_source[:, 1, 1, None, None] * points[:, 1] / z + K_source[:, 1, 2, None, None]
-        grid = torch.stack([(u + 0.5) / (w * self.stride), (v + 0.5) / (h * self.stride)], dim=-1) * 2 - 1
-        seen = (points[:, 2] > 0.05) & (grid.abs() < 1).all(dim=-1)
-        grid = torch.where(seen[..., None], grid, BEYOND_IMAGE)
-        correlation = torch.stack(
-            [self._correlate(*pair) for pair in zip(features, source_features, grid, strict=True)]
-        )
-        return correlation, seen.view(pairs, 1, -1, h, w).to(correlation.dtype)
+        h, w = reference.features.shape[-2:]
+        place, seen = self._project(T_source_ref, K, K_source, depths_m, (h, w))
+        placed = Appearance(reference.features, patches_at(reference.patches, h, w))
+        correlation = torch.stack([self._correlate(placed, *pair) for pair in zip(sources, place, strict=True)])
+        seen = seen[:, None].to(correlation.dtype)
+        return (correlation * seen).unflatten(-1, (h, w)), seen.unflatten(-1, (h, w))
 
-    def _correlate(self, features: Tensor, source_features: Tensor, grid: Tensor) -> Tensor:
-        """One pair, (groups, D, h, w): its warped features fit into the cache, those of all pairs would not."""
-        channels, h, w = features.shape
-        depths = len(grid)
-        warped = functional.grid_sample(source_features[None], grid[None], align_corners=False)
-        warped = warped.view(self.groups, channels // self.groups, depths, h * w)
-        reference = features.view(self.groups, channels // self.groups, 1, h * w)
-        return (warped * reference).sum(dim=1).view(self.groups, depths, h, w)
+    def _project(
+        self, T_source_ref: Tensor, K: Tensor, K_source: Tensor, depths_m: Tensor, size: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Where the sources see the points: x and y from -1 to 1 (S, D, h * w, 2), and whether they do (S, D, h * w)."""
+        h, w = size
+        to_unit = K_source.new_tensor([[2 / (w * self.stride), 0, -1], [0, 2 / (h * self.stride), -1], [0, 0, 1]])
+        to_unit[:2, 2] += to_unit[:2, :2].sum(dim=1) / 2  # pixel centres lie at integers
+        projection = to_unit @ K_source @ T_source_ref[:, :3]
+        rays = projection[:, :, :3] @ pixel_rays(K[None], h, w, self.stride)
+        points = rays[:, :, None] * depths_m.view(len(depths_m), -1) + projection[:, :, 3, None, None]
+        x, y, z = points.unbind(1)
+        place = torch.stack([x, y], dim=-1) / z.clamp(min=NEAREST_M)[..., None]
+        return place, (z > NEAREST_M) & (place.abs() < 1).all(dim=-1)
+
+    def _correlate(self, reference: Appearance, source: Appearance, place: Tensor) -> Tensor:
+        """One source, (groups + 1, D, h * w): its warped features fit into the cache, those of all would not."""
+        by_features = correlate(reference.features, source.features, place, self.groups)
+        return torch.cat([by_features, correlate(reference.patches, source.patches, place, 1)])
 
 
 class Conv3d(nn.Conv3d):
@@ -154,11 +180,11 @@ def merge_sources(correlation: Tensor, seen: Tensor) -> Tensor:
     """What all sources of a view say, however many there are.
 
     Args:
-        correlation: (S, groups, D, h, w) of :class:`PlaneSweep`.
+        correlation: (S, N, D, h, w) of :class:`PlaneSweep`.
         seen: (S, 1, D, h, w) of the same; all 0 for a source that does not exist.
 
     Returns:
-        (2 * groups + 1, D, h, w): mean and best correlation by group, number of sources that see the point.
+        (2 * N + 1, D, h, w): the mean and the best of each correlation, number of sources that see the point.
     """
     count = seen.sum(dim=0)
     mean = correlation.sum(dim=0) / count.clamp(min=1)  # it is 0 where a source sees nothing
@@ -169,10 +195,11 @@ def merge_sources(correlation: Tensor, seen: Tensor) -> Tensor:
 class DepthHead(nn.Module):
     """Depth logits from image features and, where there are any, matches."""
 
-    def __init__(self, bins: DepthBins, channels: int, groups: int, width: int) -> None:
+    def __init__(self, bins: DepthBins, channels: int, correlations: int, width: int) -> None:
         super().__init__()
         self.prior = nn.Sequential(ConvBlock(channels, channels), nn.Conv2d(channels, bins.count, 1))
-        self.regularize = nn.Sequential(Conv3dBlock(2 * groups + 2, width), Conv3dBlock(width, width), Conv3d(width, 1))
+        matched = Conv3dBlock(2 * correlations + 2, width)
+        self.regularize = nn.Sequential(matched, Conv3dBlock(width, width), Conv3d(width, 1))
         self.down = nn.Sequential(ConvBlock(bins.count + channels, 80, stride=2), ConvBlock(80, 80))
         self.skip = ConvBlock(bins.count + channels, 64)
         self.up = nn.Sequential(ConvBlock(64 + 80, 64), nn.Conv2d(64, bins.count, 1))
@@ -182,7 +209,7 @@ class DepthHead(nn.Module):
 
         Args:
             features: (V, C, h, w).
-            matches: (V, 2 * groups + 1, D, h, w) from :func:`merge_sources`, zeros for a view without any source.
+            matches: (V, 2 * correlations + 1, D, h, w) from :func:`merge_sources`, zeros for a view without any source.
 
         Returns:
             (V, D, h, w) unnormalised log-probabilities over the depth intervals.
@@ -205,14 +232,14 @@ class DepthRefiner(nn.Module):
         bins: the finer intervals, an even split of the coarse ones.
         planes: how many finer intervals are matched at each pixel.
         channels: of the detail features.
-        groups: of the matching correlation.
+        correlations: of the matching.
         width: channels by plane of the 3D network.
     """
 
-    def __init__(self, bins: DepthBins, planes: int, channels: int, groups: int, width: int) -> None:
+    def __init__(self, bins: DepthBins, planes: int, channels: int, correlations: int, width: int) -> None:
         super().__init__()
         self.bins, self.planes = bins, planes
-        self.compare = Conv3dBlock(2 * groups + 2, width)
+        self.compare = Conv3dBlock(2 * correlations + 2, width)
         correct = nn.Conv2d(48, planes, 1)
         for parameter in correct.parameters():
             nn.init.zeros_(parameter)  # learning starts from the first answer
@@ -242,7 +269,7 @@ class DepthRefiner(nn.Module):
             logits: (V, D, h, w) from :meth:`split`.
             index: (V, planes, h, w) from :meth:`candidates`.
             detail: (V, C, h, w) features.
-            matches: (V, 2 * groups + 1, planes, h, w) at these candidates, from :func:`merge_sources`.
+            matches: (V, 2 * correlations + 1, planes, h, w) at these candidates, from :func:`merge_sources`.
 
         Returns:
             (V, D, h, w) unnormalised log-probabilities over the finer intervals.

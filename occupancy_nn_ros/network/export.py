@@ -25,6 +25,7 @@ from occupancy_nn_ros.network.checkpoint import Checkpoint
 from occupancy_nn_ros.network.encoder import Encoder
 from occupancy_nn_ros.network.graphs import Graph, make_graphs
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.network.patches import CHANNELS
 
 OPSET = 20
 """The first that samples volumes."""
@@ -85,9 +86,11 @@ def example_inputs(network: OccupancyNetwork, shape: GraphShape) -> dict[str, Te
         "details": torch.zeros(views, config.detail_channels, 2 * h, 2 * w),
         "match": torch.zeros(views, config.feature_channels, h, w),
         "match_details": torch.zeros(views, config.detail_channels, 2 * h, 2 * w),
+        "patches": torch.zeros(views, CHANNELS, 4 * h, 4 * w),
         "K": K.repeat(views, 1, 1),
         "source_match": torch.zeros(views, sources, config.feature_channels, h, w),
         "source_details": torch.zeros(views, sources, config.detail_channels, 2 * h, 2 * w),
+        "source_patches": torch.zeros(views, sources, CHANNELS, 4 * h, 4 * w),
         "source_K": K.repeat(views, sources, 1, 1),
         "T_source_view": torch.eye(4).repeat(views, sources, 1, 1),
         "has_source": torch.ones(views, sources),

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
-from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep, merge_sources
+from occupancy_nn_ros.network.depth import Appearance, DepthBins, PlaneSweep, merge_sources
 from occupancy_nn_ros.network.encoder import DetailEncoder
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative
 from occupancy_nn_ros.network.model import FeatureMaps, OccupancyNetwork
@@ -24,10 +24,10 @@ class Graph(nn.Module):
 
 
 class EncoderGraph(Graph):
-    """Images (V, H, W, 3) uint8 RGB to features (V, C, H / 8, W / 8), details (V, E, H / 4, W / 4), and both for matching."""
+    """Images (V, H, W, 3) uint8 RGB to features (V, C, H / 8, W / 8), details (V, E, H / 4, W / 4), and what they are matched by."""
 
     inputs = ("images",)
-    outputs = ("features", "details", "match", "match_details")
+    outputs = ("features", "details", "match", "match_details", "patches")
 
     def __init__(self, network: OccupancyNetwork) -> None:
         super().__init__()
@@ -35,21 +35,23 @@ class EncoderGraph(Graph):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Encode."""
-        maps = self.network.encode(normalize_images(images))
-        return (*maps, *self.network.match_features(maps))
+        normalized = normalize_images(images)
+        maps = self.network.encode(normalized)
+        match = self.network.match_maps(normalized, maps)
+        return (*maps, *(torch.stack(parts) for parts in zip(*match, strict=True)))
 
 
 class DepthGraph(Graph):
     """Depth logits (V, 2 D, 2 h, 2 w) from plane sweeps of each view against S sources.
 
-    ``source_match`` (V, S, C, h, w) and ``source_details`` (V, S, E, 2 h, 2 w) are the sources' matching features,
-    ``source_K`` (V, S, 3, 3) their intrinsics, ``T_source_view`` (V, S, 4, 4) their poses, and ``has_source`` (V, S) is
-    1, or 0 where there is none.
+    ``source_match`` (V, S, C, h, w), ``source_details`` (V, S, E, 2 h, 2 w) and ``source_patches`` (V, S, N, 4 h, 4 w)
+    are what the sources are matched by, ``source_K`` (V, S, 3, 3) their intrinsics, ``T_source_view`` (V, S, 4, 4) their
+    poses, and ``has_source`` (V, S) is 1, or 0 where there is none.
     """
 
     inputs = (
-        "features", "details", "match", "match_details", "K",
-        "source_match", "source_details", "source_K", "T_source_view", "has_source",
+        "features", "details", "match", "match_details", "patches", "K",
+        "source_match", "source_details", "source_patches", "source_K", "T_source_view", "has_source",
     )  # fmt: skip
     outputs = ("depth_logits",)
 
@@ -63,34 +65,39 @@ class DepthGraph(Graph):
         details: Tensor,
         match: Tensor,
         match_details: Tensor,
+        patches: Tensor,
         K: Tensor,
         source_match: Tensor,
         source_details: Tensor,
+        source_patches: Tensor,
         source_K: Tensor,
         T_source_view: Tensor,
         has_source: Tensor,
     ) -> Tensor:
         """Match and regularise, twice."""
-        geometry, network = (T_source_view, K, source_K, has_source), self.network
+        network = self.network
+        coarse = (match, patches), (source_match, source_patches)
+        fine = (match_details, patches), (source_details, source_patches)
+        geometry = T_source_view, K, source_K, has_source
         logits = network.sweep_twice(
             FeatureMaps(features, details),
-            lambda depths_m: _sweep_all(network.sweep, match, source_match, *geometry, depths_m),
-            lambda depths_m: _sweep_all(network.detail_sweep, match_details, source_details, *geometry, depths_m),
+            lambda depths_m: _sweep_all(network.sweep, *coarse, *geometry, depths_m),
+            lambda depths_m: _sweep_all(network.detail_sweep, *fine, *geometry, depths_m),
         )
         return logits[-1]
 
 
 def _sweep_all(
-    sweep: PlaneSweep, match: Tensor, sources: Tensor, T_source_view: Tensor, K: Tensor, source_K: Tensor,
-    has_source: Tensor, depths_m: Tensor,
+    sweep: PlaneSweep, looks: tuple[Tensor, Tensor], source_looks: tuple[Tensor, Tensor], T_source_view: Tensor,
+    K: Tensor, source_K: Tensor, has_source: Tensor, depths_m: Tensor,
 ) -> Tensor:  # fmt: skip
-    """What the sources (V, S, ...) of all views say, (V, 2 * groups + 1, D, h, w)."""
+    """What the sources (V, S, ...) of all views say, (V, 2 * correlations + 1, D, h, w)."""
     merged = []
-    for view in range(len(match)):
-        slots = sources.shape[1]
-        reference, calibration = (t[view].expand(slots, *t.shape[1:]) for t in (match, K))
-        depths = depths_m if depths_m.ndim == 1 else depths_m[view][None]
-        correlation, seen = sweep(reference, sources[view], T_source_view[view], calibration, source_K[view], depths)
+    for view, calibration in enumerate(K):
+        reference = Appearance(*(part[view] for part in looks))
+        sources = [Appearance(*parts) for parts in zip(*(part[view] for part in source_looks), strict=True)]
+        depths = depths_m if depths_m.ndim == 1 else depths_m[view]
+        correlation, seen = sweep(reference, sources, T_source_view[view], calibration, source_K[view], depths)
         weight = has_source[view, :, None, None, None, None]
         merged.append(merge_sources(correlation * weight, seen * weight))
     return torch.stack(merged)

@@ -16,6 +16,7 @@ from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
 from occupancy_nn_ros.network.depth import (
+    Appearance,
     DepthBins,
     DepthHead,
     DepthRefiner,
@@ -24,6 +25,7 @@ from occupancy_nn_ros.network.depth import (
     relative_poses,
 )
 from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
+from occupancy_nn_ros.network.patches import image_patches
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
 from occupancy_nn_ros.types import SEMANTIC_CLASSES
@@ -79,22 +81,28 @@ class ModelConfig(_Checked):
 
 
 class FeatureMaps(NamedTuple):
-    """What is seen in V views: features (V, C, h, w) at stride 8 and details (V, E, 2h, 2w) at stride 4.
-
-    For matching, each group of channels of both is of unit length.
-    """
+    """What is seen in V views: features (V, C, h, w) at stride 8 and details (V, E, 2h, 2w) at stride 4."""
 
     features: Tensor
     details: Tensor
 
 
+class MatchMaps(NamedTuple):
+    """What one view is matched by.
+
+    Attributes:
+        features: (C, h, w) at stride 8, each group of channels of unit length.
+        details: (E, 2h, 2w) at stride 4, likewise.
+        patches: (N, 4h, 4w) of :func:`~occupancy_nn_ros.network.patches.image_patches`.
+    """
+
+    features: Tensor
+    details: Tensor
+    patches: Tensor
+
+
 Match = Callable[[Tensor], Tensor]
-"""Depths in metres to what the sources of each view say there, (R, 2 * groups + 1, D, h, w)."""
-
-
-def join_maps(maps: Sequence[FeatureMaps]) -> FeatureMaps:
-    """The views of all, in order."""
-    return FeatureMaps(*(torch.cat(parts) for parts in zip(*maps, strict=True)))
+"""Depths in metres to what the sources of each view say there, (R, 2 * correlations + 1, D, h, w)."""
 
 
 @dataclass(frozen=True)
@@ -128,12 +136,12 @@ class OccupancyNetwork(nn.Module):
         self.encoder = Encoder(config.widths, channels)
         self.to_match = nn.Conv2d(channels, channels, 3, padding=1)
         self.sweep = PlaneSweep(config.match_groups, Encoder.stride)
-        self.depth_head = DepthHead(self.coarse_bins, channels, config.match_groups, config.match_width)
+        self.depth_head = DepthHead(self.coarse_bins, channels, self.sweep.correlations, config.match_width)
         self.detail_encoder = DetailEncoder(config.widths[1], channels, details)
         self.detail_to_match = nn.Conv2d(details, details, 3, padding=1)
         self.detail_sweep = PlaneSweep(config.detail_groups, DetailEncoder.stride)
         self.refiner = DepthRefiner(
-            self.fine_bins, config.detail_planes, details, config.detail_groups, config.detail_width
+            self.fine_bins, config.detail_planes, details, self.detail_sweep.correlations, config.detail_width
         )
         self.to_volume = nn.Conv2d(channels, config.volume_features, 1)
         x, y, z = config.volume_shape
@@ -153,26 +161,31 @@ class OccupancyNetwork(nn.Module):
         x4, features = self.encoder(images)
         return FeatureMaps(features, self.detail_encoder(x4, features))
 
-    def match_features(self, maps: FeatureMaps) -> FeatureMaps:
-        """Features for matching, of the same shapes."""
-        return FeatureMaps(
+    def match_maps(self, images: Tensor, maps: FeatureMaps) -> list[MatchMaps]:
+        """What each of the normalised images (V, 3, H, W), whose feature maps these are, is matched by."""
+        whole = (
             _of_unit_length(self.to_match(maps.features), self.config.match_groups),
             _of_unit_length(self.detail_to_match(maps.details), self.config.detail_groups),
+            image_patches(images),
         )
+        by_pixel = (part.contiguous(memory_format=torch.channels_last) for part in whole)
+        return [MatchMaps(*parts) for parts in zip(*by_pixel, strict=True)]
 
-    def depth(self, maps: FeatureMaps, views: Views, match: FeatureMaps, sources: Tensor) -> tuple[Tensor, ...]:
+    def depth(self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor) -> tuple[Tensor, ...]:
         """Depth logits of the first R views, coarse and fine, as in :class:`Scene`.
 
         Args:
             maps: of the R views to answer for.
             views: these R views, then any past ones that serve as sources.
-            match: of all of them, from :meth:`match_features`.
+            match: of all of them, from :meth:`match_maps`.
             sources: (R, S) view indices, -1 where there is none.
         """
+        coarse = [Appearance(view.features, view.patches) for view in match]
+        fine = [Appearance(view.details, view.patches) for view in match]
         return self.sweep_twice(
             maps,
-            lambda depths_m: _match(self.sweep, match.features, views, sources, depths_m),
-            lambda depths_m: _match(self.detail_sweep, match.details, views, sources, depths_m),
+            lambda depths_m: _match(self.sweep, coarse, views, sources, depths_m),
+            lambda depths_m: _match(self.detail_sweep, fine, views, sources, depths_m),
         )
 
     def sweep_twice(self, maps: FeatureMaps, match: Match, match_details: Match) -> tuple[Tensor, ...]:
@@ -222,21 +235,21 @@ def _of_unit_length(features: Tensor, groups: int) -> Tensor:
     return functional.normalize(features.view(views, groups, -1, h, w), dim=2).view(views, channels, h, w)
 
 
-def _match(sweep: PlaneSweep, match: Tensor, views: Views, sources: Tensor, depths_m: Tensor) -> Tensor:
-    """What the sources (R, S) of R views say, (R, 2 * groups + 1, D, h, w); zeros for a view without any.
+def _match(sweep: PlaneSweep, looks: list[Appearance], views: Views, sources: Tensor, depths_m: Tensor) -> Tensor:
+    """What the sources (R, S) of R views say, (R, 2 * correlations + 1, D, h, w); zeros for a view without any.
 
     ``depths_m`` are (D,) for all pixels or (R, D, h, w).
     """
     merged = []
     for view, row in enumerate(sources):
-        source = row[row >= 0]
-        reference = torch.full_like(source, view)
-        depths = depths_m if depths_m.ndim == 1 else depths_m[view][None]
-        if len(source) == 0:
-            planes = depths.shape[0 if depths.ndim == 1 else 1]
-            merged.append(match.new_zeros(2 * sweep.groups + 1, planes, *match.shape[-2:]))
+        chosen = row[row >= 0]
+        look, depths = looks[view], depths_m if depths_m.ndim == 1 else depths_m[view]
+        if len(chosen) == 0:
+            size = look.features.shape[-2:]
+            merged.append(look.features.new_zeros(2 * sweep.correlations + 1, len(depths), *size))
             continue
-        T_source_ref = relative_poses(views, reference, source)
-        swept = sweep(match[reference], match[source], T_source_ref, views.K[reference], views.K[source], depths)
+        T_source_ref = relative_poses(views, torch.full_like(chosen, view), chosen)
+        others = [looks[source] for source in chosen.tolist()]
+        swept = sweep(look, others, T_source_ref, views.K[view], views.K[chosen], depths)
         merged.append(merge_sources(*swept))
     return torch.stack(merged)

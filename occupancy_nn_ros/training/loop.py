@@ -29,7 +29,7 @@ from occupancy_nn_ros.network.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork, Scene, join_maps
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.training.dataset import Sample, Samples, SampleSource
 from occupancy_nn_ros.training.journal import Journal, draw_sample
@@ -95,11 +95,10 @@ def observe_sample(network: OccupancyNetwork, sample: Sample, device: torch.devi
     K, T_world_cam = sample.K.to(device), sample.T_world_cam.to(device)
     count = sample.views
     maps = network.encode(images[:count])
-    match = network.match_features(maps)
+    match = network.match_maps(images[:count], maps)
     if count < len(images):
         with torch.no_grad():  # matching is symmetric: gradients of one side teach the same at two thirds of the time
-            past = network.match_features(network.encode(images[count:]))
-        match = join_maps([match, past])
+            match = match + network.match_maps(images[count:], network.encode(images[count:]))
     index = torch.arange(count, device=device)
     sources = choose_sources(T_world_cam[:count], T_world_cam, network.config.sources, index)
     depth_logits = network.depth(maps, Views(images, K, T_world_cam), match, sources)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scores of a recording against its own depth: of a map that knows the world, and of one that knows nothing."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -70,3 +72,15 @@ def test_rays_enter_the_voxel_that_holds_their_end(rng):
         assert got[n] == pytest.approx(first, abs=1e-3)
     axis = entry_distance(np.array([[0.25, 0.25, 0.25]]), np.array([[3.3, 0.25, 0.25]]), 0.5)
     assert axis == pytest.approx([2.75])
+
+
+def test_the_command_scores_a_model_at_the_size_of_picture_that_it_is_told(recording, tiny_model, capsys):
+    figures = []
+    for pixels in (0, 8192, 32768):
+        command = ["eval", "--bag", str(recording / "drive.mcap"), "--model", str(tiny_model), "--voxel-size", "0.2"]
+        assert main([*command, "--canvas-pixels", str(pixels), "--json"]) == 0
+        figures.append(json.loads(capsys.readouterr().out))
+    as_its_model_says, the_same, larger = figures
+    assert {"iou", "mcc", "precision", "recall", "protocol"} <= set(larger)
+    assert the_same == as_its_model_says
+    assert larger["brier_visible"] != the_same["brier_visible"]

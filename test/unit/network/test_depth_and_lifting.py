@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 
+from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.depth import (
+    Appearance,
     Conv3d,
     DepthBins,
     DepthRefiner,
@@ -15,12 +17,14 @@ from occupancy_nn_ros.network.depth import (
     relative_poses,
 )
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative, sample_evidence
+from occupancy_nn_ros.network.patches import CHANNELS, image_patches, patches_at
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
 from occupancy_nn_ros.training.losses import depth_loss, depth_losses
 
 BINS = DepthBins(24, 0.5, 12.0)
 H, W, STRIDE = 24, 32, 8
+BLANK_PATCHES = torch.zeros(CHANNELS, 4 * H, 4 * W)
 
 
 def test_bins_have_equal_ratios_and_hold_their_centres():
@@ -64,8 +68,9 @@ def test_the_sweep_peaks_at_the_depth_of_a_textured_plane(depth_m, tilt):
     second, _ = textured_plane_features(source, K, normal, depth_m, waves=waves)
     views = Views(torch.zeros(2, 3, H * STRIDE, W * STRIDE), K.expand(2, 3, 3), torch.stack([reference, source]))
     T_source_ref = relative_poses(views, torch.tensor([0]), torch.tensor([1]))
-    swept = PlaneSweep(1, STRIDE)(first, second, T_source_ref, K[None], K[None], BINS.centers)
-    assert [part.shape for part in swept] == [(1, 1, 24, H, W)] * 2
+    reference, other = (Appearance(features[0], BLANK_PATCHES) for features in (first, second))
+    swept = PlaneSweep(1, STRIDE)(reference, [other], T_source_ref, K, K[None], BINS.centers)
+    assert [part.shape for part in swept] == [(1, 2, 24, H, W), (1, 1, 24, H, W)]
     correlation, seen = (part[0, 0] for part in swept)
     assert set(seen.unique().tolist()) <= {0.0, 1.0}
     interior = seen.gather(0, BINS.index(depth.float())[None])[0] > 0
@@ -77,19 +82,93 @@ def test_the_sweep_peaks_at_the_depth_of_a_textured_plane(depth_m, tilt):
     assert at_truth.mean() > 0.9
 
 
+@pytest.mark.parametrize(("channels", "groups", "size"), [(6, 2, (9, 7)), (5, 1, (20, 33)), (4, 4, (2, 2))])
+def test_maps_are_correlated_without_gradients_as_with_them(channels, groups, size):
+    """And both as numpy does it, at, near and beyond the borders too."""
+    rng = np.random.default_rng(2)
+    reference = torch.from_numpy(rng.standard_normal((channels, 3, 4))).float()
+    source = torch.from_numpy(rng.standard_normal((channels, *size))).float()
+    place = torch.from_numpy(rng.uniform(-1.3, 1.3, (5, 12, 2))).float()
+    place[0, 0], place[0, 1], place[0, 2] = torch.tensor([-1.0, 1]), torch.tensor([1.0, -1]), torch.tensor([1e6, -1e6])
+    with torch.enable_grad():
+        expected = correlate(reference, source, place, groups)
+    with torch.inference_mode():
+        got = correlate(reference, source, place, groups)
+        by_channel = source[None].contiguous(memory_format=torch.channels_last)[0]
+        torch.testing.assert_close(correlate(reference, by_channel, place, groups), got)
+    assert got.shape == (groups, 5, 12)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+    x, y = (np.clip((place[3, 7, a].item() + 1) * n / 2 - 0.5, 0, n - 1) for a, n in ((0, size[1]), (1, size[0])))
+    left, top = min(int(x), size[1] - 2), min(int(y), size[0] - 2)
+    row = source.numpy()[:, top : top + 2, left : left + 2]
+    looked_up = (row * np.outer([top + 1 - y, y - top], [left + 1 - x, x - left])).sum(axis=(1, 2))
+    products = (looked_up * reference.flatten(1)[:, 7].numpy()).reshape(groups, -1).sum(axis=1)
+    np.testing.assert_allclose(got[:, 3, 7].numpy(), products, atol=1e-4)
+
+
 def test_depths_can_differ_from_pixel_to_pixel():
     """Each pixel tries the depths of its own column: the answers are those of trying all depths everywhere, reordered."""
-    K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])[None].expand(2, 3, 3)
+    K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])
     rng = torch.Generator().manual_seed(1)
-    first, second = torch.randn(2, 2, 6, H, W, generator=rng)
+    first, *sources = (
+        Appearance(torch.randn(6, H, W, generator=rng), torch.randn(CHANNELS, 4 * H, 4 * W, generator=rng))
+        for _ in range(3)
+    )
     T_source_ref = torch.eye(4).repeat(2, 1, 1)
     T_source_ref[:, 0, 3] = torch.tensor([0.2, -0.4])
     sweep = PlaneSweep(2, STRIDE)
-    everywhere = sweep(first, second, T_source_ref, K, K, BINS.centers)
-    index = torch.randint(0, 24, (2, 5, H, W), generator=rng)
-    chosen = sweep(first, second, T_source_ref, K, K, BINS.centers[index])
+    everywhere = sweep(first, sources, T_source_ref, K, K.expand(2, 3, 3), BINS.centers)
+    index = torch.randint(0, 24, (5, H, W), generator=rng)
+    chosen = sweep(first, sources, T_source_ref, K, K.expand(2, 3, 3), BINS.centers[index])
     for part, whole in zip(chosen, everywhere, strict=True):
-        torch.testing.assert_close(part, whole.gather(2, index[:, None].expand(-1, whole.shape[1], -1, -1, -1)))
+        torch.testing.assert_close(part, whole.gather(2, index[None, None].expand(*whole.shape[:2], -1, -1, -1)))
+
+
+def noise_plane_image(T_world_cam, K, depth_m):
+    """A (1, 3, H * STRIDE, W * STRIDE) picture of noise painted on the plane z = depth, 8 cm to a dab, ray-cast."""
+    rng = np.random.default_rng(3)
+    dabs = torch.from_numpy(rng.standard_normal((1, 3, 400, 400)).astype(np.float32))
+    rays = pixel_rays(K[None], H * STRIDE, W * STRIDE, 1)[0]
+    points = T_world_cam[:3, 3, None] + rays * (depth_m - T_world_cam[2, 3])
+    grid = (points[:2] / (0.08 * 200)).T.reshape(1, H * STRIDE, W * STRIDE, 2)
+    return torch.nn.functional.grid_sample(dabs, grid, align_corners=False)
+
+
+@pytest.mark.parametrize("stride", [4, 8])
+def test_patches_of_images_match_at_the_depth_of_a_plane_whatever_the_exposure(stride):
+    truth, height, width = 12, H * STRIDE // stride, W * STRIDE // stride
+    depth_m = float(BINS.centers[truth])
+    K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])
+    T_world_source = torch.eye(4)
+    T_world_source[:2, 3] = torch.tensor([0.5, -0.2])
+    pictures = torch.cat(
+        [noise_plane_image(torch.eye(4), K, depth_m), 0.4 * noise_plane_image(T_world_source, K, depth_m) + 1.0]
+    )
+    reference, source = (Appearance(torch.zeros(1, height, width), patches) for patches in image_patches(pictures))
+    T_source_ref = torch.linalg.inv(T_world_source)[None]
+    correlation, seen = PlaneSweep(1, stride)(reference, [source], T_source_ref, K, K[None], BINS.centers)
+    matched = correlation[0, 1]
+    interior = seen[0, 0, truth] > 0
+    assert interior.float().mean() > 0.6
+    assert (matched.argmax(dim=0)[interior] == truth).float().mean() > 0.95
+    assert matched[truth][interior].mean() > 0.7
+    assert matched[:, interior].abs().max() <= 1 + 1e-5
+
+
+def test_patches_are_zero_mean_normalised_correlations():
+    """Against numpy's correlation coefficient, with almost no contrast against zero."""
+    rng = np.random.default_rng(5)
+    grey = rng.standard_normal((2, 8, 10)).astype(np.float32)
+    images = torch.from_numpy(grey).repeat_interleave(2, -1).repeat_interleave(2, -2)[:, None].expand(-1, 3, -1, -1)
+    first, second = image_patches(images)
+    assert first.shape == (CHANNELS, 8, 10)
+    pieces = [picture[2:7, 3:8].ravel() for picture in grey]
+    expected = np.corrcoef(*pieces)[0, 1]
+    assert float((first[:, 4, 5] * second[:, 4, 5]).sum()) == pytest.approx(expected, abs=3e-3)
+    assert float(first[:, 4, 5].norm()) == pytest.approx(1.0, abs=3e-3)
+    faint = image_patches(images * 1e-3)[0]
+    assert float(faint.norm(dim=0).max()) < 0.1
+    torch.testing.assert_close(patches_at(first, 2, 5)[:, 1, 2], first[:, 5:7, 4:6].mean(dim=(1, 2)))
 
 
 def test_sources_are_merged_where_they_see():
@@ -111,7 +190,7 @@ def test_one_volume_is_convolved_as_several_are():
 @pytest.fixture
 def refiner():
     torch.manual_seed(3)
-    return DepthRefiner(DepthBins(48, 0.5, 12.0), planes=6, channels=4, groups=2, width=4)
+    return DepthRefiner(DepthBins(48, 0.5, 12.0), planes=6, channels=4, correlations=2, width=4)
 
 
 def test_a_new_refiner_keeps_the_answer(refiner):
@@ -165,8 +244,8 @@ def test_what_the_source_does_not_see_is_not_matched():
     K = torch.tensor([[220.0, 0, 127.5], [0, 220.0, 95.5], [0, 0, 1]])
     behind = torch.eye(4)
     behind[2, 3] = -20.0  # T_source_ref: every point lies behind the source
-    features = torch.ones(1, 4, H, W) / 2
-    correlation, seen = PlaneSweep(2, STRIDE)(features, features, behind[None], K[None], K[None], BINS.centers)
+    look = Appearance(torch.ones(4, H, W) / 2, torch.ones(CHANNELS, 4 * H, 4 * W) / 5)
+    correlation, seen = PlaneSweep(2, STRIDE)(look, [look], behind[None], K, K[None], BINS.centers)
     assert not correlation.any() and not seen.any()
 
 

@@ -65,7 +65,7 @@ def expected(checkpoint, scene):
     with torch.inference_mode():
         pictures = normalize_images(images)
         maps = network.encode(pictures)
-        match, current = network.match_features(maps), FeatureMaps(*(part[:2] for part in maps))
+        match, current = network.match_maps(pictures, maps), FeatureMaps(*(part[:2] for part in maps))
         depth = network.depth(current, Views(pictures, K, poses), match, SOURCES)
         lifted = network.lift(Views(pictures[:2], K[:2], poses[:2]), current, depth, torch.zeros(3))
         logits, visible = network.query(lifted, points, edge)
@@ -79,16 +79,16 @@ def expected(checkpoint, scene):
 def run_all(scene, run):
     """Feed four graphs one after the other; ``run`` maps a graph's name and its inputs to its outputs."""
     images, K, poses, points, edge = (value.numpy() for value in scene)
-    features, details, match, match_details = run("encoder", images=images[:2])
-    _, _, past_match, past_details = run("encoder", images=images[2:])
-    every, every_details = np.concatenate([match, past_match]), np.concatenate([match_details, past_details])
+    features, details, *match = run("encoder", images=images[:2])
+    _, _, *past = run("encoder", images=images[2:])
     index = SOURCES.clamp(min=0)
+    sources = [np.concatenate(parts)[index.numpy()] for parts in zip(match, past, strict=True)]
     views = Views(scene[0], scene[1], scene[2])
-    rows = torch.arange(2)
-    relative = relative_poses(views, rows, index.flatten()).view(2, 1, 4, 4).numpy()
+    relative = relative_poses(views, torch.arange(2), index.flatten()).view(2, 1, 4, 4).numpy()
     (depth,) = run(
-        "depth", features=features, details=details, match=match, match_details=match_details, K=K[:2],
-        source_match=every[index.numpy()], source_details=every_details[index.numpy()], source_K=K[index.numpy()],
+        "depth", features=features, details=details, K=K[:2], source_K=K[index.numpy()],
+        **dict(zip(("match", "match_details", "patches"), match, strict=True)),
+        **dict(zip(("source_match", "source_details", "source_patches"), sources, strict=True)),
         T_source_view=relative, has_source=(SOURCES >= 0).float().numpy(),
     )  # fmt: skip
     context, nearer = run("lift", features=features, depth_logits=depth, K=K[:2], T_base_cam=poses[:2])
@@ -121,12 +121,14 @@ def test_depth_of_several_sources_as_a_module(checkpoint, scene):
     network, (images, K, poses, _, _) = checkpoint.network, scene
     sources = torch.tensor([[1, 2], [3, -1]])
     with torch.inference_mode():
-        maps = network.encode(normalize_images(images))
-        match, current = network.match_features(maps), FeatureMaps(*(part[:2] for part in maps))
+        pictures = normalize_images(images)
+        maps = network.encode(pictures)
+        match, current = network.match_maps(pictures, maps), FeatureMaps(*(part[:2] for part in maps))
         views, index, rows = Views(images, K, poses), sources.clamp(min=0), torch.arange(2).repeat_interleave(2)
         relative = relative_poses(views, rows, index.flatten()).view(2, 2, 4, 4)
         graph = make_graphs(checkpoint)["depth"]
-        matches, source_matches = (part[:2] for part in match), (part[index] for part in match)
+        stacked = [torch.stack(parts) for parts in zip(*match, strict=True)]
+        matches, source_matches = (part[:2] for part in stacked), (part[index] for part in stacked)
         has_source = (sources >= 0).float()
         got = graph(*current, *matches, K[:2], *source_matches, K[index], relative, has_source)
         expected = network.depth(current, views, match, sources)[-1]

@@ -43,7 +43,7 @@ def answer(network, views, points, *, sources=None, base=None):
     """Logits and visibility at points, with every stage run as the predictor runs it."""
     base = torch.zeros(3) if base is None else base
     maps = network.encode(views.images)
-    match = network.match_features(maps)
+    match = network.match_maps(views.images, maps)
     if sources is None:
         sources = choose_sources(views.T_world_cam, views.T_world_cam, 2, torch.arange(len(views)))
     depth_logits = network.depth(maps, views, match, sources)
@@ -137,7 +137,7 @@ def test_gradients_reach_every_weight():
     network.refiner.correct[1].reset_parameters()  # which start at zero
     maps = network.encode(views.images)
     sources = torch.tensor([[1, -1], [2, 0], [1, -1]])
-    depth_logits = network.depth(maps, views, network.match_features(maps), sources)
+    depth_logits = network.depth(maps, views, network.match_maps(views.images, maps), sources)
     scene = network.lift(views, maps, depth_logits, torch.zeros(3))
     logits, _ = network.query(scene, points, torch.full_like(points[:, 0], 0.2))
     (logits.square().mean() + sum(level.square().mean() for level in depth_logits)).backward()
