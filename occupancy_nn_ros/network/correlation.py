@@ -24,7 +24,9 @@ def correlate(reference: Tensor, source: Tensor, position: Tensor, groups: int) 
     if source.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling():
         return _correlate_rows(reference, source, position, groups)
     sampled = functional.grid_sample(source[None], position[None], padding_mode="border", align_corners=False)[0]
-    return (sampled.unflatten(0, (groups, -1)) * reference.reshape(groups, -1, 1, position.shape[1])).sum(dim=1)
+    places, cells = position.shape[:2]
+    products = sampled.reshape(groups, -1, places, cells) * reference.reshape(groups, -1, 1, cells)
+    return products.sum(dim=1)
 
 
 def _correlate_rows(reference: Tensor, source: Tensor, position: Tensor, groups: int) -> Tensor:

@@ -117,7 +117,7 @@ class PlaneSweep(nn.Module):
         placed = Appearance(reference.features, patches_at(reference.patches, h, w))
         correlation = torch.stack([self._correlate(placed, *pair) for pair in zip(sources, place, strict=True)])
         seen = seen[:, None].to(correlation.dtype)
-        return (correlation * seen).unflatten(-1, (h, w)), seen.unflatten(-1, (h, w))
+        return (correlation * seen).view(*correlation.shape[:3], h, w), seen.view(*seen.shape[:3], h, w)
 
     def _project(
         self, T_source_ref: Tensor, K: Tensor, K_source: Tensor, depths_m: Tensor, size: tuple[int, int]
