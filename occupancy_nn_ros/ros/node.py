@@ -2,7 +2,7 @@
 """The live node: ROS topics in, maps out, with the same intake and session as the offline player.
 
 A lifecycle node. Configuring loads and warms the model, activating subscribes, deactivating keeps model and map. One single-threaded
-executor receives; one worker thread owns network and map.
+executor receives; one worker thread makes, owns and runs network and map.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
     Attributes:
         config: the settings in force.
         session: network and map, None while unconfigured.
+        worker: the thread in which they run, None while unconfigured.
         receiver: subscriptions and intake, None while inactive.
         is_paused: whether keyframes are left out on request.
     """
@@ -72,11 +73,11 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Load and warm the model, make the map, offer topics and services."""
-        return self._guarded("configure", self._configure)
+        return self._guarded("configure", self._configure, undo=self._free)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
-        """Start the worker and subscribe."""
-        result = self._guarded("activate", self._activate)
+        """Subscribe."""
+        result = self._guarded("activate", self._activate, undo=self._deactivate)
         return super().on_activate(state) if result == TransitionCallbackReturn.SUCCESS else result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
@@ -102,7 +103,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         return bool(self.trigger_configure() == success and self.trigger_activate() == success)
 
     def close(self) -> None:
-        """Stop the worker and free everything."""
+        """Stop receiving and free everything."""
         self._deactivate()
         self._free()
 
@@ -111,14 +112,24 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         return int(self.get_clock().now().nanoseconds)
 
     def _configure(self) -> None:
-        self.session = MappingSession(self.config)
-        self.session.warm_up()
+        self.worker = Worker(self._process, self._on_worker_error)
+        self.session = self.worker.ask(self._make_session).result()
         self.output_publishers = OutputPublishers(self)
         self._map_services = MapServices(self)
-        self._load_start_map(self.session)
         self.get_logger().info(
             f"ready: source {self.config.source}, model {self.config.model}, map frame {self.config.map_frame}"
         )
+
+    def _make_session(self) -> MappingSession:
+        """Called in the worker's thread.
+
+        OpenMP keeps a team of threads for each thread that calls it. Were the model warmed in another one, there would be
+        more of them than cores, and they would sleep at each barrier: a third of a keyframe's time on two cores.
+        """
+        session = MappingSession(self.config)
+        session.warm_up()
+        self._load_start_map(session)
+        return session
 
     def _load_start_map(self, session: MappingSession) -> None:
         """Go on with a saved map. One that is not there is none yet: the first start must not differ from the others."""
@@ -132,7 +143,6 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
     def _activate(self) -> None:
         if self.session is None or self.output_publishers is None:
             raise OccupancyError("the node is not configured")
-        self.worker = Worker(self._process, self._on_worker_error)
         self.receiver = Receiver(self, self._offer)
         self._watch = Watch(self, self.output_publishers)
 
@@ -141,15 +151,16 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             if part is not None:
                 part.close()
         self._watch, self.receiver = None, None
-        if self.worker is not None and not self.worker.stop():
-            self.get_logger().error("the worker did not stop within 30 s")
-        self.worker = None
+        if self.worker is not None and not self.worker.drain():
+            self.get_logger().error("a keyframe did not end within 30 s")
 
     def _free(self) -> None:
+        if self.worker is not None and not self.worker.stop():
+            self.get_logger().error("the worker did not stop within 30 s")
         for part in (self._map_services, self.output_publishers):
             if part is not None:
                 part.close()
-        self._map_services, self.output_publishers, self.session = None, None, None
+        self.worker, self.session, self._map_services, self.output_publishers = None, None, None, None
 
     def _offer(self, keyframes: Sequence[RawKeyframe]) -> None:
         """Called in the executor's thread with keyframes that are ready."""
@@ -184,21 +195,24 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             if self.session is not None and self.worker is not None:
                 session = self.session
                 self.worker.ask(lambda: session.reconfigure(config))
-            elif self.session is not None:
-                self.session.reconfigure(config)
         return result
 
-    def _guarded(self, what: str, body: Callable[[], None]) -> TransitionCallbackReturn:
-        """Run a transition; rclpy swallows exceptions in them, so they are logged here."""
+    def _guarded(
+        self, what: str, body: Callable[[], None], undo: Callable[[], None] | None = None
+    ) -> TransitionCallbackReturn:
+        """Run a transition, and undo what it did if it fails; rclpy swallows exceptions in them, so they are logged here."""
         try:
             body()
+            return TransitionCallbackReturn.SUCCESS
         except OccupancyError as error:
             self.get_logger().error(f"cannot {what}: {error}")
-            return TransitionCallbackReturn.FAILURE
+            result = TransitionCallbackReturn.FAILURE
         except Exception:
             self.get_logger().error(f"cannot {what}: {traceback.format_exc()}")
-            return TransitionCallbackReturn.ERROR
-        return TransitionCallbackReturn.SUCCESS
+            result = TransitionCallbackReturn.ERROR
+        if undo is not None:
+            undo()
+        return result
 
 
 def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:

@@ -109,15 +109,12 @@ class MapServices:
 
     async def _answer(self, response: Any, work: Callable[[MappingSession], str]) -> Any:
         """Have the worker do something with the session, and report success and message."""
-        session = self.node.session
-        if session is None:
+        session, worker = self.node.session, self.node.worker
+        if session is None or worker is None:
             response.success, response.message = False, "the node is not configured"
             return response
         try:
-            if self.node.worker is None:
-                response.message = work(session)
-            else:
-                response.message = await self._wait(self.node.worker.ask(lambda: work(session)))
+            response.message = await self._wait(worker.ask(lambda: work(session)))
             response.success = True
         except (OccupancyError, RuntimeError, ValueError) as error:
             response.success, response.message = False, str(error)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -63,6 +63,12 @@ class Worker(Generic[Item]):
             self._requests.append(run)
             self._wake.notify()
         return answer
+
+    def drain(self, timeout_s: float = 30.0) -> bool:
+        """Drop the item that waits, finish what is being worked on and all requests; False if that took too long."""
+        with self._wake:
+            self._item = None
+        return not wait([self.ask(lambda: None)], timeout_s).not_done
 
     @property
     def is_idle(self) -> bool:

@@ -226,3 +226,28 @@ def test_lifecycle_can_be_driven_from_outside(graph, start_node, arguments):
         assert go(Transition.TRANSITION_DEACTIVATE) and go(Transition.TRANSITION_CLEANUP)
     assert state() == State.PRIMARY_STATE_UNCONFIGURED
     assert node.stop(signal.SIGINT)[0] == 0
+
+
+def test_a_failed_configure_leaves_nothing_behind(graph, start_node, arguments, tmp_path):
+    from lifecycle_msgs.msg import State, Transition
+
+    (tmp_path / "room.safetensors").write_bytes(b"no map")
+    settings = ["autostart:=false", f"map_folder:={tmp_path}", "start_map:=room.safetensors"]
+    node = start_node(*arguments, *(part for setting in settings for part in ("-p", setting)))
+
+    def go(transition):
+        kind = Transition(id=transition)
+        return graph.call(f"{NODE}/change_state", "lifecycle_msgs/srv/ChangeState", transition=kind).success
+
+    def grids():
+        return graph.node.count_publishers(f"{NODE}/occupancy_grid")
+
+    assert not go(Transition.TRANSITION_CONFIGURE)
+    state = graph.call(f"{NODE}/get_state", "lifecycle_msgs/srv/GetState").current_state.id
+    assert state == State.PRIMARY_STATE_UNCONFIGURED and grids() == 0
+
+    (tmp_path / "room.safetensors").unlink()
+    assert go(Transition.TRANSITION_CONFIGURE)
+    graph.until(lambda: grids() == 1)
+    code, output = node.stop(signal.SIGINT)
+    assert code == 0 and "cannot configure" in output and "Traceback" not in output
