@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 
@@ -47,6 +47,16 @@ class _PastKeyframe:
     K: Tensor  # (V, 3, 3)
     T_map_cam: np.ndarray  # (V, 4, 4) float64
     T_map_base: np.ndarray  # (4, 4) float64
+
+    def kept_in(self, storage: list[MatchMaps]) -> _PastKeyframe:
+        """The same in the tensors of one that is no longer needed: new ones each time would scatter the heap."""
+        for kept, new in zip(chain.from_iterable(storage), chain.from_iterable(self.match), strict=True):
+            kept.copy_(new)
+        return replace(self, match=storage)
+
+    def has_shape_of(self, other: _PastKeyframe) -> bool:
+        """Whether one fits into the tensors of the other."""
+        return len(self.match) == len(other.match) and self.match[0].features.shape == other.match[0].features.shape
 
 
 class Predictor:
@@ -183,6 +193,8 @@ class Predictor:
             turned = rotation_angle(entry.T_map_base, self._past[-1].T_map_base)
             if moved < MIN_BASELINE_M and turned < 0.2:
                 return
+        if len(self._past) == self._past.maxlen and entry.has_shape_of(self._past[0]):
+            entry = entry.kept_in(self._past.popleft().match)
         self._past.append(entry)
 
     def _relative(self, T_map_cam: np.ndarray, origin: np.ndarray) -> Tensor:

@@ -14,7 +14,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.cli.settings import add_config, add_part, make_folder, progress_bar
+from occupancy_nn_ros.cli.settings import add_config, add_part, add_scale, make_folder, progress_bar
 from occupancy_nn_ros.config import load_config
 
 if TYPE_CHECKING:
@@ -42,10 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keyframes are at least this far apart, likewise (default: 0.25)",
     )
     add_part(parser)
-    parser.add_argument(
-        "--scale", type=int, default=1, choices=(1, 2, 3, 4),
-        help="multiplies width and height of the pictures, as in: occupancy-nn shards (default: 1)",
-    )  # fmt: skip
+    add_scale(parser)
     add_config(parser)
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="recordings labelled at once (default: all cores)"

@@ -37,6 +37,14 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """The size of pictures in shards, whose sides stay multiples of 16 pixels."""
+    parser.add_argument(
+        "--scale", type=float, default=1.0, choices=(1.0, 1.5, 2.0, 3.0, 4.0),
+        help="multiply width and height of the pictures, about 256 x 192 (default: 1)",
+    )  # fmt: skip
+
+
 def add_part(parser: argparse.ArgumentParser) -> None:
     """``--start`` and ``--end`` of a recording."""
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the recording (default: 0)")

@@ -10,7 +10,7 @@ import argparse
 import os
 from pathlib import Path
 
-from occupancy_nn_ros.cli.settings import progress_bar
+from occupancy_nn_ros.cli.settings import add_scale, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,10 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--photos", action="store_true", help="photographic textures too; needs: pip install --no-deps robosuite"
     )
-    parser.add_argument(
-        "--scale", type=int, default=1, choices=range(1, 5), metavar="N",
-        help="multiply width and height of the images, about 256 x 192 (default: 1)",
-    )  # fmt: skip
+    add_scale(parser)
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="drives simulated at once (default: all cores)"
     )

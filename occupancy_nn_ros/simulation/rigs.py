@@ -116,7 +116,7 @@ def named_rig(name: str) -> Rig:
     return rigs[name]
 
 
-def random_rig(rng: np.random.Generator, *, handheld: bool = False, scale: int = 1) -> Rig:
+def random_rig(rng: np.random.Generator, *, handheld: bool = False, scale: float = 1.0) -> Rig:
     """A rig for training: one to five small pinhole cameras of one kind in any arrangement.
 
     Args:
@@ -126,7 +126,7 @@ def random_rig(rng: np.random.Generator, *, handheld: bool = False, scale: int =
     """
     count = int(rng.choice([1, 1, 2] if handheld else [1, 2, 3, 4, 4, 5]))
     width, height = ((256, 192), (288, 160), (224, 224), (320, 160))[int(rng.choice([0, 0, 0, 1, 2, 3]))]
-    model = camera_model(scale * width, scale * height, float(rng.uniform(55, 100)))
+    model = camera_model(round(scale * width), round(scale * height), float(rng.uniform(55, 100)))
     height_m = float(rng.uniform(-0.1, 0.1) if handheld else rng.uniform(0.25, 1.4))
     pitch = float(rng.uniform(-0.1, 0.35))
     stereo = count == 2 and rng.random() < 0.7

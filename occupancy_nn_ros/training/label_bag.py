@@ -50,7 +50,7 @@ class LabelPlan:
 
     config: Config
     part: BagPart = field(default_factory=BagPart)
-    scale: int = 1
+    scale: float = 1.0
 
 
 @dataclass(frozen=True)

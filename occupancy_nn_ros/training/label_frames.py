@@ -72,9 +72,9 @@ class ShardWriter:
 class FrameMaker:
     """Makes a shard's frame of a keyframe: rectified pictures, depth, points with labels."""
 
-    def __init__(self, voxel_size_m: float, scale: int, seed: int) -> None:
+    def __init__(self, voxel_size_m: float, scale: float, seed: int) -> None:
         self.voxel_size_m, self.seed = voxel_size_m, seed
-        self._pixels = ModelConfig().canvas_pixels * scale**2
+        self._pixels = round(ModelConfig().canvas_pixels * scale**2)
         self.count = 0
         self._rectifiers: dict[str, Rectifier] = {}
         self._canvas: tuple[int, int] | None = None

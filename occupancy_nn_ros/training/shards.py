@@ -80,7 +80,7 @@ class Shard:
     visible: UInt8Array | None = None
 
 
-def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale: int = 1) -> bool:
+def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale: float = 1.0) -> bool:
     """Simulate a drive and write its shard; False if the world offers nowhere to drive."""
     rng = np.random.default_rng([seed, 11])
     world = build_world(kind, seed, photos=photos)
@@ -100,7 +100,7 @@ def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale:
     return True
 
 
-def make_shards(folder: Path, count: int, processes: int, *, photos: bool = False, scale: int = 1) -> Iterator[int]:
+def make_shards(folder: Path, count: int, processes: int, *, photos: bool = False, scale: float = 1.0) -> Iterator[int]:
     """Make shards 0 to ``count`` - 1 in a folder in parallel, and yield the number finished after each.
 
     Shards that exist are kept, so that an interrupted run goes on where it stopped. Two of three worlds get
