@@ -148,8 +148,8 @@ class NetworkConfig(_Checked):
     threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
     canvas_pixels: int = setting(
         0,
-        "Pixels of each undistorted image that the network is shown: more take longer and, up to about three times"
-        " those of its training, show more; 0: as the model says.",
+        "Pixels of each undistorted image that the network is shown, about: more take longer and, up to a point, show more;"
+        " 0: as the model says.",
         low=0,
         high=4194304,
     )

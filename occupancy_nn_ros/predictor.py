@@ -54,9 +54,10 @@ class _PastKeyframe:
             kept.copy_(new)
         return replace(self, match=storage)
 
-    def has_shape_of(self, other: _PastKeyframe) -> bool:
-        """Whether one fits into the tensors of the other."""
-        return len(self.match) == len(other.match) and self.match[0].features.shape == other.match[0].features.shape
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(V, C, h, w) of the features, which says the shapes of the rest."""
+        return len(self.match), *self.match[0].features.shape
 
 
 class Predictor:
@@ -185,7 +186,7 @@ class Predictor:
         return self._rectifiers[key]
 
     def _matchable(self, shape: torch.Size) -> list[_PastKeyframe]:
-        return [p for p in self._past if p.match[0].features.shape == shape] if self.config.past_keyframes else []
+        return [p for p in self._past if p.shape[1:] == shape] if self.config.past_keyframes else []
 
     def _remember(self, entry: _PastKeyframe) -> None:
         if self._past:
@@ -193,7 +194,7 @@ class Predictor:
             turned = rotation_angle(entry.T_map_base, self._past[-1].T_map_base)
             if moved < MIN_BASELINE_M and turned < 0.2:
                 return
-        if len(self._past) == self._past.maxlen and entry.has_shape_of(self._past[0]):
+        if len(self._past) == self._past.maxlen and entry.shape == self._past[0].shape:
             entry = entry.kept_in(self._past.popleft().match)
         self._past.append(entry)
 

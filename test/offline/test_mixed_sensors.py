@@ -48,7 +48,7 @@ def mixed_bag(small_bag, tmp_path_factory):
 def play(bag, model, *topics):
     cameras = {"front": "/front/image_raw", "back": "/back/image_raw", **dict(topics)}
     settings = [f"cameras.{name}.image_topic={topic}" for name, topic in cameras.items()]
-    config = load_config([], [*settings, f"model={model}", "map.size_xy_m=8", "network.gain=0.05"])
+    config = load_config([], [*settings, f"model={model}", "map.size_xy_m=8", "network.gain=0.1"])
     with BagReader(bag) as reader:
         return play_bag(reader, plan_play(reader, config))
 
@@ -71,4 +71,4 @@ def test_its_rays_join_the_map_of_the_cameras(mixed_bag, tiny_model, kind):
 
     untouched = (x > 0.2) | (np.abs(y) > 1.4)
     assert np.array_equal(mixed.view.probability[untouched], alone.view.probability[untouched])
-    assert (alone.view.probability[untouched] != 0.5).sum() > 500  # and there is something there to change
+    assert (alone.view.state[untouched] >= 0).sum() > 500

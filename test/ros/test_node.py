@@ -208,23 +208,27 @@ def test_two_robots_in_two_namespaces(graph, start_node, arguments):
     assert [code for code, _ in ends] == [0, 0], ends[0][1] + ends[1][1]
 
 
+def go(graph, transition):
+    from lifecycle_msgs.msg import Transition
+
+    kind = Transition(id=transition)
+    return graph.call(f"{NODE}/change_state", "lifecycle_msgs/srv/ChangeState", transition=kind).success
+
+
+def lifecycle_state(graph):
+    return graph.call(f"{NODE}/get_state", "lifecycle_msgs/srv/GetState").current_state.id
+
+
 def test_lifecycle_can_be_driven_from_outside(graph, start_node, arguments):
     node = start_node(*arguments, "-p", "autostart:=false")
     from lifecycle_msgs.msg import State, Transition
 
-    def go(transition):
-        kind = Transition(id=transition)
-        return graph.call(f"{NODE}/change_state", "lifecycle_msgs/srv/ChangeState", transition=kind).success
-
-    def state():
-        return graph.call(f"{NODE}/get_state", "lifecycle_msgs/srv/GetState").current_state.id
-
-    assert state() == State.PRIMARY_STATE_UNCONFIGURED
+    assert lifecycle_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
     for _ in range(2):
-        assert go(Transition.TRANSITION_CONFIGURE) and state() == State.PRIMARY_STATE_INACTIVE
-        assert go(Transition.TRANSITION_ACTIVATE) and state() == State.PRIMARY_STATE_ACTIVE
-        assert go(Transition.TRANSITION_DEACTIVATE) and go(Transition.TRANSITION_CLEANUP)
-    assert state() == State.PRIMARY_STATE_UNCONFIGURED
+        assert go(graph, Transition.TRANSITION_CONFIGURE) and lifecycle_state(graph) == State.PRIMARY_STATE_INACTIVE
+        assert go(graph, Transition.TRANSITION_ACTIVATE) and lifecycle_state(graph) == State.PRIMARY_STATE_ACTIVE
+        assert go(graph, Transition.TRANSITION_DEACTIVATE) and go(graph, Transition.TRANSITION_CLEANUP)
+    assert lifecycle_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
     assert node.stop(signal.SIGINT)[0] == 0
 
 
@@ -235,19 +239,14 @@ def test_a_failed_configure_leaves_nothing_behind(graph, start_node, arguments, 
     settings = ["autostart:=false", f"map_folder:={tmp_path}", "start_map:=room.safetensors"]
     node = start_node(*arguments, *(part for setting in settings for part in ("-p", setting)))
 
-    def go(transition):
-        kind = Transition(id=transition)
-        return graph.call(f"{NODE}/change_state", "lifecycle_msgs/srv/ChangeState", transition=kind).success
-
     def grids():
         return graph.node.count_publishers(f"{NODE}/occupancy_grid")
 
-    assert not go(Transition.TRANSITION_CONFIGURE)
-    state = graph.call(f"{NODE}/get_state", "lifecycle_msgs/srv/GetState").current_state.id
-    assert state == State.PRIMARY_STATE_UNCONFIGURED and grids() == 0
+    assert not go(graph, Transition.TRANSITION_CONFIGURE)
+    assert lifecycle_state(graph) == State.PRIMARY_STATE_UNCONFIGURED and grids() == 0
 
     (tmp_path / "room.safetensors").unlink()
-    assert go(Transition.TRANSITION_CONFIGURE)
+    assert go(graph, Transition.TRANSITION_CONFIGURE)
     graph.until(lambda: grids() == 1)
     code, output = node.stop(signal.SIGINT)
     assert code == 0 and "cannot configure" in output and "Traceback" not in output
