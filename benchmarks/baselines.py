@@ -127,8 +127,12 @@ def run_train(args: argparse.Namespace) -> None:
             say(f"step {step} of {config.steps}: loss {loss:.3f}")
 
     path = train_baseline(args.kind, config, args.data, args.out, report)
+    checkpoint = load_baseline(args.kind, path)
+    if args.canvas_pixels is not None:
+        checkpoint.network.config = replace(checkpoint.network.config, canvas_pixels=args.canvas_pixels)
     if args.calibrate:
-        save_checkpoint(calibrate_baseline(args.kind, load_baseline(args.kind, path)), path)
+        checkpoint = calibrate_baseline(args.kind, checkpoint)
+    save_checkpoint(checkpoint, path)
     print(path)
 
 
@@ -142,6 +146,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="folder for the model; training goes on from there")
     train.add_argument("--steps", type=int, help="optimizer steps (default: as configured)")
     train.add_argument("--config", type=Path, default=Path("config/train/nano.yaml"), help="settings of the training")
+    train.add_argument("--canvas-pixels", type=int, metavar="N", help="area of the pictures that the model is run on")
     train.add_argument("--calibrate", action="store_true", help="fit the probabilities afterwards; takes minutes")
     judged = commands.add_parser("eval", help="compare, print one table")
     judged.set_defaults(run=run_eval)

@@ -86,8 +86,10 @@ def best_seen(answers: list[Prediction]) -> Prediction:
 
 
 def begin_baseline(kind: str, config: TrainConfig) -> Checkpoint:
-    """A new network of a baseline."""
-    return Checkpoint(BevNetwork(config.model)) if kind == "bev" else initial_model(config)
+    """A new network of a baseline, or the one that the run starts from."""
+    if kind == "one_view":
+        return initial_model(config)
+    return load_baseline(kind, Path(config.initial)) if config.initial else Checkpoint(BevNetwork(config.model))
 
 
 def load_baseline(kind: str, path: Path) -> Checkpoint:

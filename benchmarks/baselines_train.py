@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baselines_learned import WithoutPast, begin_baseline, make_predictor
 
-from occupancy_nn_ros.network.checkpoint import Checkpoint
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.training.calibrate import collect_logits, fit_calibration
 from occupancy_nn_ros.training.loop import Progress, Recipe, TrainConfig, train
 from occupancy_nn_ros.training.losses import Losses
@@ -41,5 +41,6 @@ def train_baseline(kind: str, config: TrainConfig, data: Path, out: Path, report
 
 
 def calibrate_baseline(kind: str, checkpoint: Checkpoint) -> Checkpoint:
-    """The checkpoint with its probabilities fitted as the shipped model's are."""
-    return replace(checkpoint, calibration=fit_calibration(list(collect_logits(make_predictor(kind, checkpoint)))))
+    """The checkpoint with its probabilities fitted as the shipped model's are; those it had are forgotten."""
+    raw = replace(checkpoint, calibration=Calibration())
+    return replace(raw, calibration=fit_calibration(list(collect_logits(make_predictor(kind, raw)))))

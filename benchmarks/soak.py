@@ -168,12 +168,24 @@ def show(figures: dict[str, Any]) -> None:
         print(f"dropped: {reason}: {count}")
 
 
+def parameter(text: str) -> tuple[str, str]:
+    """Name and value of ``NAME=VALUE``."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"got {text}, expected NAME=VALUE")
+    return name, value
+
+
 def main() -> int:
     """Run; exit code 1 if the node did not live through it or did not end cleanly."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--bag", type=Path, default=ROOT / "demo" / "drive.mcap")
     parser.add_argument("--model", default="nano")
+    parser.add_argument(
+        "--set", action="append", default=[], type=parameter, metavar="NAME=VALUE", dest="parameters",
+        help="a parameter of the node, such as keyframes.min_period_s=1.0",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one object instead of the table")
     arguments = parser.parse_args()
     with BagReader(arguments.bag) as reader:
@@ -182,7 +194,7 @@ def main() -> int:
     bench = Bench()
     bench.offer(topics)
     with tempfile.TemporaryDirectory() as folder:
-        node = LiveNode({"model": arguments.model}, Path(folder) / "node.log")
+        node = LiveNode({"model": arguments.model, **dict(arguments.parameters)}, Path(folder) / "node.log")
         try:
             bench.wait_for(node, topics)
             log = soak(bench, node, messages, arguments.minutes)
@@ -191,7 +203,7 @@ def main() -> int:
             code = node.stop()
         if not lived or code != 0:
             print(f"the node ended with {code}:\n{node.log.read_text(encoding='utf-8')[-4000:]}", file=sys.stderr)
-    figures = summary(log, arguments.minutes, bench.drops())
+    figures = {**summary(log, arguments.minutes, bench.drops()), "parameters": dict(arguments.parameters)}
     bench.close()
     if arguments.json:
         print(json.dumps(figures))

@@ -2,6 +2,7 @@
 """The baselines of benchmarks/: depth of a plane that is known, columns a pixel falls into, and training that goes on."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -12,15 +13,18 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
 
 import baselines
+import baselines_train
 from baselines_bev import LIFTED, BevNetwork
 from baselines_depth import DepthMapper, GreyView, PlaneSweepDepth, perfect_depth, sweep, without_speckles
 from baselines_learned import WithoutPast, best_seen, load_baseline, make_predictor
-from baselines_train import train_baseline
+from baselines_train import calibrate_baseline, train_baseline
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import CheckpointError
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.network.model import FeatureMaps
 from occupancy_nn_ros.network.views import Views
+from occupancy_nn_ros.training.calibrate import LabelledLogits
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.loop import TrainConfig
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction, VoxelState
@@ -178,6 +182,31 @@ def test_baselines_train_go_on_and_are_read_back(tmp_path, data, tiny, kind):
     if kind == "bev":
         with pytest.raises(CheckpointError):
             load_baseline("one_view", whole)
+
+
+def test_a_birds_eye_view_network_starts_from_another(tmp_path, data, tiny):
+    config = TrainConfig(name="t", steps=1, batch=1, warmup=1, device="cpu", model=tiny)
+    first = train_baseline("bev", config, data, tmp_path / "first", lambda *_: None)
+    slow = replace(config, initial=str(first), learning_rate=1e-9)
+    second = train_baseline("bev", slow, data, tmp_path / "second", lambda *_: None)
+    before, after = (dict(load_baseline("bev", path).network.named_parameters()) for path in (first, second))
+    for name, weight in before.items():
+        torch.testing.assert_close(after[name], weight, atol=1e-6, rtol=0)
+
+
+def test_calibration_is_fitted_to_raw_logits(monkeypatch, tiny):
+    def logits(predictor):
+        assert predictor.calibration == Calibration()
+        yield LabelledLogits(torch.tensor([2.0, 2.0, 2.0, -1.0]), torch.ones(4).bool(), torch.tensor([1.0, 1, 0, 0]))
+        yield LabelledLogits(torch.tensor([0.0, 0.0]), torch.zeros(2).bool(), torch.tensor([1.0, 0]))
+
+    monkeypatch.setattr(baselines_train, "collect_logits", logits)
+    old = Checkpoint(BevNetwork(tiny), Calibration(visible_offset=3.0), {"step": 5})
+    new = calibrate_baseline("bev", old)
+    # Two of three logits of 2 are occupied: there the fitted log-odds are log 2.
+    assert 2 * new.calibration.visible_scale + new.calibration.visible_offset == pytest.approx(np.log(2), abs=0.01)
+    assert new.calibration.inferred_offset == pytest.approx(0.0, abs=1e-6)
+    assert new.network is old.network and new.record == old.record
 
 
 def test_one_view_answers_with_the_view_that_sees_best(tmp_path, data, tiny):
