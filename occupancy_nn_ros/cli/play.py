@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from occupancy_nn_ros.allocator import keep_freed_memory
 from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, progress_bar, read_settings
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
@@ -50,6 +51,7 @@ def play(bag: Path, config: Config, out: Path, *, quiet: bool = False, part: Bag
     from occupancy_nn_ros.bags.player import plan_play, play_bag, write_summary
     from occupancy_nn_ros.bags.reader import BagReader
 
+    keep_freed_memory()
     make_folder(out)
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, config)

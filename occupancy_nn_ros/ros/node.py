@@ -18,6 +18,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from occupancy_nn_ros.allocator import keep_freed_memory
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError, OccupancyError
 from occupancy_nn_ros.intake import RawKeyframe
@@ -217,6 +218,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
 
 def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:
     """Run the node until it is shut down; returns the exit code."""
+    keep_freed_memory()
     rclpy.init(args=[*arguments])
     try:
         node = OccupancyNode(start)

@@ -18,7 +18,7 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 # Lower layers first; a module imports from its own layer and from those above it in this list. docs/architecture.md.
 LAYERS = (
-    {"errors", "types", "config", "resources"},
+    {"errors", "types", "config", "resources", "allocator"},
     {"geometry"},
     {"network", "mapping", "sync"},
     {"predictor"},

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How this process gets memory from the system: a keyframe needs the same hundreds of megabytes as the one before."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+"""Parameters of glibc's mallopt, from its malloc.h."""
+
+MOST_MMAP_THRESHOLD = 32 << 20
+"""The highest that glibc takes on 64 bits; larger blocks are always mapped by themselves."""
+
+
+def keep_freed_memory() -> bool:
+    """Have freed memory kept and used again, for all threads alike, and tensors laid in huge pages where there are any.
+
+    By default glibc gives much of it back and asks for it anew at each keyframe, page by page, and which holes are left in
+    between changes from one keyframe to the next: resident memory wanders. Call it before the first tensor is made.
+    Huge pages can be refused with ``THP_MEM_ALLOC_ENABLE=0`` in the environment.
+
+    Returns:
+        Whether the allocator took it; False where it is not glibc's.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt = ctypes.CDLL(None).mallopt
+    wanted = {M_ARENA_MAX: 1, M_TRIM_THRESHOLD: 2**31 - 1, M_MMAP_THRESHOLD: MOST_MMAP_THRESHOLD}
+    taken = [mallopt(parameter, value) for parameter, value in wanted.items()]  # all of them, whatever comes of the first
+    return all(taken)
