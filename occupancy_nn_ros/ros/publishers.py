@@ -37,8 +37,12 @@ class OutputPublishers:
         return {name for name, publisher in self._publishers.items() if publisher.get_subscription_count() > 0}
 
     def publish(self, messages: Sequence[OutMessage]) -> None:
-        """Send messages made by the session; call from the worker's thread."""
-        for message in messages:
+        """Send messages made by the session, the largest first; call from the worker's thread.
+
+        Fast DDS has 512 KiB of shared memory for all that a process sends, and a large message takes the place of those
+        sent just before it, read or not. Grids are small, so nothing follows them.
+        """
+        for message in sorted(messages, key=lambda message: len(message.cdr), reverse=True):
             self._publishers[message.name].publish(message.cdr)
             self._sent.add(message.name)
 
