@@ -29,5 +29,5 @@ def keep_freed_memory() -> bool:
         return False
     mallopt = ctypes.CDLL(None).mallopt
     wanted = {M_ARENA_MAX: 1, M_TRIM_THRESHOLD: 2**31 - 1, M_MMAP_THRESHOLD: MOST_MMAP_THRESHOLD}
-    taken = [mallopt(parameter, value) for parameter, value in wanted.items()]  # all of them, whatever comes of the first
+    taken = [mallopt(parameter, value) for parameter, value in wanted.items()]  # each, whatever came of the others
     return all(taken)

@@ -9,6 +9,9 @@ from occupancy_nn_ros.config import KeyframeConfig
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.types import FloatArray
 
+ROUNDING_S = 1e-6
+"""Stamps of a steady camera differ by this much less than its period at times; a frame is not left out for it."""
+
 
 class KeyframePolicy:
     """Remembers the last keyframe and judges the next."""
@@ -23,8 +26,8 @@ class KeyframePolicy:
         if self._last is None:
             return True
         last_ns, last = self._last
-        elapsed = (stamp_ns - last_ns) * 1e-9
-        if elapsed < self.config.min_period_s - 1e-6:
+        elapsed = (stamp_ns - last_ns) * 1e-9 + ROUNDING_S
+        if elapsed < self.config.min_period_s:
             return False
         moved = float(np.linalg.norm(T_map_base[:3, 3] - last[:3, 3]))
         turned = rotation_angle(last, T_map_base)

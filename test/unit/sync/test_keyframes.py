@@ -55,6 +55,17 @@ def test_ten_hertz_limit_passes_frames_at_exactly_ten_hertz():
     assert accepted == 20
 
 
+def test_a_robot_that_stands_still_has_a_keyframe_a_second_at_three_hertz():
+    policy = KeyframePolicy(KeyframeConfig())
+    stamps = [frame * 333_333_333 for frame in range(91)]  # three of them are 1 ns short of a second
+    taken = []
+    for stamp in stamps:
+        if policy.is_keyframe(stamp, at()):
+            policy.accept(stamp, at())
+            taken.append(stamp)
+    assert taken == stamps[::3]
+
+
 def test_reset_makes_the_next_set_a_keyframe():
     policy = KeyframePolicy(CONFIG)
     policy.accept(10 * S, at())
