@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
@@ -15,16 +14,14 @@ MOST_MMAP_THRESHOLD = 32 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Have freed memory kept and used again, for all threads alike, and tensors laid in huge pages where there are any.
+    """Have freed memory kept and used again, by all threads alike.
 
     By default glibc gives much of it back and asks for it anew at each keyframe, page by page, and which holes are left in
-    between changes from one keyframe to the next: resident memory wanders. Call it before the first tensor is made.
-    Huge pages can be refused with ``THP_MEM_ALLOC_ENABLE=0`` in the environment.
+    between changes from one keyframe to the next: resident memory wanders.
 
     Returns:
         Whether the allocator took it; False where it is not glibc's.
     """
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # read by torch
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
