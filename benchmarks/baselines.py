@@ -25,7 +25,7 @@ from baselines_learned import KINDS, load_baseline, make_predictor
 from baselines_train import calibrate_baseline, train_baseline
 
 from occupancy_nn_ros.config import Config, from_mapping, read_yaml
-from occupancy_nn_ros.network.checkpoint import save_checkpoint
+from occupancy_nn_ros.network.checkpoint import save_checkpoint, set_canvas
 from occupancy_nn_ros.pipeline import OccupancyPipeline
 from occupancy_nn_ros.predictor import Predictor
 from occupancy_nn_ros.training.evaluate import EvaluationPlan, MakeMapper, evaluate_mapper
@@ -127,12 +127,10 @@ def run_train(args: argparse.Namespace) -> None:
             say(f"step {step} of {config.steps}: loss {loss:.3f}")
 
     path = train_baseline(args.kind, config, args.data, args.out, report)
-    checkpoint = load_baseline(args.kind, path)
-    if args.canvas_pixels is not None:
-        checkpoint.network.config = replace(checkpoint.network.config, canvas_pixels=args.canvas_pixels)
-    if args.calibrate:
-        checkpoint = calibrate_baseline(args.kind, checkpoint)
-    save_checkpoint(checkpoint, path)
+    if args.calibrate or args.canvas_pixels is not None:
+        checkpoint = load_baseline(args.kind, path)
+        set_canvas(checkpoint, args.canvas_pixels)
+        save_checkpoint(calibrate_baseline(args.kind, checkpoint) if args.calibrate else checkpoint, path)
     print(path)
 
 

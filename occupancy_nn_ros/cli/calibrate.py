@@ -25,13 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit and write."""
-    from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint, save_checkpoint
+    from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint, save_checkpoint, set_canvas
     from occupancy_nn_ros.predictor import Predictor
     from occupancy_nn_ros.training.calibrate import collect_logits, fit_calibration
 
     checkpoint = replace(load_checkpoint(args.model), calibration=Calibration())
-    if args.canvas_pixels is not None:
-        checkpoint.network.config = replace(checkpoint.network.config, canvas_pixels=args.canvas_pixels)
+    set_canvas(checkpoint, args.canvas_pixels)
     samples = []
     with progress_bar(quiet=False) as progress:
         task = progress.add_task("driving", total=None)

@@ -7,7 +7,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,12 @@ class Checkpoint:
     network: OccupancyNetwork
     calibration: Calibration = field(default_factory=Calibration)
     record: Mapping[str, Any] = field(default_factory=dict)
+
+
+def set_canvas(checkpoint: Checkpoint, pixels: int | None) -> None:
+    """Have the network shown pictures of so many pixels from now on; None: as it was."""
+    if pixels is not None:
+        checkpoint.network.config = replace(checkpoint.network.config, canvas_pixels=pixels)
 
 
 def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
