@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from occupancy_nn_ros.config import NetworkConfig, from_mapping
 from occupancy_nn_ros.errors import CheckpointError
-from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, load_checkpoint, read_header
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint, read_header
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.predictor import Predictor
 from occupancy_nn_ros.training.dataset import Sample, SampleSource
@@ -85,11 +85,22 @@ def best_seen(answers: list[Prediction]) -> Prediction:
     )
 
 
-def begin_baseline(kind: str, config: TrainConfig) -> Checkpoint:
-    """A new network of a baseline, or the one that the run starts from."""
+def begin_baseline(kind: str, encoder: str | None, config: TrainConfig) -> Checkpoint:
+    """A new network of a baseline, or the one that the run starts from.
+
+    Args:
+        kind: one of ``KINDS``.
+        encoder: for ``bev``, the shipped model whose image encoder a new network begins with; None: random weights.
+        config: of the run.
+    """
     if kind == "one_view":
         return initial_model(config)
-    return load_baseline(kind, Path(config.initial)) if config.initial else Checkpoint(BevNetwork(config.model))
+    if config.initial:
+        return load_baseline(kind, Path(config.initial))
+    network = BevNetwork(config.model)
+    if encoder is not None:
+        network.encoder.load_state_dict(load_checkpoint(find_model(encoder)).network.encoder.state_dict())
+    return Checkpoint(network)
 
 
 def load_baseline(kind: str, path: Path) -> Checkpoint:

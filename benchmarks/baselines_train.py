@@ -18,7 +18,9 @@ from occupancy_nn_ros.training.losses import Losses
 Report = Callable[[int, float], None]
 
 
-def train_baseline(kind: str, config: TrainConfig, data: Path, out: Path, report: Report) -> Path:
+def train_baseline(
+    kind: str, config: TrainConfig, data: Path, out: Path, report: Report, encoder: str | None = None
+) -> Path:
     """Train a baseline, or go on from the last state in ``out``; returns the path of the averaged model.
 
     Args:
@@ -27,6 +29,7 @@ def train_baseline(kind: str, config: TrainConfig, data: Path, out: Path, report
         data: folder of shards.
         out: folder for the model and the state.
         report: told the step and the running mean of the loss.
+        encoder: the shipped model whose image encoder a new ``bev`` begins with.
 
     Raises:
         TrainingError: no shards, or a loss that is not finite.
@@ -36,7 +39,7 @@ def train_baseline(kind: str, config: TrainConfig, data: Path, out: Path, report
         report(progress.step, float(Losses(progress.depth, progress.occupancy, progress.semantic).total))
 
     show = partial(WithoutPast, one_view=kind == "one_view")
-    recipe = Recipe(partial(begin_baseline, kind), show, {"baseline": kind})
+    recipe = Recipe(partial(begin_baseline, kind, encoder), show, {"baseline": kind})
     return train(replace(config, name=kind), data, out, tell, recipe)
 
 

@@ -21,8 +21,8 @@ from baselines_train import calibrate_baseline, train_baseline
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import CheckpointError
-from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
-from occupancy_nn_ros.network.model import FeatureMaps
+from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, save_checkpoint
+from occupancy_nn_ros.network.model import FeatureMaps, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.training.calibrate import LabelledLogits
 from occupancy_nn_ros.training.dataset import SampleSource
@@ -192,6 +192,19 @@ def test_a_birds_eye_view_network_starts_from_another(tmp_path, data, tiny):
     before, after = (dict(load_baseline("bev", path).network.named_parameters()) for path in (first, second))
     for name, weight in before.items():
         torch.testing.assert_close(after[name], weight, atol=1e-5, rtol=0)
+
+
+def test_a_birds_eye_view_network_begins_with_the_encoder_of_a_model(tmp_path, data, tiny):
+    trained = OccupancyNetwork(tiny)
+    with torch.no_grad():
+        for weight in trained.encoder.parameters():
+            weight.add_(0.25)
+    save_checkpoint(Checkpoint(trained), tmp_path / "model.safetensors")
+    config = TrainConfig(name="t", steps=1, batch=1, warmup=1, device="cpu", model=tiny, learning_rate=1e-6)
+    path = train_baseline("bev", config, data, tmp_path / "out", lambda *_: None, str(tmp_path / "model.safetensors"))
+    begun = dict(load_baseline("bev", path).network.encoder.named_parameters())
+    for name, weight in trained.encoder.named_parameters():
+        torch.testing.assert_close(begun[name], weight, atol=1e-5, rtol=0)
 
 
 def test_calibration_is_fitted_to_raw_logits(monkeypatch, tiny):
