@@ -144,7 +144,9 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--out", type=Path, required=True, help="folder for the model; training goes on from there")
     train.add_argument("--steps", type=int, help="optimizer steps (default: as configured)")
     train.add_argument("--config", type=Path, default=Path("config/train/nano.yaml"), help="settings of the training")
-    train.add_argument("--encoder", metavar="MODEL", help="begin a new bev with the image encoder of this shipped model")
+    train.add_argument(
+        "--encoder", metavar="MODEL", help="begin a new bev with the image encoder of this shipped model"
+    )
     train.add_argument("--canvas-pixels", type=int, metavar="N", help="area of the pictures that the model is run on")
     train.add_argument("--calibrate", action="store_true", help="fit the probabilities afterwards; takes minutes")
     judged = commands.add_parser("eval", help="compare, print one table")

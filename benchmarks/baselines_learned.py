@@ -82,6 +82,7 @@ def best_seen(answers: list[Prediction]) -> Prediction:
         pick([a.weight for a in answers]),
         pick([a.class_logits for a in answers]),
         visible,
+        tuple(depth for answer in answers for depth in answer.depths),
     )
 
 

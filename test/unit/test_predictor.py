@@ -7,9 +7,11 @@ import torch
 
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import CalibrationError, CheckpointError, ConfigError
+from occupancy_nn_ros.geometry.cameras import unproject
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
+from occupancy_nn_ros.network.depth import pixel_rays
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
-from occupancy_nn_ros.predictor import INFERRED_WEIGHT, Predictor, evidence_weight
+from occupancy_nn_ros.predictor import Predictor, evidence_weight
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedImage
 
 TINY = ModelConfig(
@@ -152,10 +154,38 @@ def test_where_no_camera_looks_the_weight_is_zero(predictor):
 
 
 def test_evidence_weight():
-    visible = torch.tensor([0.0, 0.05, 0.3, 0.5, 1.0, 1.0, 1.0])
+    visible = torch.tensor([0.0, 0.01, 0.04, 0.25, 1.0, 1.0, 0.25])
     distance = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 6.0])
-    expected = [0.0, 0.0, INFERRED_WEIGHT, 1.0, 1.0, 1 / 2, 1 / 9]
+    expected = [0.0, 0.0, 0.2, 0.5, 1.0, 1 / 2, 0.5 / 9]
     assert evidence_weight(visible, distance).tolist() == pytest.approx(expected)
+
+
+def test_depth_that_is_sure_comes_as_images_of_the_same_pinhole_cameras(predictor, monkeypatch):
+    bins = predictor.network.bins[-1]
+
+    def depth(maps, views, match, sources):
+        logits = torch.zeros(len(match), bins.count, 2 * maps.features.shape[2], 2 * maps.features.shape[3])
+        logits[:, 7, 1, 2] = 50.0  # one cell of each view is sure, all others know nothing
+        return logits, logits
+
+    monkeypatch.setattr(predictor.network, "depth", depth)
+    frame = keyframe()
+    scene, _ = predictor.observe(frame)
+    predictor.reset()
+    depths = predictor.predict(frame, WINDOW).depths
+    assert [depth.camera for depth in depths] == ["camera0", "camera1", "camera2"]
+    for image, depth, K in zip(frame.images, depths, scene.views.K, strict=True):
+        expected = np.zeros((depth.model.height, depth.model.width), np.float32)
+        expected[1, 2] = bins.centers[7]
+        np.testing.assert_allclose(depth.depth_m, expected, rtol=1e-5)
+        assert depth.stamp_ns == image.stamp_ns and depth.T_map_cam is image.T_map_cam
+        rays = pixel_rays(K[None], *expected.shape, 4)[0].view(3, *expected.shape)[:2, 1, 2]
+        np.testing.assert_allclose(unproject(depth.model, np.array([[2.0, 1.0]]))[0], rays, atol=1e-5)
+
+
+def test_no_depth_is_taken_where_none_is_asked_for(predictor):
+    sure = Predictor(Checkpoint(predictor.network), NetworkConfig(device="cpu", sure_depth=1.0))
+    assert sure.predict(keyframe(), WINDOW).depths == ()
 
 
 def test_the_images_that_the_network_is_shown_can_be_larger_than_its_model_says():

@@ -121,6 +121,19 @@ def test_a_hit_wins_over_passes_of_the_same_scan():
     assert probability[0] == pytest.approx(1 / (1 + np.exp(-0.85)), abs=1e-6)
 
 
+@pytest.mark.parametrize("weight", [1.0, 0.5])
+def test_a_depth_image_counts_as_much_as_its_weight(weight):
+    grid = make_map(max_range_m=50.0)
+    image = np.zeros((36, 48), np.float32)
+    image[17, 23] = 2.0
+    pose = LOOK_ALONG_X.copy()
+    pose[:3, 3] = 0.25
+    integrate_depth(grid, PosedDepth("c", 0, image, CAMERA, pose), weight)
+    probability, _ = grid.query([[2.25, 0.25, 0.25], [1.25, 0.25, 0.25]])
+    log_odds = np.log(probability / (1 - probability))
+    assert log_odds == pytest.approx([0.85 * weight, -0.4 * weight], abs=1e-5)
+
+
 def test_range_limit_carves_up_to_it_and_marks_no_hit():
     grid = make_map(max_range_m=2.1)
     stats = integrate_rays(grid, [0.25, 0.25, 0.25], [[5.25, 0.25, 0.25]], 0)

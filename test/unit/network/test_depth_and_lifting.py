@@ -15,6 +15,7 @@ from occupancy_nn_ros.network.depth import (
     merge_sources,
     pixel_rays,
     relative_poses,
+    sure_depth,
 )
 from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative, sample_evidence
 from occupancy_nn_ros.network.patches import CHANNELS, image_patches, patches_at
@@ -255,6 +256,27 @@ def test_relative_pose_maps_reference_points_into_the_source():
     views = Views(torch.zeros(2, 3, 8, 8), torch.eye(3).expand(2, 3, 3), poses)
     (T_source_ref,) = relative_poses(views, torch.tensor([0]), torch.tensor([1]))
     torch.testing.assert_close(T_source_ref[:3, 3], torch.tensor([1.0, -2, 0]))
+
+
+def test_depth_is_sure_where_the_distribution_has_one_narrow_peak():
+    share = torch.full((1, 24, 1, 5), 1e-9)
+    share[0, 9, 0, 0] = 1.0
+    share[0, 9:11, 0, 1] = 0.5  # between two intervals: at their common edge
+    share[0, 3, 0, 2] = share[0, 16, 0, 2] = 0.5
+    share[0, 23, 0, 3] = 1.0  # beyond the last edge
+    share[0, 0, 0, 4] = 1.0
+    depth = sure_depth(share.log(), BINS, 0.8)[0, 0]
+    expected = torch.stack([BINS.centers[9], BINS.edges[10], torch.tensor(0.0), torch.tensor(0.0), BINS.centers[0]])
+    torch.testing.assert_close(depth, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sure_depth(share.log(), BINS, 0.4)[0, 0, 2], BINS.centers[3], rtol=1e-5, atol=0)
+
+
+def test_the_peak_needs_more_than_the_least_probability():
+    share = torch.full((1, 24, 1, 1), 0.2 / 19)
+    share[0, 4:9] = 0.15
+    share[0, 6] = 0.2  # 0.8 together
+    assert sure_depth(share.log(), BINS, 0.81).item() == 0
+    assert sure_depth(share.log(), BINS, 0.79).item() > 0
 
 
 def test_cumulative_of_one_certain_depth():
