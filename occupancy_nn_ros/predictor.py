@@ -168,7 +168,8 @@ class Predictor:
         if self.config.sure_depth == 1:
             return ()
         logits = scene.depth_logits[-1]
-        depth_m = sure_depth(logits, self.network.bins[-1], self.config.sure_depth).cpu().numpy()
+        depth = sure_depth(logits, scene.nearer, self.network.bins[-1], self.config.sure_depth)
+        depth_m = depth.float().cpu().numpy()
         height, width = logits.shape[-2:]
         stride = scene.views.images.shape[-1] / width
         K = scene.views.K.cpu().numpy().astype(np.float64)

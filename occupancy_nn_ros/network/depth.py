@@ -66,25 +66,27 @@ SURE_REACH = 2
 """Intervals on each side of the most likely one whose depth is taken to be the same."""
 
 
-def sure_depth(logits: Tensor, bins: DepthBins, least: float) -> Tensor:
-    """Depth (V, h, w) in metres where a distribution (V, D, h, w) has one narrow peak, 0 elsewhere.
+def sure_depth(logits: Tensor, nearer: Tensor, bins: DepthBins, least: float) -> Tensor:
+    """Depth (V, h, w) in metres where a distribution has one narrow peak, 0 elsewhere.
 
     The geometric mean of the most likely interval and its neighbours, by their probabilities. What is beyond the last
     edge has no depth.
 
     Args:
-        logits: unnormalised log-probabilities over ``bins``.
+        logits: (V, D, h, w) unnormalised log-probabilities over ``bins``.
+        nearer: (V, D + 1, h, w) their cumulative probabilities.
         bins: the intervals.
         least: probability that the peak must have more than.
     """
-    probability = torch.softmax(logits.float(), dim=1)[:, :-1]
-    reach = torch.arange(-SURE_REACH, SURE_REACH + 1, device=logits.device)
-    index = probability.argmax(dim=1, keepdim=True) + reach.view(1, -1, 1, 1)
-    inside = (index >= 0) & (index < probability.shape[1])
-    index = index.clamp(0, probability.shape[1] - 1)
-    share = probability.gather(1, index) * inside
-    total = share.sum(dim=1)
-    depth = torch.exp((share * bins.centers.log()[index]).sum(dim=1) / total.clamp(min=1e-6))
+    last = logits.shape[1] - 2  # the one after it is everything beyond
+    peak = logits[:, : last + 1].max(dim=1, keepdim=True).indices
+    first, end = (peak - SURE_REACH).clamp(min=0), (peak + SURE_REACH + 1).clamp(max=last + 1)
+    index = first + torch.arange(2 * SURE_REACH + 1, device=logits.device).view(1, -1, 1, 1)
+    inside = index < end
+    index = index.clamp(max=last)
+    share = torch.softmax(logits.gather(1, index).float().masked_fill(~inside, -torch.inf), dim=1)
+    depth = torch.exp((share * bins.centers.log()[index]).sum(dim=1))
+    total = (nearer.gather(1, end) - nearer.gather(1, first))[:, 0]
     return torch.where(total > least, depth, 0.0)
 
 

@@ -258,25 +258,45 @@ def test_relative_pose_maps_reference_points_into_the_source():
     torch.testing.assert_close(T_source_ref[:3, 3], torch.tensor([1.0, -2, 0]))
 
 
+def sure(share, least):
+    """Depth of one view (h, w), from probabilities."""
+    return sure_depth(share.log(), cumulative(share.log()), BINS, least)[0]
+
+
 def test_depth_is_sure_where_the_distribution_has_one_narrow_peak():
-    share = torch.full((1, 24, 1, 5), 1e-9)
+    share = torch.full((1, 24, 1, 6), 1e-9)
     share[0, 9, 0, 0] = 1.0
     share[0, 9:11, 0, 1] = 0.5  # between two intervals: at their common edge
     share[0, 3, 0, 2] = share[0, 16, 0, 2] = 0.5
     share[0, 23, 0, 3] = 1.0  # beyond the last edge
     share[0, 0, 0, 4] = 1.0
-    depth = sure_depth(share.log(), BINS, 0.8)[0, 0]
-    expected = torch.stack([BINS.centers[9], BINS.edges[10], torch.tensor(0.0), torch.tensor(0.0), BINS.centers[0]])
-    torch.testing.assert_close(depth, expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(sure_depth(share.log(), BINS, 0.4)[0, 0, 2], BINS.centers[3], rtol=1e-5, atol=0)
+    share[0, 22, 0, 5] = 1.0
+    depth = sure(share, 0.8)[0]
+    expected = [BINS.centers[9], BINS.edges[10], 0.0, 0.0, BINS.centers[0], BINS.centers[22]]
+    torch.testing.assert_close(depth, torch.tensor(expected), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(sure(share, 0.4)[0, 2], BINS.centers[3], rtol=1e-5, atol=0)
 
 
 def test_the_peak_needs_more_than_the_least_probability():
     share = torch.full((1, 24, 1, 1), 0.2 / 19)
     share[0, 4:9] = 0.15
     share[0, 6] = 0.2  # 0.8 together
-    assert sure_depth(share.log(), BINS, 0.81).item() == 0
-    assert sure_depth(share.log(), BINS, 0.79).item() > 0
+    assert sure(share, 0.81).item() == 0
+    assert sure(share, 0.79).item() > 0
+
+
+def test_sure_depth_equals_the_mean_of_a_softmax():
+    logits = 3 * torch.randn(2, 24, 5, 7, generator=torch.Generator().manual_seed(0))
+    probability = torch.softmax(logits.double(), dim=1)[:, :-1]
+    got = sure_depth(logits, cumulative(logits), BINS, 0.6)
+    for place in np.ndindex(2, 5, 7):
+        view = probability[place[0], :, place[1], place[2]]
+        peak = int(view.argmax())
+        part = slice(max(0, peak - 2), peak + 3)
+        log_depth = (view[part] * BINS.centers[:-1][part].log()).sum() / view[part].sum()
+        expected = log_depth.exp() if view[part].sum() > 0.6 else torch.tensor(0.0)
+        assert float(got[place]) == pytest.approx(float(expected), rel=1e-5)
+    assert 0.1 < float((got > 0).float().mean()) < 0.9
 
 
 def test_cumulative_of_one_certain_depth():
