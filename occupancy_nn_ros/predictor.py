@@ -24,9 +24,10 @@ from occupancy_nn_ros.network.views import Views, choose_sources, normalize_imag
 from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
 
 CANVAS_MULTIPLE = 32
-HIDDEN_BELOW = 0.02
+HIDDEN_BELOW = 0.1
 """A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and
-again from the same picture, which must not add up to certainty."""
+again from the same picture, which must not add up to certainty. With 0.02 IoU of the fused map was 0.514 instead of 0.500 on
+eight simulated drives of the training kind, but the demo called a fifth more space free, most of it behind walls."""
 
 TRUSTED_RANGE_M = 3.0
 """Evidence falls with the third power of the distance beyond this: a look from afar, and there are many, must not
@@ -226,8 +227,7 @@ class Predictor:
 def evidence_weight(visible: Tensor, distance_m: Tensor) -> Tensor:
     """Weight in [0, 1] of each voxel: the less, the likelier it is hidden and the further away; 0 where surely hidden.
 
-    The square root of the visibility: on eight simulated drives of the training kind IoU of the fused map was 0.514,
-    instead of 0.501 with steps at a half and a tenth.
+    The square root of the visibility: one rule without a step at a half, and no worse.
 
     Args:
         visible: (P,) probability that the voxel is not hidden.
