@@ -169,8 +169,7 @@ class Predictor:
         if self.config.sure_depth == 1:
             return ()
         logits = scene.depth_logits[-1]
-        depth = sure_depth(logits, scene.nearer, self.network.bins[-1], self.config.sure_depth)
-        depth_m = depth.float().cpu().numpy()
+        depths_m = sure_depth(logits, scene.nearer, self.network.bins[-1], self.config.sure_depth).cpu().numpy()
         height, width = logits.shape[-2:]
         stride = scene.views.images.shape[-1] / width
         K = scene.views.K.cpu().numpy().astype(np.float64)
@@ -179,8 +178,8 @@ class Predictor:
         K[:, :2, 2] -= 0.5
         models = [CameraModel(width, height, matrix, "none", np.zeros(0)) for matrix in K]
         return tuple(
-            PosedDepth(image.camera, image.stamp_ns, depth, model, image.T_map_cam)
-            for image, depth, model in zip(keyframe.images, depth_m, models, strict=True)
+            PosedDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
+            for image, depth_m, model in zip(keyframe.images, depths_m, models, strict=True)
         )
 
     def _prepare(self, images: tuple[PosedImage, ...]) -> tuple[Tensor, Tensor]:
