@@ -25,6 +25,7 @@ from baselines_learned import KINDS, load_baseline, make_predictor
 from baselines_train import calibrate_baseline, train_baseline
 
 from occupancy_nn_ros.config import Config, from_mapping, read_yaml
+from occupancy_nn_ros.errors import OccupancyError
 from occupancy_nn_ros.network.checkpoint import save_checkpoint, set_canvas
 from occupancy_nn_ros.pipeline import OccupancyPipeline
 from occupancy_nn_ros.predictor import Predictor
@@ -171,7 +172,10 @@ def _parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Train or compare."""
     args = _parser().parse_args(arguments)
-    args.run(args)
+    try:
+        args.run(args)
+    except OccupancyError as error:
+        sys.exit(f"{Path(__file__).name}: {error}")
 
 
 if __name__ == "__main__":

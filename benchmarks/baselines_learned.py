@@ -13,7 +13,7 @@ from baselines_bev import BevNetwork
 from safetensors.torch import load_file
 
 from occupancy_nn_ros.config import NetworkConfig, from_mapping
-from occupancy_nn_ros.errors import CheckpointError
+from occupancy_nn_ros.errors import CheckpointError, ConfigError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint, read_header
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.predictor import Predictor
@@ -93,7 +93,14 @@ def begin_baseline(kind: str, encoder: str | None, config: TrainConfig) -> Check
         kind: one of ``KINDS``.
         encoder: for ``bev``, the shipped model whose image encoder a new network begins with; None: random weights.
         config: of the run.
+
+    Raises:
+        ConfigError: an encoder, but the network is no new ``bev``.
     """
+    if encoder is not None and (kind != "bev" or config.initial):
+        raise ConfigError(
+            f"encoder is {encoder} for {kind} with initial '{config.initial}', expected a new bev, which has no initial"
+        )
     if kind == "one_view":
         return initial_model(config)
     if config.initial:

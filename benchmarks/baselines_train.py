@@ -32,6 +32,7 @@ def train_baseline(
         encoder: the shipped model whose image encoder a new ``bev`` begins with.
 
     Raises:
+        ConfigError: an encoder for a network that does not begin with one.
         TrainingError: no shards, or a loss that is not finite.
     """
 

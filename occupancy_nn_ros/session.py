@@ -18,9 +18,11 @@ import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.depth_outputs import encode_depths
 from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.messages.decode import decode_point_cloud
+from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.outputs import OutMessage, OutputEncoder, OutputTopic
 from occupancy_nn_ros.pipeline import OccupancyPipeline
@@ -115,6 +117,8 @@ class MappingSession:
         self._recent.append(keyframe.stamp_ns)
         encoding = time.perf_counter()
         messages = self._encode(self._encoder.due(keyframe.stamp_ns, wanted))
+        if keyframe.images and self.pipeline.prediction is not None:
+            messages += encode_depths(self.pipeline.prediction.depths, _frame_ids(raw), wanted)
         times["encode"] = time.perf_counter() - encoding
         times["total"] = time.perf_counter() - began
         self.latency.add(times)
@@ -222,6 +226,11 @@ class MappingSession:
     def _device_memory(self) -> int:
         device = self.pipeline.map.device
         return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def _frame_ids(raw: RawKeyframe) -> dict[str, str]:
+    """The frame in which each sensor's data are, by its name."""
+    return {frame.sensor.name: frame.sensor.frame_id or peek_header(frame.cdr).frame_id for frame in raw.frames}
 
 
 def _decode_image(frame: RawFrame) -> PosedImage:

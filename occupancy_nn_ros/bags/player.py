@@ -16,6 +16,7 @@ from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.bags.scan import BagScan, scan_bag
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.config import Config, to_mapping
+from occupancy_nn_ros.depth_outputs import depth_topics
 from occupancy_nn_ros.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.intake import Intake, RawKeyframe
@@ -107,11 +108,12 @@ def play_bag(
     intake = Intake(plan.config, plan.sensors)
     session = MappingSession(plan.config)
     session.warm_up()
+    wanted = () if out is None else (*ALL_OUTPUTS, *depth_topics(plan.config, plan.sensors))
     path = [np.zeros((0, 3))]
     with nullcontext() if out is None else BagWriter(out / "map.mcap", overwrite=True) as writer:
         for stamp_ns, ready in steps(reader, intake, report):
             for raw in ready:
-                messages = session.process(raw, intake.map_frame, () if writer is None else ALL_OUTPUTS)
+                messages = session.process(raw, intake.map_frame, wanted)
                 path.append(raw.T_map_base[None, :3, 3])
                 if writer is not None:
                     _record(writer, messages, stamp_ns)

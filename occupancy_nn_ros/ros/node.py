@@ -20,6 +20,8 @@ from rclpy.parameter import Parameter
 
 from occupancy_nn_ros.allocator import keep_freed_memory
 from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.depth_outputs import depth_topics
+from occupancy_nn_ros.discovery import SensorStream
 from occupancy_nn_ros.errors import ConfigError, OccupancyError
 from occupancy_nn_ros.intake import RawKeyframe
 from occupancy_nn_ros.ros.parameters import check_changes, declare_config
@@ -107,6 +109,11 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         """Stop receiving and free everything."""
         self._deactivate()
         self._free()
+
+    def offer_depths(self, sensors: Sequence[SensorStream]) -> None:
+        """Offer depth images of these cameras."""
+        if self.output_publishers is not None:
+            self.output_publishers.add(depth_topics(self.config, sensors))
 
     def now_ns(self) -> int:
         """The node's clock, which is the simulated one with ``use_sim_time``."""

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.outputs import OUTPUTS, OutMessage
 from occupancy_nn_ros.ros.message_types import interface_class
@@ -25,12 +27,23 @@ class OutputPublishers:
         """
         self._node = node
         self._publishers: dict[str, Any] = {
-            topic.name: node.create_publisher(
-                interface_class(topic.msgtype), f"~/{topic.name}", LATCHED_QOS if topic.is_latched else STREAM_QOS
-            )
+            topic.name: self._create(topic.name, topic.msgtype, LATCHED_QOS if topic.is_latched else STREAM_QOS)
             for topic in OUTPUTS
         }
+        self._of_the_map = frozenset(self._publishers)
         self._sent: set[str] = set()
+
+    def add(self, topics: Mapping[str, str]) -> None:
+        """Offer more topics, by name and message type, which depend on the cameras."""
+        added = {
+            name: self._create(name, msgtype, STREAM_QOS)
+            for name, msgtype in topics.items()
+            if name not in self._publishers
+        }
+        self._publishers = {
+            **self._publishers,
+            **added,
+        }  # a new one, since the worker's thread may be reading the old one
 
     def wanted(self) -> set[str]:
         """Names of the outputs that somebody subscribes to."""
@@ -47,9 +60,13 @@ class OutputPublishers:
             self._sent.add(message.name)
 
     def missing(self) -> set[str]:
-        """Outputs that somebody subscribes to and that were never sent although there is a map."""
+        """Outputs of the map that somebody subscribes to and that were never sent although there is a map."""
         session = self._node.session
-        return self.wanted() - self._sent if session is not None and session.pipeline.has_map else set()
+        return (
+            (self.wanted() & self._of_the_map) - self._sent
+            if session is not None and session.pipeline.has_map
+            else set()
+        )
 
     def publish_missing(self) -> None:
         """Send the map to subscribers that joined after it was made; call from the worker's thread."""
@@ -66,3 +83,6 @@ class OutputPublishers:
         for publisher in self._publishers.values():
             self._node.destroy_publisher(publisher)
         self._publishers.clear()
+
+    def _create(self, name: str, msgtype: str, qos: QoSProfile) -> Any:
+        return self._node.create_publisher(interface_class(msgtype), f"~/{name}", qos)

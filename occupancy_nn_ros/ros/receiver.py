@@ -95,6 +95,7 @@ class Receiver:
         self.intake = Intake(self.node.config, sensors)
         for sensor in sensors:
             self.node.get_logger().info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
+        self.node.offer_depths(sensors)
         owners = owners_of(sensors)
         for topic, msgtype in self.intake.topics.items():
             self._listen(topic, msgtype, owners.get(topic), subscription_qos(self.node, topic, owners.get(topic)))

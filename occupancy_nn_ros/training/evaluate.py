@@ -210,10 +210,14 @@ class _DriveJudge:
         """Judge the map at the end of the drive, and the one from perfect depth."""
         true, tally = self.truth.view(view), self.tally
         truth, claimed = true.state == VoxelState.OCCUPIED, view.state == VoxelState.OCCUPIED
-        judged = with_border(self.ever.mask(view.window)) & ~interior(truth)
+        seen, inside = with_border(self.ever.mask(view.window)), interior(truth)
+        judged = seen & ~inside
         tally.fused += score_map(view, true, judged)
         tally.ceiling += score_map(best, true, judged)
         tally.fused_near += count_near(claimed, truth, judged)
+        unseen = in_range(view.window, view.T_map_base, self.plan.range_m) & ~seen & ~inside
+        tally.unseen_free += count(view.state == VoxelState.FREE, ~truth, unseen)
+        tally.unseen_free_ceiling += count(best.state == VoxelState.FREE, ~truth, unseen)
         named = np.where(claimed, view.classes, 0).astype(np.uint8)
         tally.fused_classes += ClassCounts.of(named, true.classes, judged, CLASSES)
         tally.has_classes |= bool(named.any())

@@ -116,6 +116,8 @@ class Tally:
 
     Attributes:
         single, fused, ceiling: voxels of single predictions, of the final map, and of the final map from perfect depth.
+        unseen_free, unseen_free_ceiling: voxels near the robot that no camera of the drive saw, and which of them the final map
+            calls free; the same of the map from perfect depth.
         single_near, fused_near: the same with a tolerance of one voxel.
         single_classes, fused_classes: classes of the voxels claimed.
         single_rays, fused_rays: rays through the voxels claimed.
@@ -129,6 +131,8 @@ class Tally:
     single: Counts = field(default_factory=Counts)
     fused: Counts = field(default_factory=Counts)
     ceiling: Counts = field(default_factory=Counts)
+    unseen_free: Counts = field(default_factory=Counts)
+    unseen_free_ceiling: Counts = field(default_factory=Counts)
     single_near: NearCounts = field(default_factory=NearCounts)
     fused_near: NearCounts = field(default_factory=NearCounts)
     single_classes: ClassCounts = field(default_factory=lambda: ClassCounts.empty(CLASSES))
@@ -154,6 +158,8 @@ class Tally:
             "fused_precision": self.fused.precision, "fused_recall": self.fused.recall,
             "fused_f_score": self.fused_near.f_score, "fused_miou": self.fused_classes.miou,
             "fused_iou_ceiling": self.ceiling.iou, "fused_mcc_ceiling": self.ceiling.mcc,
+            "unseen_free_share": self.unseen_free.claimed, "unseen_free_right": self.unseen_free.precision,
+            "unseen_free_share_ceiling": self.unseen_free_ceiling.claimed,
             **self.single_rays.figures(), **self.fused_rays.figures("fused_"),
             **self.grid.figures(), **self.grid_ceiling.figures("_ceiling"),
             **self.visible.figures("visible"), **self.inferred.figures("inferred"),

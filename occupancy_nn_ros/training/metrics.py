@@ -54,6 +54,11 @@ class Counts:
         return self.tp / max(1, self.tp + self.fn)
 
     @property
+    def claimed(self) -> float:
+        """Share of everything judged that is claimed to be positive."""
+        return (self.tp + self.fp) / max(1, self.tp + self.fp + self.fn + self.tn)
+
+    @property
     def mcc(self) -> float:
         """Matthews correlation, -1 to 1; 0 for any answer that does not depend on the question."""
         product = (

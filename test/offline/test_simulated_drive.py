@@ -8,11 +8,16 @@ from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.geometry.cameras import unproject
+from occupancy_nn_ros.geometry.depth_lookup import look_up_depth
 from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.messages.decode import decode_camera_info
+from occupancy_nn_ros.messages.headers import peek_header
+from occupancy_nn_ros.messages.images import decode_depth
 from occupancy_nn_ros.simulation.recording import true_map
 from occupancy_nn_ros.simulation.world import World
 from occupancy_nn_ros.training.metrics import score_map, with_border
-from occupancy_nn_ros.types import VoxelState
+from occupancy_nn_ros.types import PosedDepth, VoxelState
 
 DRIVE = ["--world", "indoor", "--rig", "stereo", "--seed", "3", "--duration", "3", "--rate", "3"]
 
@@ -52,6 +57,34 @@ def test_a_map_from_its_range_sensors_agrees_with_the_truth(recording, source):
     # A surface on the border of two voxels may be measured in either.
     assert with_border(true)[claimed].mean() > 0.99
     assert claimed.sum() > 1000
+
+
+def test_depth_that_the_network_is_sure_of_agrees_with_the_depth_camera(recording, tmp_path):
+    """As a depth camera's driver would send it: a user's node needs no more than image, intrinsics and TF."""
+    with BagReader(recording / "drive.mcap") as reader:
+        play_bag(reader, plan_play(reader, load_config()), tmp_path)
+        true = {peek_header(m.cdr).stamp_ns: m.cdr for m in reader.messages(["/left/depth/image_raw"])}
+        model = next(decode_camera_info(m.cdr)[1] for m in reader.messages(["/left/camera_info"]))
+    with BagReader(tmp_path / "map.mcap") as reader:
+        images = [m.cdr for m in reader.messages(["/occupancy_nn/depth/left/image"])]
+        infos = [m.cdr for m in reader.messages(["/occupancy_nn/depth/left/camera_info"])]
+    errors, sure = [], []
+    for image, info in zip(images, infos, strict=True):
+        header, depth_m = decode_depth(names.IMAGE, image)
+        assert (header.frame_id, header) == ("left_optical_frame", peek_header(info))
+        v, u = np.nonzero(depth_m)
+        z = depth_m[v, u].astype(np.float64)
+        points = np.concatenate(
+            [unproject(decode_camera_info(info)[1], np.stack([u, v], 1)) * z[:, None], z[:, None]], 1
+        )
+        measured = PosedDepth("left", 0, decode_depth(names.IMAGE, true[header.stamp_ns])[1], model, np.eye(4))
+        found = look_up_depth(measured, points, nearest_m=0.1)
+        errors.append(np.abs(found.measured_m / z[found.index] - 1))
+        sure.append(len(z) / depth_m.size)
+    assert len(images) >= 4
+    assert np.mean(sure) > 0.3
+    assert np.median(np.concatenate(errors)) < 0.04
+    assert (np.concatenate(errors) < 0.15).mean() > 0.9
 
 
 def test_a_recording_is_never_overwritten(recording, capsys):

@@ -8,17 +8,20 @@ from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.headers import peek_header
+from occupancy_nn_ros.messages.images import decode_depth
 from occupancy_nn_ros.messages.typestore import deserialize
 
 GRID, VOXELS = "/occupancy_nn/occupancy_grid", "/occupancy_nn/voxel_grid"
+DEPTH = "/occupancy_nn/depth/front/image"
+SETTINGS = {"map.size_xy_m": 8.0, "network.threads": 1, "network.sure_depth": 0.1}
 
 
 def play_offline(bag, model, out):
-    config = load_config([], [f"model={model}", "map.size_xy_m=8", "network.threads=1"])
+    config = load_config([], [f"model={model}", *(f"{key}={value}" for key, value in SETTINGS.items())])
     with BagReader(bag) as reader:
         play_bag(reader, plan_play(reader, config), out)
     with BagReader(out / "map.mcap") as reader:
-        return {topic: [m.cdr for m in reader.messages([topic])] for topic in (GRID, VOXELS)}
+        return {topic: [m.cdr for m in reader.messages([topic])] for topic in (GRID, VOXELS, DEPTH)}
 
 
 def play_live(graph, bag, keyframe_stamps):
@@ -40,18 +43,25 @@ def play_live(graph, bag, keyframe_stamps):
 
 
 def test_same_bag_same_map(graph, start_node, small_bag, tiny_model, tmp_path):
-    from occupancy_nn_ros.ros.qos import LATCHED_QOS
+    from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
 
     offline = play_offline(small_bag, tiny_model, tmp_path)
     stamps = [peek_header(cdr).stamp_ns for cdr in offline[GRID][:-1]]
     assert len(stamps) == 6  # the robot moves 8 cm from frame to frame, a keyframe is due every 10 cm
-    node = start_node("-p", f"model:={tiny_model}", "-p", "map.size_xy_m:=8.0", "-p", "network.threads:=1")
+    settings = {"model": tiny_model, **SETTINGS}
+    node = start_node(*(part for key, value in settings.items() for part in ("-p", f"{key}:={value}")))
     graph.listen(GRID, names.OCCUPANCY_GRID, LATCHED_QOS)
+    graph.listen(DEPTH, names.IMAGE, STREAM_QOS)
     play_live(graph, small_bag, stamps)
     graph.until(lambda: peek_header(graph.received[GRID][-1]).stamp_ns >= stamps[-1])
 
     live = {peek_header(cdr).stamp_ns: bytes(cdr) for cdr in graph.received[GRID]}
     assert live == {peek_header(cdr).stamp_ns: cdr for cdr in offline[GRID]}
+
+    graph.until(lambda: len(graph.received[DEPTH]) >= len(offline[DEPTH]))
+    assert [bytes(cdr) for cdr in graph.received[DEPTH]] == offline[DEPTH]
+    assert len(offline[DEPTH]) == 6
+    assert len(np.unique(decode_depth(names.IMAGE, offline[DEPTH][-1])[1])) > 100
 
     # A subscriber that joins late gets the last grid, and outputs that nobody listened to before.
     late = []

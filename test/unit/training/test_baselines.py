@@ -222,6 +222,27 @@ def test_calibration_is_fitted_to_raw_logits(monkeypatch, tiny):
     assert new.network is old.network and new.record == old.record
 
 
+@pytest.mark.parametrize(("kind", "initial"), [("one_view", ""), ("bev", "runs/bev.safetensors")])
+def test_only_a_new_birds_eye_view_network_takes_an_encoder(tmp_path, data, kind, initial):
+    config = tmp_path / "c.yaml"
+    config.write_text(f"initial: '{initial}'")
+    with pytest.raises(SystemExit, match=r"encoder is nano for .*, expected a new bev"):
+        baselines.main(
+            [
+                "train",
+                kind,
+                "--data",
+                str(data),
+                "--out",
+                str(tmp_path / "out"),
+                "--config",
+                str(config),
+                "--encoder",
+                "nano",
+            ]
+        )
+
+
 def test_one_view_answers_with_the_view_that_sees_best(tmp_path, data, tiny):
     config = TrainConfig(name="t", steps=1, batch=1, warmup=1, device="cpu", model=tiny)
     path = train_baseline("one_view", config, data, tmp_path / "out", lambda *_: None)

@@ -83,6 +83,8 @@ def test_the_truth_gets_full_marks(world):
     assert 0.3 < got["fused_iou_ceiling"] < 1
     assert np.isnan(got["time_to_mark_s"])  # not asked for
     assert np.isnan(got["ece_inferred"])  # an oracle sees all
+    assert got["unseen_free_right"] == 1
+    assert got["unseen_free_share_ceiling"] < 0.02 < got["unseen_free_share"] < 1
 
 
 def test_who_claims_nothing_finds_nothing(world):
@@ -92,6 +94,10 @@ def test_who_claims_nothing_finds_nothing(world):
     assert got["missed_obstacle_rate_3m"] == 1
     assert got["phantom_obstacle_rate_3m"] == 0
     assert 0.05 < got["brier_visible"] < 0.9  # the share of what is occupied
+    assert got["unseen_free_share"] == 1  # it calls all free, behind walls too
+    assert got["unseen_free_right"] == pytest.approx(
+        figures_of(lambda config: Oracle(world, still=True))["unseen_free_share"]
+    )
 
 
 def test_the_grid_is_scored_as_it_is_and_with_a_tolerance_of_one_cell():
