@@ -205,7 +205,7 @@ class MappingSession:
                 elif frame.sensor.kind == "depth":
                     depths.append(decode_depth_frame(frame))
                 else:
-                    images.append(_decode_image(frame))
+                    images.append(decode_image_frame(frame))
             except (MessageError, CalibrationError) as error:
                 self._drop(
                     f"{frame.sensor.name}: frame does not decode",
@@ -233,7 +233,13 @@ def _frame_ids(raw: RawKeyframe) -> dict[str, str]:
     return {frame.sensor.name: frame.sensor.frame_id or peek_header(frame.cdr).frame_id for frame in raw.frames}
 
 
-def _decode_image(frame: RawFrame) -> PosedImage:
+def decode_image_frame(frame: RawFrame) -> PosedImage:
+    """Decoded image with its pose.
+
+    Raises:
+        MessageError: it does not decode.
+        CalibrationError: no intrinsics, or for another size.
+    """
     _, image = decode_image(frame.sensor.msgtype, frame.cdr)
     return PosedImage(frame.sensor.name, frame.stamp_ns, image, _model_of(frame, image.shape), frame.T_map_sensor)
 

@@ -23,9 +23,9 @@ from occupancy_nn_ros.intake import Intake, RawKeyframe
 from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
 from occupancy_nn_ros.messages.status import encode_map_status
 from occupancy_nn_ros.outputs import OUTPUTS, OutMessage
-from occupancy_nn_ros.session import MappingSession
+from occupancy_nn_ros.session import MappingSession, decode_image_frame
 from occupancy_nn_ros.sync.frame_names import choose_frames
-from occupancy_nn_ros.types import FloatArray, MapView, VoxelState
+from occupancy_nn_ros.types import FloatArray, MapView, PosedDepth, PosedImage, Prediction, VoxelState
 
 NODE_NAME = "/occupancy_nn"
 ALL_OUTPUTS = tuple(topic.name for topic in OUTPUTS)
@@ -55,6 +55,9 @@ class PlayProgress:
     keyframes: int
 
 
+Look = tuple[PosedImage, PosedDepth]
+
+
 @dataclass(frozen=True)
 class PlayResult:
     """What came of playing a bag.
@@ -63,11 +66,13 @@ class PlayResult:
         view: the final map, None if no keyframe was made.
         path_m: (K, 3) robot positions at the keyframes, map frame.
         summary: plain values for ``summary.json``.
+        looks: the last keyframe's images, each with the depth that the network is sure of.
     """
 
     view: MapView | None
     path_m: FloatArray
     summary: dict[str, Any]
+    looks: tuple[Look, ...]
 
 
 def plan_play(reader: BagReader, config: Config) -> PlayPlan:
@@ -109,7 +114,7 @@ def play_bag(
     session = MappingSession(plan.config)
     session.warm_up()
     wanted = () if out is None else (*ALL_OUTPUTS, *depth_topics(plan.config, plan.sensors))
-    path = [np.zeros((0, 3))]
+    path, raw = [np.zeros((0, 3))], None
     with nullcontext() if out is None else BagWriter(out / "map.mcap", overwrite=True) as writer:
         for stamp_ns, ready in steps(reader, intake, report):
             for raw in ready:
@@ -122,7 +127,8 @@ def play_bag(
             status = session.status(intake, stamp_ns, "mapping" if session.keyframes else "waiting")
             writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
     view = session.view()
-    return PlayResult(view, np.concatenate(path), _summary(plan, intake, session, view))
+    looks = () if raw is None else _looks(raw, session.pipeline.prediction)
+    return PlayResult(view, np.concatenate(path), _summary(plan, intake, session, view), looks)
 
 
 def steps(
@@ -143,6 +149,14 @@ def steps(
         if report is not None:
             report(PlayProgress((stamp_ns - reader.start_ns) * 1e-9, reader.duration_s, made))
     yield stamp_ns, intake.flush()
+
+
+def _looks(raw: RawKeyframe, prediction: Prediction | None) -> tuple[Look, ...]:
+    """The images that a prediction was made of, decoded once more, and their depth."""
+    frames = {(frame.sensor.name, frame.stamp_ns): frame for frame in raw.frames}
+    depths = () if prediction is None else prediction.depths
+    known = ((frames.get((depth.camera, depth.stamp_ns)), depth) for depth in depths)
+    return tuple((decode_image_frame(frame), depth) for frame, depth in known if frame is not None)
 
 
 def _record(writer: BagWriter, messages: Iterable[OutMessage], stamp_ns: int) -> None:

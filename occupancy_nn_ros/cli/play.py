@@ -2,7 +2,7 @@
 """Map a recorded bag without ROS.
 
 Finds cameras, camera_info, frames and transforms by itself, says what it chose, and writes to the output folder:
-map.mcap (the node's topics), top_down.png, view_3d.png and summary.json.
+map.mcap (the node's topics), top_down.png, view_3d.png, depth.png (what the cameras saw last) and summary.json.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ def play(bag: Path, config: Config, out: Path, *, quiet: bool = False, part: Bag
                     task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes"
                 ),
             )
-    _draw(result, plan.config, out, truth_beside(bag, result.view))
+    pictures = _draw(result, plan.config, out, truth_beside(bag, result.view))
     write_summary(result, out)
     if not quiet:
-        _print_result(result, out)
+        _print_result(result, out, pictures)
     if result.view is None:
         raise BagError(f"no keyframe could be made of {bag}; {_why(result)}")
     return result
@@ -87,15 +87,22 @@ def truth_beside(bag: Path, view: MapView | None) -> MapView | None:
     return true_map(World.load(world_file), view)
 
 
-def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None) -> None:
+def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None) -> list[Path]:
+    """Write what there is to see; returns the files."""
+    from occupancy_nn_ros.visualization.depth_picture import draw_depths
     from occupancy_nn_ros.visualization.top_down import draw_top_down
     from occupancy_nn_ros.visualization.voxel_picture import draw_voxels
 
     if result.view is None:
-        return
+        return []
+    top_down, view_3d, depth = (out / f"{name}.png" for name in ("top_down", "view_3d", "depth"))
     try:
-        draw_top_down(result.view, config.grid, result.path_m, out / "top_down.png", truth)
-        draw_voxels(result.view, result.path_m, out / "view_3d.png", color_by=config.outputs.color_by)
+        draw_top_down(result.view, config.grid, result.path_m, top_down, truth)
+        draw_voxels(result.view, result.path_m, view_3d, color_by=config.outputs.color_by)
+        if not result.looks:
+            return [top_down, view_3d]
+        draw_depths(result.looks, depth)
+        return [top_down, view_3d, depth]
     except OSError as error:
         raise BagError(f"cannot write pictures to {out}: {error}") from None
 
@@ -112,7 +119,7 @@ def _print_plan(plan: PlayPlan, duration_s: float) -> None:
     print("  (--set map_frame=..., --set cameras.NAME.image_topic=... and so on change any choice)")
 
 
-def _print_result(result: PlayResult, out: Path) -> None:
+def _print_result(result: PlayResult, out: Path, pictures: list[Path]) -> None:
     summary = result.summary
     total = summary["latency_ms"].get("total")
     timing = f", {total['p50_ms']:.0f} ms median each ({total['p95_ms']:.0f} ms p95)" if total else ""
@@ -125,7 +132,7 @@ def _print_result(result: PlayResult, out: Path) -> None:
             f"map: {grid['occupied']} occupied, {grid['free']} free, {grid['unknown']} unknown voxels of {grid['voxel_size_m']:g} m"
         )
         print(
-            f"look at {out / 'top_down.png'} and {out / 'view_3d.png'}; topics in {out / 'map.mcap'}, figures in {out / 'summary.json'}"
+            f"look at {', '.join(map(str, pictures))}; topics in {out / 'map.mcap'}, figures in {out / 'summary.json'}"
         )
 
 

@@ -15,9 +15,7 @@ import torch
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.training.dataset import Sample
 from occupancy_nn_ros.types import UInt8Array
-
-DEPTH_SPAN_M = (0.4, 12.0)
-"""Depths from the red to the blue end of the colour scale, logarithmic."""
+from occupancy_nn_ros.visualization.colors import depth_colors
 
 
 class Journal:
@@ -78,16 +76,6 @@ def draw_sample(sample: Sample, predicted_m: torch.Tensor) -> UInt8Array:
     """
     images = sample.images[: sample.views].numpy()
     height, width = images.shape[1:3]
-    rows = [images, _depth_colors(sample.depth_m.numpy()), _depth_colors(predicted_m.cpu().numpy())]
+    rows = [images, depth_colors(sample.depth_m.numpy()), depth_colors(predicted_m.cpu().numpy())]
     scaled = [[cv2.resize(tile, (width, height), interpolation=cv2.INTER_NEAREST) for tile in row] for row in rows]
     return np.asarray(np.concatenate([np.concatenate(row, axis=1) for row in scaled]), dtype=np.uint8)
-
-
-def _depth_colors(depth_m: np.ndarray) -> UInt8Array:
-    """RGB (..., 3) of depths (...)."""
-    low, high = np.log(DEPTH_SPAN_M)
-    far = np.where(depth_m > 0, depth_m, DEPTH_SPAN_M[1])
-    fraction = np.clip((np.log(np.maximum(far, 1e-3)) - low) / (high - low), 0, 1)
-    scale = cv2.applyColorMap(np.arange(255, -1, -1, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
-    colors = scale[(fraction * 255).astype(np.uint8)]
-    return np.where(np.isnan(depth_m)[..., None], 0, colors).astype(np.uint8)

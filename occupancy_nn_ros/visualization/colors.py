@@ -24,6 +24,9 @@ CLASS_COLORS = np.array(
 HEIGHT_BELOW_M, HEIGHT_ABOVE_M = 0.2, 2.4
 """Height range of the colour scale relative to the robot's base."""
 
+DEPTH_SPAN_M = (0.4, 12.0)
+"""Depths from the red to the blue end of the colour scale, logarithmic."""
+
 _TURBO = cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_TURBO)[:, 0, ::-1]
 
 
@@ -38,3 +41,12 @@ def height_colors(z_m: npt.NDArray[np.floating], view: MapView) -> UInt8Array:
     fraction = (z_m - base + HEIGHT_BELOW_M) / (HEIGHT_BELOW_M + HEIGHT_ABOVE_M)
     index = (np.clip(fraction, 0, 1) * 225 + 15).astype(np.uint8)
     return np.asarray(_TURBO[index], dtype=np.uint8)
+
+
+def depth_colors(depth_m: npt.NDArray[np.floating]) -> UInt8Array:
+    """RGB (..., 3) of depths (...), from red (near) to blue (far); 0 is as far as can be, NaN is black."""
+    low, high = np.log(DEPTH_SPAN_M)
+    far = np.where(depth_m > 0, depth_m, DEPTH_SPAN_M[1])
+    fraction = np.clip((np.log(np.maximum(far, 1e-3)) - low) / (high - low), 0, 1)
+    colors = _TURBO[255 - (fraction * 255).astype(np.uint8)]
+    return np.where(np.isnan(depth_m)[..., None], 0, colors).astype(np.uint8)

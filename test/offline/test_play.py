@@ -51,6 +51,7 @@ def test_network_map_of_a_bag(small_bag, tiny_model, tmp_path, capsys):
     assert grid["unknown"] + grid["free"] + grid["occupied"] == np.prod(grid["shape"])
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     assert cv2.imread(str(tmp_path / "top_down.png")) is not None
+    assert cv2.imread(str(tmp_path / "depth.png")) is not None
     assert cv2.imread(str(tmp_path / "view_3d.png")) is not None
     with BagReader(tmp_path / "map.mcap") as reader:
         counts = {topic: info.count for topic, info in reader.topics.items()}

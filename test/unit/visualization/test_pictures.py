@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.config import GridConfig
-from occupancy_nn_ros.types import LatticeWindow, MapView
-from occupancy_nn_ros.visualization.colors import CLASS_COLORS, class_colors, height_colors
+from occupancy_nn_ros.types import CameraModel, LatticeWindow, MapView, PosedDepth, PosedImage
+from occupancy_nn_ros.visualization.colors import CLASS_COLORS, class_colors, depth_colors, height_colors
+from occupancy_nn_ros.visualization.depth_picture import GAP, TILE_WIDTH, draw_depths
 from occupancy_nn_ros.visualization.top_down import FREE_COLOR, UNKNOWN_COLOR, draw_top_down, top_down_image
 from occupancy_nn_ros.visualization.voxel_picture import BACKGROUND, draw_voxels, render_voxels
 
@@ -55,6 +56,27 @@ def test_empty_map_gives_an_empty_picture(view):
     view.state[:] = 0
     picture = render_voxels(view, np.zeros((0, 3)), color_by="height", yaw_deg=0, pitch_deg=45, cut_above_m=2.0)
     assert (picture == BACKGROUND).all()
+
+
+def test_depth_lies_below_the_picture_it_belongs_to(tmp_path, rng):
+    """A wide camera beside a tall one, whose depth images are coarser; the second sees its left half only."""
+    model, looks = CameraModel(1, 1, np.eye(3), "none", np.zeros(0)), []
+    for name, (height, width) in (("wide", (100, 200)), ("tall", (160, 200))):
+        image = np.full((height, width, 3), rng.integers(0, 255, 3), np.uint8)
+        depth = np.full((height // 4, width // 4), 2.0, np.float32)
+        looks.append((PosedImage(name, 0, image, model, np.eye(4)), PosedDepth(name, 0, depth, model, np.eye(4))))
+    looks[1][1].depth_m[:, 25:] = 0
+    draw_depths(looks, tmp_path / "depth.png")
+    picture = cv2.imread(str(tmp_path / "depth.png"))[..., ::-1]
+    assert picture.shape == (2 * 320 + GAP, 2 * TILE_WIDTH + GAP, 3)
+    two_metres = depth_colors(np.array([2.0]))[0]
+    second, below = TILE_WIDTH + GAP, 320 + GAP
+    assert (picture[:200, :TILE_WIDTH] == looks[0][0].image[0, 0]).all()
+    assert (picture[:320, second:] == looks[1][0].image[0, 0]).all()
+    assert (picture[200:320][:, :TILE_WIDTH] == 255).all()
+    assert (picture[below : below + 200, :TILE_WIDTH] == two_metres).all()
+    assert (picture[below:, second : second + TILE_WIDTH // 2] == two_metres).all()
+    assert (picture[below:, second + TILE_WIDTH // 2 :] == 0).all()
 
 
 def test_colours(view):
