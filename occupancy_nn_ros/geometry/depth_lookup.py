@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a depth image measured in the direction of given points."""
+"""The points that a depth image measured, and what it measured in the direction of given ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.geometry.cameras import project
+from occupancy_nn_ros.geometry.cameras import project, unproject
 from occupancy_nn_ros.types import Float32Array, FloatArray, PosedDepth
 
 
@@ -36,3 +36,12 @@ def look_up_depth(depth: PosedDepth, points_m: FloatArray, nearest_m: float) -> 
     height, width = depth.depth_m.shape
     measured = depth.depth_m[pixels[:, 1].clip(0, height - 1), pixels[:, 0].clip(0, width - 1)]
     return DepthLookup(index, local[index], measured)
+
+
+def measured_points(depth: PosedDepth, every: int = 1) -> FloatArray:
+    """Points (N, 3) that every so many rows and columns measured, map frame."""
+    v, u = (index * every for index in np.nonzero(depth.depth_m[::every, ::every] > 0))
+    z = depth.depth_m[v, u].astype(np.float64)[:, None]
+    local = np.concatenate([unproject(depth.model, np.stack([u, v], axis=1)) * z, z], axis=1)
+    local = local[np.isfinite(local).all(axis=1)]
+    return np.asarray(local @ depth.T_map_cam[:3, :3].T + depth.T_map_cam[:3, 3])

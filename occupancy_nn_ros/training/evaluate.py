@@ -21,6 +21,7 @@ from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import named_rig
 from occupancy_nn_ros.simulation.world import World
+from occupancy_nn_ros.training.depth_scores import DepthErrors
 from occupancy_nn_ros.training.evaluate_changes import CHANGES_PROTOCOL, plan_change, react
 from occupancy_nn_ros.training.evaluate_tally import BANDS_M, CLASSES, Calibrations, GridScore, Tally
 from occupancy_nn_ros.training.evaluate_truth import (
@@ -194,6 +195,8 @@ class _DriveJudge:
         seen = seen_voxels(window, frame.depths.depths, range_m) & in_range(window, view.T_map_base, range_m)
         self.ever.add(window, seen)
         true = self.truth.view(view)
+        if prediction is not None:
+            self.tally.depth += _judge_depth(prediction, frame)
         if prediction is not None and prediction.visible is not None:
             claimed = _judge_prediction(prediction, view, true, seen, self.tally)
             if _is_sampled(index):
@@ -228,6 +231,15 @@ class _DriveJudge:
         window = sub_window(view.window, part)
         ends, wanted = (first_hits(labels[part], window, *self.rays) for labels in (claimed, true.classes))
         return RayScore.of(ends, wanted, window.voxel_size_m, CLASSES)
+
+
+def _judge_depth(prediction: Prediction, frame: TrueKeyframe) -> DepthErrors:
+    """Compare what the network is sure of with the true depth, infinite where nothing is hit."""
+    true = {
+        depth.camera: replace(depth, depth_m=np.where(depth.depth_m > 0, depth.depth_m, np.inf))
+        for depth in frame.depths.depths
+    }
+    return sum((DepthErrors.of(depth, [true[depth.camera]]) for depth in prediction.depths), DepthErrors.empty())
 
 
 def _judge_prediction(prediction: Prediction, view: MapView, true: MapView, seen: Mask, tally: Tally) -> UInt8Array:

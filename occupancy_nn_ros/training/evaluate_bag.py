@@ -7,7 +7,7 @@ look through it; all others are not judged. What the map does not know counts as
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,10 +18,10 @@ from occupancy_nn_ros.bags.player import PlayProgress, plan_play, steps
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
-from occupancy_nn_ros.geometry.cameras import unproject
-from occupancy_nn_ros.geometry.depth_lookup import look_up_depth
-from occupancy_nn_ros.intake import Intake, RawKeyframe
+from occupancy_nn_ros.geometry.depth_lookup import look_up_depth, measured_points
+from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.session import MappingSession, decode_depth_frame
+from occupancy_nn_ros.training.depth_scores import DepthErrors
 from occupancy_nn_ros.training.evaluate import MakeMapper, Mapper, judge_probabilities
 from occupancy_nn_ros.training.evaluate_tally import Calibrations
 from occupancy_nn_ros.training.evaluate_truth import overlapping_parts
@@ -32,6 +32,9 @@ from occupancy_nn_ros.types import Float32Array, FloatArray, LatticeWindow, MapV
 LEAST_POINTS, LEAST_LOOKS = 3, 2
 REACH_M = 4.0
 """Depth beyond this is not used as truth."""
+
+SAME_MOMENT_NS = 20_000_000
+"""Predicted depth is compared with depth images that are not further away in time; both have their own poses."""
 
 RAY_EVERY = 8
 """Rays go through every so many rows and columns of a depth image."""
@@ -48,12 +51,21 @@ class DepthTruth:
         points: depth points in each.
         looks: frames that look through each.
         rays: origins and ends (N, 3) of some measured rays, map frame.
+        frames: the depth images, not decoded.
     """
 
     window: LatticeWindow
     points: npt.NDArray[np.int64]
     looks: npt.NDArray[np.int64]
     rays: tuple[FloatArray, FloatArray]
+    frames: tuple[RawFrame, ...]
+
+    def at(self, stamp_ns: int) -> list[PosedDepth]:
+        """What depth cameras measured within reach at a moment, one image of each at most; the rest is 0."""
+        near = [frame for frame in self.frames if abs(frame.stamp_ns - stamp_ns) <= SAME_MOMENT_NS]
+        near.sort(key=lambda frame: -abs(frame.stamp_ns - stamp_ns))
+        nearest = {frame.sensor.name: frame for frame in near}
+        return [replace(depth, depth_m=_within_reach(depth)) for depth in _decoded(nearest.values())]
 
     @property
     def occupied(self) -> npt.NDArray[np.bool_]:
@@ -73,12 +85,14 @@ class BagScores:
     Attributes:
         fused, fused_near: voxels of the final map, without and with a tolerance of one voxel.
         rays: measured rays through the final map.
+        depth: depth that the network is sure of.
         visible, inferred: probabilities of single predictions where the network sees, and where it does not.
     """
 
     fused: Counts = field(default_factory=Counts)
     fused_near: NearCounts = field(default_factory=NearCounts)
     rays: RayScore = field(default_factory=lambda: RayScore.empty(1))
+    depth: DepthErrors = field(default_factory=DepthErrors.empty)
     visible: Calibrations = field(default_factory=Calibrations)
     inferred: Calibrations = field(default_factory=Calibrations)
 
@@ -88,7 +102,7 @@ class BagScores:
         return {
             "iou": self.fused.iou, "mcc": self.fused.mcc,
             "precision": self.fused.precision, "recall": self.fused.recall, "f_score": self.fused_near.f_score,
-            **rays, **self.visible.figures("visible"), **self.inferred.figures("inferred"),
+            **self.depth.figures(), **rays, **self.visible.figures("visible"), **self.inferred.figures("inferred"),
         }  # fmt: skip
 
 
@@ -148,15 +162,17 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
     centers = window.centers_m().reshape(-1, 3).astype(np.float64)
     picked = set(np.linspace(0, len(raws) - 1, ORIGINS).round().astype(int).tolist())
     origins, ends = [np.zeros((0, 3))], [np.zeros((0, 3))]
-    for index, depth in enumerate(_decoded(raws)):
-        cells = window.index_of(_points(depth))
+    for index, depth in enumerate(_decoded(frame for raw in raws for frame in raw.frames)):
+        near = replace(depth, depth_m=_within_reach(depth))
+        cells = window.index_of(measured_points(near))
         inside = ((cells >= 0) & (cells < window.shape)).all(axis=1)
         np.add.at(points, tuple(cells[inside].T), 1)
         looks += _looked_through(depth, centers, window.voxel_size_m).reshape(window.shape)
         if index in picked:
-            ends.append(_points(depth, RAY_EVERY))
+            ends.append(measured_points(near, RAY_EVERY))
             origins.append(np.broadcast_to(depth.T_map_cam[:3, 3], ends[-1].shape))
-    return DepthTruth(window, points, looks, (np.concatenate(origins), np.concatenate(ends)))
+    frames = tuple(frame for raw in raws for frame in raw.frames)
+    return DepthTruth(window, points, looks, (np.concatenate(origins), np.concatenate(ends)), frames)
 
 
 def _play(
@@ -183,6 +199,9 @@ def _play(
 
 def _judge_prediction(mapped: Mapper, truth: DepthTruth, scores: BagScores) -> None:
     prediction = mapped.prediction
+    for depth in () if prediction is None else prediction.depths:
+        if measured := truth.at(depth.stamp_ns):
+            scores.depth += DepthErrors.of(depth, measured)
     view = None if prediction is None else mapped.view("")
     if prediction is None or prediction.visible is None or view is None:
         return
@@ -238,23 +257,17 @@ def _raw_depth_frames(bag: Path, part: BagPart | None, config: Config) -> list[R
         return [raw for _, ready in steps(reader, intake) for raw in ready]
 
 
-def _decoded(raws: list[RawKeyframe]) -> Iterator[PosedDepth]:
+def _decoded(frames: Iterable[RawFrame]) -> Iterator[PosedDepth]:
     """Depth images; those that cannot be decoded are left out."""
-    for frame in (frame for raw in raws for frame in raw.frames):
+    for frame in frames:
         try:
             yield decode_depth_frame(frame)
         except (MessageError, CalibrationError):
             continue
 
 
-def _points(depth: PosedDepth, every: int = 1) -> FloatArray:
-    """Measured points (N, 3) of every so many rows and columns, map frame."""
-    usable = (depth.depth_m > 0) & (depth.depth_m < REACH_M)
-    v, u = (index * every for index in np.nonzero(usable[::every, ::every]))
-    z = depth.depth_m[v, u].astype(np.float64)[:, None]
-    local = np.concatenate([unproject(depth.model, np.stack([u, v], axis=1)) * z, z], axis=1)
-    local = local[np.isfinite(local).all(axis=1)]
-    return np.asarray(local @ depth.T_map_cam[:3, :3].T + depth.T_map_cam[:3, 3])
+def _within_reach(depth: PosedDepth) -> Float32Array:
+    return np.where(depth.depth_m < REACH_M, depth.depth_m, np.float32(0))
 
 
 def _looked_through(depth: PosedDepth, centers: FloatArray, edge_m: float) -> npt.NDArray[np.bool_]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from occupancy_nn_ros.training.depth_scores import DepthErrors
 from occupancy_nn_ros.training.metrics import (
     ClassCounts,
     Counts,
@@ -116,6 +117,7 @@ class Tally:
 
     Attributes:
         single, fused, ceiling: voxels of single predictions, of the final map, and of the final map from perfect depth.
+        depth: depth that the network is sure of.
         unseen_free, unseen_free_ceiling: voxels near the robot that no camera of the drive saw, and which of them the final map
             calls free; the same of the map from perfect depth.
         single_near, fused_near: the same with a tolerance of one voxel.
@@ -131,6 +133,7 @@ class Tally:
     single: Counts = field(default_factory=Counts)
     fused: Counts = field(default_factory=Counts)
     ceiling: Counts = field(default_factory=Counts)
+    depth: DepthErrors = field(default_factory=DepthErrors.empty)
     unseen_free: Counts = field(default_factory=Counts)
     unseen_free_ceiling: Counts = field(default_factory=Counts)
     single_near: NearCounts = field(default_factory=NearCounts)
@@ -160,7 +163,7 @@ class Tally:
             "fused_iou_ceiling": self.ceiling.iou, "fused_mcc_ceiling": self.ceiling.mcc,
             "unseen_free_share": self.unseen_free.claimed, "unseen_free_right": self.unseen_free.precision,
             "unseen_free_share_ceiling": self.unseen_free_ceiling.claimed,
-            **self.single_rays.figures(), **self.fused_rays.figures("fused_"),
+            **self.depth.figures(), **self.single_rays.figures(), **self.fused_rays.figures("fused_"),
             **self.grid.figures(), **self.grid_ceiling.figures("_ceiling"),
             **self.visible.figures("visible"), **self.inferred.figures("inferred"),
             "class_accuracy": self.by_class.recall,
