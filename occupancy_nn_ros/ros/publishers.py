@@ -40,10 +40,8 @@ class OutputPublishers:
             for name, msgtype in topics.items()
             if name not in self._publishers
         }
-        self._publishers = {
-            **self._publishers,
-            **added,
-        }  # a new one, since the worker's thread may be reading the old one
+        # A new dictionary, since the worker's thread may be reading the old one.
+        self._publishers = {**self._publishers, **added}
 
     def wanted(self) -> set[str]:
         """Names of the outputs that somebody subscribes to."""
@@ -62,11 +60,9 @@ class OutputPublishers:
     def missing(self) -> set[str]:
         """Outputs of the map that somebody subscribes to and that were never sent although there is a map."""
         session = self._node.session
-        return (
-            (self.wanted() & self._of_the_map) - self._sent
-            if session is not None and session.pipeline.has_map
-            else set()
-        )
+        if session is None or not session.pipeline.has_map:
+            return set()
+        return (self.wanted() & self._of_the_map) - self._sent
 
     def publish_missing(self) -> None:
         """Send the map to subscribers that joined after it was made; call from the worker's thread."""

@@ -155,6 +155,7 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
         BagError: the bag has no depth images that can be placed.
     """
     raws = _raw_depth_frames(bag, part, config)
+    frames = tuple(frame for raw in raws for frame in raw.frames)
     if not raws:
         raise BagError(f"{bag} has no depth image that can be placed in the map")
     window = _reached(np.stack([raw.T_map_base[:3, 3] for raw in raws]), config)
@@ -162,7 +163,7 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
     centers = window.centers_m().reshape(-1, 3).astype(np.float64)
     picked = set(np.linspace(0, len(raws) - 1, ORIGINS).round().astype(int).tolist())
     origins, ends = [np.zeros((0, 3))], [np.zeros((0, 3))]
-    for index, depth in enumerate(_decoded(frame for raw in raws for frame in raw.frames)):
+    for index, depth in enumerate(_decoded(frames)):
         near = replace(depth, depth_m=_within_reach(depth))
         cells = window.index_of(measured_points(near))
         inside = ((cells >= 0) & (cells < window.shape)).all(axis=1)
@@ -171,7 +172,6 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
         if index in picked:
             ends.append(measured_points(near, RAY_EVERY))
             origins.append(np.broadcast_to(depth.T_map_cam[:3, 3], ends[-1].shape))
-    frames = tuple(frame for raw in raws for frame in raw.frames)
     return DepthTruth(window, points, looks, (np.concatenate(origins), np.concatenate(ends)), frames)
 
 
