@@ -47,6 +47,7 @@ class RawFrame:
     Attributes:
         sensor: where it came from.
         stamp_ns: acquisition time, offset applied.
+        frame_id: the sensor's frame, as configured or as the message says.
         cdr: the message.
         model: intrinsics, None for a LiDAR.
         T_map_sensor: (4, 4) pose at the stamp.
@@ -54,6 +55,7 @@ class RawFrame:
 
     sensor: SensorStream
     stamp_ns: int
+    frame_id: str
     cdr: bytes
     model: CameraModel | None
     T_map_sensor: FloatArray
@@ -332,7 +334,7 @@ class Intake:
                 raise CalibrationError(f"no camera_info of '{name}' on {sensor.info_topic}")
             stamp = frames.stamps_ns[name]
             pose = self.poses.lookup(names.map_frame, frame.frame_id, stamp)
-            placed.append(RawFrame(sensor, stamp, frame.cdr, self._models.get(name), pose))
+            placed.append(RawFrame(sensor, stamp, frame.frame_id, frame.cdr, self._models.get(name), pose))
         self.frame_names = names
         if not self.keyframes.is_keyframe(frames.stamp_ns, T_map_base):
             return None

@@ -22,7 +22,6 @@ from occupancy_nn_ros.depth_outputs import encode_depths
 from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.messages.decode import decode_point_cloud
-from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.outputs import OutMessage, OutputEncoder, OutputTopic
 from occupancy_nn_ros.pipeline import OccupancyPipeline
@@ -118,7 +117,8 @@ class MappingSession:
         encoding = time.perf_counter()
         messages = self._encode(self._encoder.due(keyframe.stamp_ns, wanted))
         if keyframe.images and self.pipeline.prediction is not None:
-            messages += encode_depths(self.pipeline.prediction.depths, _frame_ids(raw), wanted)
+            frames = {frame.sensor.name: frame.frame_id for frame in raw.frames}
+            messages += encode_depths(self.pipeline.prediction.depths, frames, wanted)
         times["encode"] = time.perf_counter() - encoding
         times["total"] = time.perf_counter() - began
         self.latency.add(times)
@@ -226,11 +226,6 @@ class MappingSession:
     def _device_memory(self) -> int:
         device = self.pipeline.map.device
         return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-
-
-def _frame_ids(raw: RawKeyframe) -> dict[str, str]:
-    """The frame in which each sensor's data are, by its name."""
-    return {frame.sensor.name: frame.sensor.frame_id or peek_header(frame.cdr).frame_id for frame in raw.frames}
 
 
 def decode_image_frame(frame: RawFrame) -> PosedImage:

@@ -114,7 +114,8 @@ def play_bag(
     session = MappingSession(plan.config)
     session.warm_up()
     wanted = () if out is None else (*ALL_OUTPUTS, *depth_topics(plan.config, plan.sensors))
-    path, raw = [np.zeros((0, 3))], None
+    path = [np.zeros((0, 3))]
+    raw: RawKeyframe | None = None
     with nullcontext() if out is None else BagWriter(out / "map.mcap", overwrite=True) as writer:
         for stamp_ns, ready in steps(reader, intake, report):
             for raw in ready:

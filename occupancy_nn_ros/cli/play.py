@@ -95,16 +95,16 @@ def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None) 
 
     if result.view is None:
         return []
-    top_down, view_3d, depth = (out / f"{name}.png" for name in ("top_down", "view_3d", "depth"))
+    pictures = [out / "top_down.png", out / "view_3d.png"]
     try:
-        draw_top_down(result.view, config.grid, result.path_m, top_down, truth)
-        draw_voxels(result.view, result.path_m, view_3d, color_by=config.outputs.color_by)
-        if not result.looks:
-            return [top_down, view_3d]
-        draw_depths(result.looks, depth)
-        return [top_down, view_3d, depth]
+        draw_top_down(result.view, config.grid, result.path_m, pictures[0], truth)
+        draw_voxels(result.view, result.path_m, pictures[1], color_by=config.outputs.color_by)
+        if result.looks:
+            pictures.append(out / "depth.png")
+            draw_depths(result.looks, pictures[-1])
     except OSError as error:
         raise BagError(f"cannot write pictures to {out}: {error}") from None
+    return pictures
 
 
 def _print_plan(plan: PlayPlan, duration_s: float) -> None:

@@ -195,9 +195,10 @@ class _DriveJudge:
         seen = seen_voxels(window, frame.depths.depths, range_m) & in_range(window, view.T_map_base, range_m)
         self.ever.add(window, seen)
         true = self.truth.view(view)
-        if prediction is not None:
-            self.tally.depth += _judge_depth(prediction, frame)
-        if prediction is not None and prediction.visible is not None:
+        if prediction is None:
+            return
+        self.tally.depth += _judge_depth(prediction, frame)
+        if prediction.visible is not None:
             claimed = _judge_prediction(prediction, view, true, seen, self.tally)
             if _is_sampled(index):
                 self.tally.single_rays += self._rays(claimed, true, view)

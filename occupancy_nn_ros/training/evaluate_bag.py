@@ -65,7 +65,7 @@ class DepthTruth:
         near = [frame for frame in self.frames if abs(frame.stamp_ns - stamp_ns) <= SAME_MOMENT_NS]
         near.sort(key=lambda frame: -abs(frame.stamp_ns - stamp_ns))
         nearest = {frame.sensor.name: frame for frame in near}
-        return [replace(depth, depth_m=_within_reach(depth)) for depth in _decoded(nearest.values())]
+        return [_within_reach(depth) for depth in _decoded(nearest.values())]
 
     @property
     def occupied(self) -> npt.NDArray[np.bool_]:
@@ -164,7 +164,7 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
     picked = set(np.linspace(0, len(raws) - 1, ORIGINS).round().astype(int).tolist())
     origins, ends = [np.zeros((0, 3))], [np.zeros((0, 3))]
     for index, depth in enumerate(_decoded(frames)):
-        near = replace(depth, depth_m=_within_reach(depth))
+        near = _within_reach(depth)
         cells = window.index_of(measured_points(near))
         inside = ((cells >= 0) & (cells < window.shape)).all(axis=1)
         np.add.at(points, tuple(cells[inside].T), 1)
@@ -198,12 +198,13 @@ def _play(
 
 
 def _judge_prediction(mapped: Mapper, truth: DepthTruth, scores: BagScores) -> None:
-    prediction = mapped.prediction
-    for depth in () if prediction is None else prediction.depths:
+    prediction, view = mapped.prediction, mapped.view("")
+    if prediction is None or view is None:
+        return
+    for depth in prediction.depths:
         if measured := truth.at(depth.stamp_ns):
             scores.depth += DepthErrors.of(depth, measured)
-    view = None if prediction is None else mapped.view("")
-    if prediction is None or prediction.visible is None or view is None:
+    if prediction.visible is None:
         return
     here, there = overlapping_parts(prediction.window, truth.window)
     x, y = (
@@ -266,8 +267,9 @@ def _decoded(frames: Iterable[RawFrame]) -> Iterator[PosedDepth]:
             continue
 
 
-def _within_reach(depth: PosedDepth) -> Float32Array:
-    return np.where(depth.depth_m < REACH_M, depth.depth_m, np.float32(0))
+def _within_reach(depth: PosedDepth) -> PosedDepth:
+    """The image with 0 for what is not measured within ``REACH_M``."""
+    return replace(depth, depth_m=np.where(depth.depth_m < REACH_M, depth.depth_m, np.float32(0)))
 
 
 def _looked_through(depth: PosedDepth, centers: FloatArray, edge_m: float) -> npt.NDArray[np.bool_]:

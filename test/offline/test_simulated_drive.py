@@ -8,8 +8,7 @@ from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
-from occupancy_nn_ros.geometry.cameras import unproject
-from occupancy_nn_ros.geometry.depth_lookup import look_up_depth
+from occupancy_nn_ros.geometry.depth_lookup import look_up_depth, measured_points
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.decode import decode_camera_info
 from occupancy_nn_ros.messages.headers import peek_header
@@ -72,15 +71,11 @@ def test_depth_that_the_network_is_sure_of_agrees_with_the_depth_camera(recordin
     for image, info in zip(images, infos, strict=True):
         header, depth_m = decode_depth(names.IMAGE, image)
         assert (header.frame_id, header) == ("left_optical_frame", peek_header(info))
-        v, u = np.nonzero(depth_m)
-        z = depth_m[v, u].astype(np.float64)
-        points = np.concatenate(
-            [unproject(decode_camera_info(info)[1], np.stack([u, v], 1)) * z[:, None], z[:, None]], 1
-        )
+        points = measured_points(PosedDepth("left", 0, depth_m, decode_camera_info(info)[1], np.eye(4)))
         measured = PosedDepth("left", 0, decode_depth(names.IMAGE, true[header.stamp_ns])[1], model, np.eye(4))
         found = look_up_depth(measured, points, nearest_m=0.1)
-        errors.append(np.abs(found.measured_m / z[found.index] - 1))
-        sure.append(len(z) / depth_m.size)
+        errors.append(np.abs(found.measured_m / found.local_m[:, 2] - 1))
+        sure.append(len(points) / depth_m.size)
     assert len(images) >= 4
     assert np.mean(sure) > 0.3
     assert np.median(np.concatenate(errors)) < 0.04

@@ -28,7 +28,7 @@ def wall(stamp_ns, x_m=0.0, depth_m=2.0, shape=(48, 64)):
     """A camera at height 0.5 m that looks along x at a wall ``depth_m`` ahead."""
     pose = make_transform((x_m, 0, 0), (0, 0, 0, 1))
     cdr = encode_depth_image(stamp_ns, "cam", np.full(shape, depth_m, np.float32))
-    return RawKeyframe(stamp_ns, pose, (RawFrame(SENSOR, stamp_ns, cdr, MODEL, pose @ CAMERA),))
+    return RawKeyframe(stamp_ns, pose, (RawFrame(SENSOR, stamp_ns, "cam", cdr, MODEL, pose @ CAMERA),))
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_depth_camera_and_a_lidar_mark_the_map_beside_each_other(session):
     for n in range(3):
         stamp, raw = n * SECOND, wall(n * SECOND)
         pose = make_transform((0, 0, 0.5), (0, 0, 0, 1))
-        cloud = RawFrame(lidar, stamp, encode_point_cloud(stamp, "top", post), None, pose)
+        cloud = RawFrame(lidar, stamp, "top", encode_point_cloud(stamp, "top", post), None, pose)
         session.process(replace(raw, frames=(*raw.frames, cloud)), "odom", set())
     points = np.array([[2.1, 0.1, 0.6], [1.0, 0.1, 0.6], [-1.6, 0.1, 0.6], [-0.8, 0.1, 0.6], [-2.5, 0.1, 0.6]])
     assert session.query(points, interpolate=False).state.tolist() == [1, 0, 1, 0, -1]

@@ -226,21 +226,9 @@ def test_calibration_is_fitted_to_raw_logits(monkeypatch, tiny):
 def test_only_a_new_birds_eye_view_network_takes_an_encoder(tmp_path, data, kind, initial):
     config = tmp_path / "c.yaml"
     config.write_text(f"initial: '{initial}'")
+    command = ["train", kind, "--data", str(data), "--out", str(tmp_path / "out"), "--config", str(config)]
     with pytest.raises(SystemExit, match=r"encoder is nano for .*, expected a new bev"):
-        baselines.main(
-            [
-                "train",
-                kind,
-                "--data",
-                str(data),
-                "--out",
-                str(tmp_path / "out"),
-                "--config",
-                str(config),
-                "--encoder",
-                "nano",
-            ]
-        )
+        baselines.main([*command, "--encoder", "nano"])
 
 
 def test_one_view_answers_with_the_view_that_sees_best(tmp_path, data, tiny):
