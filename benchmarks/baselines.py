@@ -26,12 +26,12 @@ from baselines_train import calibrate_baseline, train_baseline
 
 from occupancy_nn_ros.config import Config, from_mapping, read_yaml
 from occupancy_nn_ros.errors import OccupancyError
+from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, MakeMapper, evaluate_mapper
+from occupancy_nn_ros.evaluation.recordings import evaluate_bag
+from occupancy_nn_ros.evaluation.recordings import protocol as bag_protocol
 from occupancy_nn_ros.network.checkpoint import save_checkpoint, set_canvas
-from occupancy_nn_ros.pipeline import OccupancyPipeline
-from occupancy_nn_ros.predictor import Predictor
-from occupancy_nn_ros.training.evaluate import EvaluationPlan, MakeMapper, evaluate_mapper
-from occupancy_nn_ros.training.evaluate_bag import evaluate_bag
-from occupancy_nn_ros.training.evaluate_bag import protocol as bag_protocol
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.training.loop import TrainConfig
 
 WORLD_COLUMNS = {

@@ -12,14 +12,14 @@ import numpy as np
 import torch
 
 from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.evaluation.truth import overlapping_parts, sub_window
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.mapping.map_memory import NEVER
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.network.views import choose_sources
-from occupancy_nn_ros.pipeline import OccupancyPipeline
-from occupancy_nn_ros.training.evaluate_truth import overlapping_parts, sub_window
-from occupancy_nn_ros.types import CameraModel, FloatArray, Keyframe, LatticeWindow, MapView, PosedDepth, Prediction
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, LatticeWindow, MapView, PosedDepth, Prediction
 
 PIXELS = 160 * 120
 NEIGHBOURS, KEPT_KEYFRAMES = 6, 8

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from baselines_learned import WithoutPast, begin_baseline, make_predictor
 
+from occupancy_nn_ros.evaluation.calibrate import collect_logits, fit_calibration
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
-from occupancy_nn_ros.training.calibrate import collect_logits, fit_calibration
 from occupancy_nn_ros.training.loop import Progress, Recipe, TrainConfig, train
 from occupancy_nn_ros.training.losses import Losses
 

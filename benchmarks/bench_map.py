@@ -29,7 +29,7 @@ from occupancy_nn_ros.mapping.distance_field import distance_field, distance_fie
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.slices import LETHAL, occupancy_slice
 from occupancy_nn_ros.mapping.warm_up import warm_up
-from occupancy_nn_ros.types import LatticeWindow, Prediction, VoxelState
+from occupancy_nn_ros.values import LatticeWindow, Prediction, VoxelState
 
 OURS = "occupancy_nn_ros"
 PACKAGES = ("pywavemap", "pyoctomap", "octomap")

@@ -13,7 +13,7 @@ import numpy as np
 from timing import median_ms
 
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors
-from occupancy_nn_ros.types import GridSlice, LatticeWindow, MapView
+from occupancy_nn_ros.values import GridSlice, LatticeWindow, MapView
 
 LIMIT_MS = 20.0
 """100,000 marker cubes must encode within this on two cores."""

@@ -29,7 +29,7 @@ from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_image, 
 from occupancy_nn_ros.network.checkpoint import Checkpoint, save_checkpoint
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.ros.qos import LATCHED_QOS
-from occupancy_nn_ros.types import CameraModel, StampedTransform
+from occupancy_nn_ros.values import CameraModel, StampedTransform
 
 CAMERAS, WIDTH, HEIGHT = 6, 704, 256
 CAMERA_HZ, TF_HZ = 10, 100

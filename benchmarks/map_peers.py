@@ -24,7 +24,7 @@ from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.warm_up import warm_up
-from occupancy_nn_ros.types import CameraModel, PosedCloud, PosedDepth
+from occupancy_nn_ros.values import CameraModel, PosedCloud, PosedDepth
 
 CENTER = ((scene.DEPTH_WIDTH - 1) / 2, (scene.DEPTH_HEIGHT - 1) / 2)
 INTRINSICS = np.array([[scene.DEPTH_FOCAL, 0, CENTER[0]], [0, scene.DEPTH_FOCAL, CENTER[1]], [0, 0, 1.0]])

@@ -67,7 +67,7 @@ def small_bag(tmp_path_factory):
     from occupancy_nn_ros.geometry.poses import make_transform
     from occupancy_nn_ros.messages import names
     from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_image, encode_tf
-    from occupancy_nn_ros.types import CameraModel, StampedTransform
+    from occupancy_nn_ros.values import CameraModel, StampedTransform
 
     rng = np.random.default_rng(5)
     model = CameraModel(

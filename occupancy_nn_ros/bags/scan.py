@@ -6,12 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from occupancy_nn_ros.bags.reader import BagReader
-from occupancy_nn_ros.discovery import TF_TOPICS
 from occupancy_nn_ros.errors import MessageError, TransformError
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import peek_encoding
-from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_TOPICS
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
 MAX_TRANSFORM_MESSAGES = 2000

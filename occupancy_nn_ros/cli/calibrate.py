@@ -25,9 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit and write."""
+    from occupancy_nn_ros.evaluation.calibrate import collect_logits, fit_calibration
     from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint, save_checkpoint, set_canvas
-    from occupancy_nn_ros.predictor import Predictor
-    from occupancy_nn_ros.training.calibrate import collect_logits, fit_calibration
+    from occupancy_nn_ros.runtime.predictor import Predictor
 
     checkpoint = replace(load_checkpoint(args.model), calibration=Calibration())
     set_canvas(checkpoint, args.canvas_pixels)

@@ -18,8 +18,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Play the demo drive and score the map."""
     from occupancy_nn_ros.cli.play import play, truth_beside
+    from occupancy_nn_ros.evaluation.metrics import score_map
     from occupancy_nn_ros.resources import resource_path
-    from occupancy_nn_ros.training.metrics import score_map
 
     bag = resource_path("demo/drive.mcap")
     result = play(bag, read_settings(args), args.out)

@@ -20,7 +20,7 @@ from occupancy_nn_ros.cli.settings import add_settings, read_settings
 from occupancy_nn_ros.errors import MissingDependencyError
 
 if TYPE_CHECKING:
-    from occupancy_nn_ros.checks import Finding
+    from occupancy_nn_ros.doctor.findings import Finding
 
 LIVE_S, BAG_S = 5.0, 30.0
 COLORS = {"ok": "32", "warning": "33", "problem": "31"}
@@ -39,19 +39,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check, print the findings, and return 1 if there are problems."""
-    from occupancy_nn_ros.checkup import check_bag
+    from occupancy_nn_ros.doctor.examination import examine_bag
 
     config = read_settings(args)
     if args.bag is not None:
-        findings = check_bag(args.bag, config, BAG_S if args.wait is None else args.wait)
+        findings = examine_bag(args.bag, config, BAG_S if args.wait is None else args.wait)
     else:
         try:
-            from occupancy_nn_ros.ros.live_check import check_graph
+            from occupancy_nn_ros.ros.doctor import examine_graph
         except ImportError as error:
             raise MissingDependencyError(
                 f"checking the live graph needs rclpy ({error}): source a ROS 2 distribution, run scripts/setup, or give a bag"
             ) from None
-        findings = check_graph(config, LIVE_S if args.wait is None else args.wait)
+        findings = examine_graph(config, LIVE_S if args.wait is None else args.wait)
     counts = Counter(finding.level for finding in findings)
     if args.json:
         checks = [asdict(finding) for finding in findings]

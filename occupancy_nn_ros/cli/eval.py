@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 def _run_bag(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.config import Config, NetworkConfig
-    from occupancy_nn_ros.training.evaluate_bag import evaluate_bag, protocol
+    from occupancy_nn_ros.evaluation.recordings import evaluate_bag, protocol
 
     network = NetworkConfig(canvas_pixels=args.canvas_pixels)
     config = Config(model=args.model, voxel_size_m=args.voxel_size, network=network)
@@ -62,9 +62,9 @@ def _run_bag(args: argparse.Namespace) -> int:
 
 def _run_worlds(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.config import NetworkConfig
-    from occupancy_nn_ros.predictor import Predictor
-    from occupancy_nn_ros.training.evaluate import EvaluationPlan, evaluate
-    from occupancy_nn_ros.training.evaluate_tally import Tally
+    from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, evaluate
+    from occupancy_nn_ros.evaluation.tally import Tally
+    from occupancy_nn_ros.runtime.predictor import Predictor
 
     default = EvaluationPlan()
     plan = EvaluationPlan(

@@ -18,7 +18,7 @@ from occupancy_nn_ros.cli.settings import add_config, add_part, add_scale, make_
 from occupancy_nn_ros.config import load_config
 
 if TYPE_CHECKING:
-    from occupancy_nn_ros.training.label_bags import Outcome
+    from occupancy_nn_ros.labelling.bags import Outcome
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label all bags; 1 if any of them was refused."""
     from occupancy_nn_ros.bags.reader import BagPart
-    from occupancy_nn_ros.training.label_bag import LabelPlan
-    from occupancy_nn_ros.training.label_bags import label_bags
+    from occupancy_nn_ros.labelling.bag import LabelPlan
+    from occupancy_nn_ros.labelling.bags import label_bags
 
     part = BagPart(args.start, args.end)
     config = replace(load_config(args.config, args.overrides), voxel_size_m=args.voxel)

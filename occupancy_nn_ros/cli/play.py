@@ -12,15 +12,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.allocator import keep_freed_memory
 from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, progress_bar, read_settings
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.runtime.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
-    from occupancy_nn_ros.bags.player import PlayPlan, PlayResult
     from occupancy_nn_ros.bags.reader import BagPart
-    from occupancy_nn_ros.types import MapView
+    from occupancy_nn_ros.runtime.player import PlayPlan, PlayResult
+    from occupancy_nn_ros.values import MapView
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,8 +48,8 @@ def play(bag: Path, config: Config, out: Path, *, quiet: bool = False, part: Bag
     Raises:
         OccupancyError: whatever keeps the bag from being mapped.
     """
-    from occupancy_nn_ros.bags.player import plan_play, play_bag, write_summary
     from occupancy_nn_ros.bags.reader import BagReader
+    from occupancy_nn_ros.runtime.player import plan_play, play_bag, write_summary
 
     keep_freed_memory()
     make_folder(out)

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.errors import CalibrationError
-from occupancy_nn_ros.types import CameraModel, FloatArray, UInt8Array
+from occupancy_nn_ros.values import CameraModel, FloatArray, UInt8Array
 
 COEFFICIENTS = {
     "none": (0,),

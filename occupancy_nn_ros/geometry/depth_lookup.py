@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.geometry.cameras import project, unproject
-from occupancy_nn_ros.types import Float32Array, FloatArray, PosedDepth
+from occupancy_nn_ros.values import Float32Array, FloatArray, PosedDepth
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.errors import TransformError
-from occupancy_nn_ros.types import FloatArray
+from occupancy_nn_ros.values import FloatArray
 
 MAX_COORDINATE_M = 1e9
 """Beyond, lattice indices overflow; no map frame is that large."""

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from occupancy_nn_ros.types import LatticeWindow
+from occupancy_nn_ros.values import LatticeWindow
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.mapping.rolling_map import RollingMap

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.mapping.compiled import kernel
 from occupancy_nn_ros.mapping.ray_update import CREDIT_MS, IN_VIEW_MS
-from occupancy_nn_ros.types import Float32Array
+from occupancy_nn_ros.values import Float32Array
 
 EVIDENCE_STEP = 1 / 256
 """Class evidence is stored in whole steps of this size, as 16 bit integers."""

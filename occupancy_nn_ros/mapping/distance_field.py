@@ -17,7 +17,7 @@ from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
 from occupancy_nn_ros.mapping.compiled import HAVE_KERNELS, kernel, run_split
-from occupancy_nn_ros.types import Float32Array
+from occupancy_nn_ros.values import Float32Array
 
 FAR = 1 << 28
 """Squared distance in cells where nothing is occupied; sums of it still fit into 32 bits."""

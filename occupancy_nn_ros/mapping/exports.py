@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.mapping.atomic_file import replace_file
-from occupancy_nn_ros.types import MapView, VoxelState
+from occupancy_nn_ros.values import MapView, VoxelState
 
 TREE_DEPTH = 16
 """Levels of every OctoMap tree; it spans 2^16 voxels around the origin on each axis."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.types import LatticeWindow
+from occupancy_nn_ros.values import LatticeWindow
 
 NEVER = -1
 """Value of ``last seen`` for a voxel that was never observed, or was forgotten."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.types import UInt8Array
+from occupancy_nn_ros.values import UInt8Array
 
 GRAZE, PASS, HIT, MISSED_END = 1, 2, 4, 8
 """Bits of a mark: a ray passed just before its end; passed; ended on a surface; was cut off here by range or window."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import MapConfig
-from occupancy_nn_ros.types import Float32Array, FloatArray, LatticeWindow, MapView, VoxelState
+from occupancy_nn_ros.values import Float32Array, FloatArray, LatticeWindow, MapView, VoxelState
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.mapping.rolling_map import RollingMap

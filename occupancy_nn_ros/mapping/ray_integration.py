@@ -22,7 +22,7 @@ from occupancy_nn_ros.mapping.marks import GRAZE, PASS, Marks
 from occupancy_nn_ros.mapping.ray_kernels import collect_depth, collect_points, walk
 from occupancy_nn_ros.mapping.ray_update import RayRule, apply_marks
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import CameraModel, Float32Array, FloatArray, LatticeWindow, PosedCloud, PosedDepth
+from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, LatticeWindow, PosedCloud, PosedDepth
 
 GRAZE_SHARE = 0.05
 """Share of a hitting ray before its end where it grazes: a sensor 1.2 m up crosses the top 6 cm of the ground there."""

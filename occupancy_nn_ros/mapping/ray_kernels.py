@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.mapping.compiled import kernel
 from occupancy_nn_ros.mapping.marks import BLOCK_BITS, HIT, MISSED_END, PASS, Marks
-from occupancy_nn_ros.types import Float32Array, FloatArray
+from occupancy_nn_ros.values import Float32Array, FloatArray
 
 INSIDE = 1e-6
 """Rays cut off by the window end this many voxels inside it."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from occupancy_nn_ros.mapping.ray_kernels import INSIDE
 from occupancy_nn_ros.mapping.ray_update import CREDIT_MS, IN_VIEW_MS, RayRule
-from occupancy_nn_ros.types import Float32Array, FloatArray
+from occupancy_nn_ros.values import Float32Array, FloatArray
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.mapping.rolling_map import RollingMap

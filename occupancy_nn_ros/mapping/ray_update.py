@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.mapping.compiled import kernel
 from occupancy_nn_ros.mapping.marks import BLOCK, BLOCK_CELLS, HIT, PASS, Marks
-from occupancy_nn_ros.types import Float32Array, UInt8Array
+from occupancy_nn_ros.values import Float32Array, UInt8Array
 
 IN_VIEW_MS = 2000
 """A voxel seen again within this time counts as in view all along; it decays by exp(-t), as four terms of a series."""

@@ -31,7 +31,7 @@ from occupancy_nn_ros.mapping.dense_update import (
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, Block, check_memory, overlap, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
 from occupancy_nn_ros.mapping.queries import Unknown, query_map, states
-from occupancy_nn_ros.types import (
+from occupancy_nn_ros.values import (
     SEMANTIC_CLASSES,
     Float32Array,
     FloatArray,

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt, median_filter
 
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.mapping.queries import Unknown, resolve_unknown
-from occupancy_nn_ros.types import FloatArray, GridSlice, MapView, VoxelState
+from occupancy_nn_ros.values import FloatArray, GridSlice, MapView, VoxelState
 
 UNKNOWN, FREE, LETHAL = -1, 0, 100
 

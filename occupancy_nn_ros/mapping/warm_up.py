@@ -11,7 +11,7 @@ from occupancy_nn_ros.mapping.compiled import HAVE_KERNELS
 from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import CameraModel, LatticeWindow, PosedDepth, Prediction
+from occupancy_nn_ros.values import CameraModel, LatticeWindow, PosedDepth, Prediction
 
 
 def warm_up() -> None:

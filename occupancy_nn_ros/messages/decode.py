@@ -13,7 +13,7 @@ from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages.headers import SECOND_NS, Header, peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, POSE_STAMPED, TF_MESSAGE
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.types import CameraModel, Float32Array, FloatArray, StampedTransform
+from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, StampedTransform
 
 POINT_TYPES = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 8: "f8"}
 MAX_POINTS = 20_000_000

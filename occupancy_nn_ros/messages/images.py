@@ -14,7 +14,7 @@ from occupancy_nn_ros.errors import ImageError
 from occupancy_nn_ros.messages.headers import Header, peek_header
 from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.types import Float32Array, UInt8Array
+from occupancy_nn_ros.values import Float32Array, UInt8Array
 
 MAX_SIDE = 32767
 MAX_PIXELS = 1 << 26

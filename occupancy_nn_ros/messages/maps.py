@@ -13,7 +13,7 @@ from occupancy_nn_ros.messages.cdr import CdrWriter
 from occupancy_nn_ros.messages.headers import SECOND_NS
 from occupancy_nn_ros.messages.names import VOXEL_GRID
 from occupancy_nn_ros.messages.typestore import deserialize, serialize, typestore
-from occupancy_nn_ros.types import (
+from occupancy_nn_ros.values import (
     SEMANTIC_CLASSES,
     Float32Array,
     GridSlice,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of the message types that go in and out."""
+"""Names of the message types that go in and out, and of the topics that ROS fixes."""
 
 IMAGE = "sensor_msgs/msg/Image"
 COMPRESSED_IMAGE = "sensor_msgs/msg/CompressedImage"
@@ -13,3 +13,6 @@ MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 DIAGNOSTIC_ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
 VOXEL_GRID = "occupancy_nn_ros/msg/VoxelGrid"
 MAP_STATUS = "occupancy_nn_ros/msg/MapStatus"
+
+TF_TOPICS = {"/tf": False, "/tf_static": True}
+"""Transform topics and whether their transforms are static."""

@@ -10,22 +10,9 @@ import cv2
 import numpy as np
 
 from occupancy_nn_ros.geometry.poses import quaternion
-from occupancy_nn_ros.messages.headers import SECOND_NS
 from occupancy_nn_ros.messages.maps import FLOAT32, encode_cloud
-from occupancy_nn_ros.messages.typestore import serialize, typestore
-from occupancy_nn_ros.types import CameraModel, Float32Array, FloatArray, StampedTransform, UInt8Array
-
-
-def make(msgtype: str, **fields: Any) -> Any:
-    """A message object of a ROS type, given as ``package/Name``."""
-    package, name = msgtype.split("/")
-    return typestore().types[f"{package}/msg/{name}"](**fields)
-
-
-def header(stamp_ns: int, frame_id: str) -> Any:
-    """A ``std_msgs/Header``."""
-    stamp = make("builtin_interfaces/Time", sec=stamp_ns // SECOND_NS, nanosec=stamp_ns % SECOND_NS)
-    return make("std_msgs/Header", stamp=stamp, frame_id=frame_id)
+from occupancy_nn_ros.messages.typestore import header, make, serialize
+from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, StampedTransform, UInt8Array
 
 
 def encode_image(stamp_ns: int, frame_id: str, pixels: np.ndarray, encoding: str = "rgb8") -> bytes:

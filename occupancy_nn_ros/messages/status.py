@@ -7,9 +7,8 @@ import numpy as np
 
 from occupancy_nn_ros.messages.cdr import CdrWriter
 from occupancy_nn_ros.messages.names import MAP_STATUS
-from occupancy_nn_ros.messages.sensors import header
-from occupancy_nn_ros.messages.typestore import serialize, typestore
-from occupancy_nn_ros.types import NodeStatus
+from occupancy_nn_ros.messages.typestore import header, serialize, typestore
+from occupancy_nn_ros.values import NodeStatus
 
 OK, WARN, ERROR = 0, 1, 2
 OLD_MAP_S, DEAD_MAP_S = 5.0, 10.0

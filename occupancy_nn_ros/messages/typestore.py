@@ -10,6 +10,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
 from occupancy_nn_ros.errors import MessageError
+from occupancy_nn_ros.messages.headers import SECOND_NS
 from occupancy_nn_ros.resources import resource_path
 
 OWN_MESSAGES = ("VoxelGrid", "MapStatus")
@@ -23,6 +24,18 @@ def typestore() -> Typestore:
         text = resource_path(f"msg/{name}.msg").read_text(encoding="utf-8")
         store.register(get_types_from_msg(text, f"occupancy_nn_ros/msg/{name}"))
     return store
+
+
+def make(msgtype: str, **fields: Any) -> Any:
+    """A message object of a ROS type, given as ``package/Name``."""
+    package, name = msgtype.split("/")
+    return typestore().types[f"{package}/msg/{name}"](**fields)
+
+
+def header(stamp_ns: int, frame_id: str) -> Any:
+    """A ``std_msgs/Header``."""
+    stamp = make("builtin_interfaces/Time", sec=stamp_ns // SECOND_NS, nanosec=stamp_ns % SECOND_NS)
+    return make("std_msgs/Header", stamp=stamp, frame_id=frame_id)
 
 
 def serialize(message: Any) -> bytes:

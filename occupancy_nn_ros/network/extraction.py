@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occupancy_nn_ros.types import FloatArray, LatticeWindow
+from occupancy_nn_ros.values import FloatArray, LatticeWindow
 
 Query = Callable[[Tensor, float], tuple[Tensor, Tensor]]
 """Points (P, 3) and the edge of the cubes at them, to logits (P, 1 + classes) and visibility (P,)."""

@@ -28,7 +28,7 @@ from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
 from occupancy_nn_ros.network.patches import image_patches
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
-from occupancy_nn_ros.types import SEMANTIC_CLASSES
+from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 
 @dataclass(frozen=True)

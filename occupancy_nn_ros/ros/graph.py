@@ -8,8 +8,9 @@ from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream, close_topics
+from occupancy_nn_ros.messages.names import TF_TOPICS
 from occupancy_nn_ros.ros.qos import TF_QOS, TF_STATIC_QOS, sensor_qos
+from occupancy_nn_ros.runtime.discovery import SensorStream, close_topics
 
 POSE_DEPTH = 50
 """Odometry comes often and in bursts."""

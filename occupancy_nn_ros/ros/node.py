@@ -18,19 +18,19 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from occupancy_nn_ros.allocator import keep_freed_memory
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.depth_outputs import depth_topics
-from occupancy_nn_ros.discovery import SensorStream
 from occupancy_nn_ros.errors import ConfigError, OccupancyError
-from occupancy_nn_ros.intake import RawKeyframe
 from occupancy_nn_ros.ros.parameters import check_changes, declare_config
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.ros.services import MapServices, path_inside
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
-from occupancy_nn_ros.session import MappingSession
+from occupancy_nn_ros.runtime.allocator import keep_freed_memory
+from occupancy_nn_ros.runtime.depth_outputs import depth_topics
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.intake import RawKeyframe
+from occupancy_nn_ros.runtime.session import MappingSession
 
 DEFAULT_NAME = "occupancy_nn"
 MAX_FAILED_CALLBACKS = 100

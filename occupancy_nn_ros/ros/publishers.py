@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from rclpy.qos import QoSProfile
 
-from occupancy_nn_ros.outputs import OUTPUTS, OutMessage
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.ros.node import OccupancyNode

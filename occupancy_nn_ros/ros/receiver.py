@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.discovery import TF_TOPICS, SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.intake import Intake, RawKeyframe
+from occupancy_nn_ros.messages.names import TF_TOPICS
 from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of
 from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks

@@ -14,7 +14,7 @@ from rclpy.task import Future
 from occupancy_nn_ros.errors import MapFileError, OccupancyError
 from occupancy_nn_ros.mapping.map_file import save_map
 from occupancy_nn_ros.ros.message_types import interface_class
-from occupancy_nn_ros.session import MappingSession
+from occupancy_nn_ros.runtime.session import MappingSession
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.ros.node import OccupancyNode

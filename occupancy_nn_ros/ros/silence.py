@@ -6,11 +6,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.discovery import TF_TOPICS
-from occupancy_nn_ros.intake import Intake
-from occupancy_nn_ros.messages.names import TF_MESSAGE
+from occupancy_nn_ros.messages.names import TF_MESSAGE, TF_TOPICS
 from occupancy_nn_ros.ros.graph import why_silent
-from occupancy_nn_ros.session import MappingSession
+from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.session import MappingSession
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.ros.receiver import Receiver

@@ -14,8 +14,8 @@ from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.qos import STATUS_QOS
 from occupancy_nn_ros.ros.silence import Silence
-from occupancy_nn_ros.session import MappingSession
-from occupancy_nn_ros.types import NodeStatus
+from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.values import NodeStatus
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.ros.node import OccupancyNode

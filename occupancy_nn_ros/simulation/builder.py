@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from occupancy_nn_ros.simulation.world import Mover, Solid
-from occupancy_nn_ros.types import SEMANTIC_CLASSES
+from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 LABELS = {name: index + 1 for index, name in enumerate(SEMANTIC_CLASSES)}
 TEXTURES = 24

@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.errors import SimulationError
 from occupancy_nn_ros.simulation.world import World
-from occupancy_nn_ros.types import FloatArray, LatticeWindow
+from occupancy_nn_ros.values import FloatArray, LatticeWindow
 
 CELL_M = 0.2
 CLEARANCE_M = 0.45

@@ -24,7 +24,7 @@ from occupancy_nn_ros.simulation.drives import Drive
 from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, RigCamera, lidar_directions
 from occupancy_nn_ros.simulation.world import World
-from occupancy_nn_ros.types import FloatArray, LatticeWindow, MapView, StampedTransform, VoxelState
+from occupancy_nn_ros.values import FloatArray, LatticeWindow, MapView, StampedTransform, VoxelState
 
 START_NS = 1_700_000_000_000_000_000
 MAP_FRAME, BASE_FRAME, LIDAR_FRAME = "odom", "base_link", "lidar"

@@ -18,7 +18,7 @@ from occupancy_nn_ros.geometry.cameras import MAX_TANGENT, unproject
 from occupancy_nn_ros.simulation.builder import TEXTURES
 from occupancy_nn_ros.simulation.textures import make_texture
 from occupancy_nn_ros.simulation.world import GROUND, Solid, World
-from occupancy_nn_ros.types import CameraModel, Float32Array, FloatArray, UInt8Array
+from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, UInt8Array
 
 FAR_M = 100.0
 TILE_HALF_M = 1.2

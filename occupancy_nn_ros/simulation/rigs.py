@@ -9,7 +9,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.errors import SimulationError
-from occupancy_nn_ros.types import CameraModel, FloatArray
+from occupancy_nn_ros.values import CameraModel, FloatArray
 
 R_BASE_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # REP 103: z forward, x right, y down
 

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from occupancy_nn_ros.errors import MissingDependencyError, SimulationError
-from occupancy_nn_ros.types import Float32Array, UInt8Array
+from occupancy_nn_ros.values import Float32Array, UInt8Array
 
 SIZE = 256
 PHOTO_SHARE = 0.5

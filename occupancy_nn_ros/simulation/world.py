@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from occupancy_nn_ros.errors import SimulationError
-from occupancy_nn_ros.types import SEMANTIC_CLASSES, Float32Array, FloatArray, LatticeWindow, UInt8Array
+from occupancy_nn_ros.values import SEMANTIC_CLASSES, Float32Array, FloatArray, LatticeWindow, UInt8Array
 
 GROUND = SEMANTIC_CLASSES.index("ground") + 1
 SUBSAMPLES = 4

@@ -7,7 +7,7 @@ import numpy as np
 
 from occupancy_nn_ros.config import KeyframeConfig
 from occupancy_nn_ros.geometry.poses import rotation_angle
-from occupancy_nn_ros.types import FloatArray
+from occupancy_nn_ros.values import FloatArray
 
 ROUNDING_S = 1e-6
 """Stamps of a steady camera differ by this much less than its period at times; a frame is not left out for it."""

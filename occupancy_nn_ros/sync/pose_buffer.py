@@ -14,7 +14,7 @@ import numpy as np
 
 from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, TransformError
 from occupancy_nn_ros.geometry.poses import check_transform, interpolate, invert, rotation_angle
-from occupancy_nn_ros.types import FloatArray, StampedTransform
+from occupancy_nn_ros.values import FloatArray, StampedTransform
 
 MAX_SAMPLES = 100_000
 

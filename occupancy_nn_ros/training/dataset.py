@@ -16,7 +16,7 @@ from torch import Tensor
 
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.training.shards import Shard, read_shard
-from occupancy_nn_ros.types import FloatArray, UInt8Array
+from occupancy_nn_ros.values import FloatArray, UInt8Array
 
 HORIZONTAL_FLIP = np.diag([1.0, -1.0, 1.0, 1.0])
 IMAGE_FLIP = np.diag([-1.0, 1.0, 1.0, 1.0])

@@ -14,7 +14,7 @@ import torch
 
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.training.dataset import Sample
-from occupancy_nn_ros.types import UInt8Array
+from occupancy_nn_ros.values import UInt8Array
 from occupancy_nn_ros.visualization.colors import depth_colors
 
 

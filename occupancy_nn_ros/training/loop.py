@@ -35,7 +35,7 @@ from occupancy_nn_ros.training.dataset import Sample, Samples, SampleSource
 from occupancy_nn_ros.training.journal import Journal, draw_sample
 from occupancy_nn_ros.training.losses import Losses, depth_losses, point_losses
 from occupancy_nn_ros.training.workers import Workers, join_workers
-from occupancy_nn_ros.types import UInt8Array
+from occupancy_nn_ros.values import UInt8Array
 
 logger = logging.getLogger(__name__)
 

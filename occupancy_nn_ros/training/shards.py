@@ -22,7 +22,7 @@ from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rendering import RenderedView, WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, random_rig
 from occupancy_nn_ros.simulation.world import World
-from occupancy_nn_ros.types import SEMANTIC_CLASSES, Float32Array, FloatArray, UInt8Array
+from occupancy_nn_ros.values import SEMANTIC_CLASSES, Float32Array, FloatArray, UInt8Array
 
 FRAMES = 24
 POINTS = 8192

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.types import MapView, UInt8Array
+from occupancy_nn_ros.values import MapView, UInt8Array
 
 CLASS_COLORS = np.array(
     [

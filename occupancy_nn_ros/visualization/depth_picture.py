@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from occupancy_nn_ros.types import PosedDepth, PosedImage, UInt8Array
+from occupancy_nn_ros.values import PosedDepth, PosedImage, UInt8Array
 from occupancy_nn_ros.visualization.colors import depth_colors
 
 TILE_WIDTH = 400

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.mapping.slices import FREE, LETHAL, band, occupancy_slice
-from occupancy_nn_ros.types import FloatArray, MapView, UInt8Array, VoxelState
+from occupancy_nn_ros.values import FloatArray, MapView, UInt8Array, VoxelState
 from occupancy_nn_ros.visualization.colors import height_colors
 
 UNKNOWN_COLOR, FREE_COLOR = (205, 205, 210), (250, 250, 247)

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.types import Float32Array, FloatArray, MapView, UInt8Array, VoxelState
+from occupancy_nn_ros.values import Float32Array, FloatArray, MapView, UInt8Array, VoxelState
 from occupancy_nn_ros.visualization.colors import class_colors, height_colors
 
 SIZE = (1400, 1000)

@@ -15,7 +15,7 @@ from occupancy_nn_ros.messages.headers import restamp
 from occupancy_nn_ros.messages.images import decode_image
 from occupancy_nn_ros.messages.sensors import encode_tf
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.types import StampedTransform
+from occupancy_nn_ros.values import StampedTransform
 
 CAMERAS = ("back", "front")
 FRAME_NS, TF_NS = 100_000_000, 50_000_000

@@ -4,9 +4,9 @@
 import pytest
 
 from occupancy_nn_ros.cli.main import main
+from occupancy_nn_ros.evaluation import calibrate
+from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan
 from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint
-from occupancy_nn_ros.training import calibrate
-from occupancy_nn_ros.training.evaluate import EvaluationPlan
 
 
 @pytest.mark.usefixtures("renderer_works")

@@ -22,7 +22,7 @@ from occupancy_nn_ros.messages.sensors import (
     encode_point_cloud,
     encode_tf,
 )
-from occupancy_nn_ros.types import StampedTransform
+from occupancy_nn_ros.values import StampedTransform
 
 SECOND = 1_000_000_000
 

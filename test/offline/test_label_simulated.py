@@ -7,14 +7,14 @@ from safetensors import safe_open
 
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.labelling.bag import LabelPlan
+from occupancy_nn_ros.labelling.bags import label_into
 from occupancy_nn_ros.simulation.drives import Drive
 from occupancy_nn_ros.simulation.recording import RecordingOptions, record_drive
 from occupancy_nn_ros.simulation.rigs import Rig, RigCamera, camera_model, camera_pose
 from occupancy_nn_ros.simulation.world import Mover, Solid, World
-from occupancy_nn_ros.training.label_bag import LabelPlan
-from occupancy_nn_ros.training.label_bags import label_into
 from occupancy_nn_ros.training.shards import OCCUPIED, read_shard
-from occupancy_nn_ros.types import SEMANTIC_CLASSES
+from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 STRUCTURE, OBJECT, PERSON = (SEMANTIC_CLASSES.index(name) + 1 for name in ("structure", "object", "person"))
 FRAMES, KEYFRAMES = 16, 8

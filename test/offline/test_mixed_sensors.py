@@ -4,7 +4,6 @@
 import numpy as np
 import pytest
 
-from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.config import load_config
@@ -16,7 +15,8 @@ from occupancy_nn_ros.messages.sensors import (
     encode_point_cloud,
     encode_tf,
 )
-from occupancy_nn_ros.types import CameraModel, StampedTransform
+from occupancy_nn_ros.runtime.player import plan_play, play_bag
+from occupancy_nn_ros.values import CameraModel, StampedTransform
 
 WALL_M = 2.1
 MAST = make_transform((0, 0, 0.5), (0.5, 0.5, -0.5, -0.5))  # stands at the start and looks back

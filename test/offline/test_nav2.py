@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import yaml
 
-from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import Config, load_config
 from occupancy_nn_ros.messages.names import OCCUPANCY_GRID, POINT_CLOUD
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.outputs import OUTPUTS
 from occupancy_nn_ros.resources import resource_path
+from occupancy_nn_ros.runtime.outputs import OUTPUTS
+from occupancy_nn_ros.runtime.player import plan_play, play_bag
 
 FOLDER = Path(__file__).parents[2] / "config" / "nav2"
 FREE, INSCRIBED, LETHAL, NO_INFORMATION = 0, 253, 254, 255

@@ -13,7 +13,7 @@ from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image, encode_image, encode_tf
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.types import CameraModel, StampedTransform
+from occupancy_nn_ros.values import CameraModel, StampedTransform
 
 T0 = 1_700_000_000_000_000_000
 MODEL = CameraModel(64, 48, np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]]), "plumb_bob", np.zeros(5))

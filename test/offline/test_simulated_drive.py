@@ -4,19 +4,19 @@
 import numpy as np
 import pytest
 
-from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.evaluation.metrics import score_map, with_border
 from occupancy_nn_ros.geometry.depth_lookup import look_up_depth, measured_points
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.decode import decode_camera_info
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import decode_depth
+from occupancy_nn_ros.runtime.player import plan_play, play_bag
 from occupancy_nn_ros.simulation.recording import true_map
 from occupancy_nn_ros.simulation.world import World
-from occupancy_nn_ros.training.metrics import score_map, with_border
-from occupancy_nn_ros.types import PosedDepth, VoxelState
+from occupancy_nn_ros.values import PosedDepth, VoxelState
 
 DRIVE = ["--world", "indoor", "--rig", "stereo", "--seed", "3", "--duration", "3", "--rate", "3"]
 

@@ -13,7 +13,7 @@ import pytest
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_image, encode_tf
-from occupancy_nn_ros.types import CameraModel, StampedTransform
+from occupancy_nn_ros.values import CameraModel, StampedTransform
 
 MODEL = CameraModel(32, 24, np.array([[20.0, 0, 16], [0, 20, 12], [0, 0, 1]]), "plumb_bob", np.zeros(5))
 FORWARD = make_transform((0.2, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))

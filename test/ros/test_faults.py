@@ -16,7 +16,7 @@ from faults import CAMERAS, NODE, Drive, Sent, Watcher
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_image
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.types import CameraModel
+from occupancy_nn_ros.values import CameraModel
 
 GRID = f"{NODE}/occupancy_grid"
 UNPLACED = "no transform at its stamp"
@@ -207,9 +207,9 @@ def test_an_oversized_message(bench):
 
 def test_a_storm_of_subscribers(bench):
     """Many come and go, on every output, while the node maps."""
-    from occupancy_nn_ros.outputs import OUTPUTS
     from occupancy_nn_ros.ros.message_types import interface_class
     from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
+    from occupancy_nn_ros.runtime.outputs import OUTPUTS
 
     def storm(waves):
         got = []

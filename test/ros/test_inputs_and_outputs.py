@@ -14,7 +14,7 @@ from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.sensors import encode_odometry, encode_point_cloud, encode_tf
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.types import StampedTransform
+from occupancy_nn_ros.values import StampedTransform
 
 NODE = "/occupancy_nn"
 NAV2 = Path(__file__).parents[2] / "config" / "nav2"

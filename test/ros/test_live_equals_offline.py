@@ -3,13 +3,13 @@
 
 import numpy as np
 
-from occupancy_nn_ros.bags.player import plan_play, play_bag
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import decode_depth
 from occupancy_nn_ros.messages.typestore import deserialize
+from occupancy_nn_ros.runtime.player import plan_play, play_bag
 
 GRID, VOXELS = "/occupancy_nn/occupancy_grid", "/occupancy_nn/voxel_grid"
 DEPTH = "/occupancy_nn/depth/front/image"

@@ -13,7 +13,7 @@ from occupancy_nn_ros.errors import OccupancyError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors, status
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
-from occupancy_nn_ros.types import CameraModel, GridSlice, LatticeWindow, MapView, NodeStatus, StampedTransform
+from occupancy_nn_ros.values import CameraModel, GridSlice, LatticeWindow, MapView, NodeStatus, StampedTransform
 
 STAMP = 1_700_000_000_123_456_789
 RNG = np.random.default_rng(3)

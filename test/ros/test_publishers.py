@@ -16,9 +16,9 @@ import rclpy
 
 from occupancy_nn_ros.messages.maps import encode_occupancy_grid
 from occupancy_nn_ros.messages.sensors import encode_point_cloud
-from occupancy_nn_ros.outputs import OutMessage
+from occupancy_nn_ros.runtime.outputs import OutMessage
 from occupancy_nn_ros.ros.publishers import OutputPublishers
-from occupancy_nn_ros.types import GridSlice
+from occupancy_nn_ros.values import GridSlice
 
 rclpy.init()
 publishers = OutputPublishers(rclpy.create_node("sender"))

@@ -9,7 +9,7 @@ import pytest
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image, encode_tf
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.types import CameraModel, StampedTransform
+from occupancy_nn_ros.values import CameraModel, StampedTransform
 
 MODEL = CameraModel(16, 12, np.array([[10.0, 0, 8], [0, 10, 6], [0, 0, 1]]), "plumb_bob", np.zeros(5))
 PROMISE_S = 5.0

@@ -8,7 +8,7 @@ from scipy.spatial.transform import Rotation
 from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
-from occupancy_nn_ros.types import StampedTransform
+from occupancy_nn_ros.values import StampedTransform
 
 tf2_py = pytest.importorskip("tf2_py", reason="tf2_py is not installed; it comes with a ROS distribution")
 

@@ -2,7 +2,7 @@
 import re
 from pathlib import Path
 
-from occupancy_nn_ros.config_docs import parameters_page
+from occupancy_nn_ros.cli.config_docs import parameters_page
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,30 +16,20 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "occupancy_nn_ros"
 SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
-# Lower layers first; a module imports from its own layer and from those above it in this list. docs/architecture.md.
+# Lower layers first; a module imports from layers above its own in this list, and from its own folder. docs/architecture.md.
 LAYERS = (
-    {"errors", "types", "config", "resources", "allocator"},
+    {"errors", "values", "config", "resources"},
     {"geometry"},
     {"network", "mapping", "sync"},
-    {"predictor"},
-    {"pipeline"},
-    {"messages", "bags", "simulation", "training", "visualization"},
-    {"session"},
-    {"cli", "ros"},
+    {"messages", "visualization"},
+    {"bags"},
+    {"runtime", "simulation"},
+    {"training", "doctor"},
+    {"evaluation", "labelling"},
+    {"ros"},
+    {"cli"},
 )
-# They feed a session from a bag or judge one, and so sit above the folder they lie in.
-ON_TOP_OF_SESSION = {
-    f"{PACKAGE}.{name}"
-    for name in (
-        "bags.player",
-        "bags.scan",
-        "training.evaluate_bag",
-        "training.label_bag",
-        "training.label_bags",
-        "training.label_frames",
-    )
-}
-CORE = set().union(*LAYERS[:5])
+FOUNDATION, CORE = LAYERS[0], set().union(*LAYERS[:3])
 ROS_MODULES = {"rclpy", "tf2_ros", "cv_bridge", "sensor_msgs_py", "sensor_msgs", "nav_msgs", "std_msgs", "tf2_msgs"}
 
 
@@ -49,10 +39,9 @@ def part(module: str) -> str:
 
 
 def layer(module: str) -> int:
-    """Position of a module in LAYERS; one that they do not name is glue beside ``session``."""
-    known = [index for index, parts in enumerate(LAYERS) if part(module) in parts]
-    glue = next(index for index, parts in enumerate(LAYERS) if "session" in parts)
-    return known[0] if known and module not in ON_TOP_OF_SESSION else glue
+    """Position of a module in LAYERS; every one is in exactly one of them."""
+    (index,) = [index for index, parts in enumerate(LAYERS) if part(module) in parts]
+    return index
 
 
 def module_name(path: Path) -> str:
@@ -87,9 +76,9 @@ def test_imports_point_down_the_layers(path: Path):
         assert not imported(path)
         return
     above = {name for name in imported(path) if layer(name) > layer(module)}
-    # network, mapping and sync know nothing of each other.
-    beside = {name for name in imported(path) if {part(name), part(module)} <= LAYERS[2] and part(name) != part(module)}
-    assert not above | beside
+    # Folders of one layer know nothing of each other; the foundation's modules may.
+    level = [name for name in imported(path) if layer(name) == layer(module) and part(module) not in FOUNDATION]
+    assert not above | {name for name in level if part(name) != part(module)}
 
 
 def test_only_the_ros_folder_loads_ros():
@@ -156,11 +145,6 @@ def test_launch_files_compile():
 
 def test_example_settings_are_the_defaults():
     assert load_config([ROOT / "config" / "base.yaml"]) == Config()
-
-
-def test_rig_files_are_node_settings():
-    for path in sorted((ROOT / "config" / "rigs").glob("*.yaml")):
-        load_config([path])
 
 
 def test_every_settings_file_is_yaml():

@@ -13,7 +13,7 @@ from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.errors import BagError, ConfigError, OccupancyError
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors
-from occupancy_nn_ros.types import LatticeWindow, MapView, StampedTransform
+from occupancy_nn_ros.values import LatticeWindow, MapView, StampedTransform
 
 S = 1_000_000_000
 TF = "tf2_msgs/msg/TFMessage"

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from occupancy_nn_ros.errors import CalibrationError
 from occupancy_nn_ros.geometry import cameras
-from occupancy_nn_ros.types import CameraModel
+from occupancy_nn_ros.values import CameraModel
 
 DISTORTIONS = {
     "none": ("none", ()),

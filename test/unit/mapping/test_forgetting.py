@@ -11,7 +11,7 @@ from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.mapping.clock import LAST_MS
 from occupancy_nn_ros.mapping.ray_integration import integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import Prediction, VoxelState
+from occupancy_nn_ros.values import Prediction, VoxelState
 
 SECOND = 1_000_000_000
 SHAPE = (40, 40, 10)

@@ -20,7 +20,7 @@ from occupancy_nn_ros.mapping import atomic_file
 from occupancy_nn_ros.mapping.exports import save_bt, save_ply
 from occupancy_nn_ros.mapping.map_file import load_map, save_map
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import LatticeWindow, MapView, Prediction, VoxelState
+from occupancy_nn_ros.values import LatticeWindow, MapView, Prediction, VoxelState
 
 SHAPE = (10, 8, 6)
 SECOND = 1_000_000_000

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.mapping.queries import cast_rays, crop, occupied_box
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import LatticeWindow, Prediction, VoxelState
+from occupancy_nn_ros.values import LatticeWindow, Prediction, VoxelState
 
 SHAPE = (10, 8, 6)
 

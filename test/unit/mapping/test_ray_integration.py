@@ -13,7 +13,7 @@ from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.mapping import compiled, ray_integration
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import CameraModel, PosedCloud, PosedDepth, VoxelState
+from occupancy_nn_ros.values import CameraModel, PosedCloud, PosedDepth, VoxelState
 
 CAMERA = CameraModel(48, 36, np.array([[30.0, 0.0, 23.5], [0.0, 30.0, 17.5], [0.0, 0.0, 1.0]]), "none", np.zeros(0))
 LOOK_ALONG_X = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])

@@ -14,7 +14,7 @@ from occupancy_nn_ros.errors import ConfigError, TransformError
 from occupancy_nn_ros.mapping import compiled, dense_update
 from occupancy_nn_ros.mapping.map_memory import NEVER
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.types import LatticeWindow, Prediction, VoxelState
+from occupancy_nn_ros.values import LatticeWindow, Prediction, VoxelState
 
 SHAPE = (9, 7, 5)
 SECOND = 1_000_000_000

@@ -8,7 +8,7 @@ import pytest
 
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.mapping.slices import band, ground_height, occupancy_slice, probability_slice
-from occupancy_nn_ros.types import LatticeWindow, MapView
+from occupancy_nn_ros.values import LatticeWindow, MapView
 
 SHAPE = (30, 30, 20)
 

@@ -16,7 +16,7 @@ from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.typestore import serialize
-from occupancy_nn_ros.types import CameraModel, LatticeWindow, MapView, StampedTransform
+from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, StampedTransform
 
 POSE = StampedTransform(10**18, "odom", "base", make_transform((1, 2, 3), (0, 0, 0, 1)))
 PIXELS = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)

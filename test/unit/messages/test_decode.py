@@ -8,7 +8,7 @@ from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import decode, sensors
 from occupancy_nn_ros.messages.headers import peek_header, restamp
 from occupancy_nn_ros.messages.typestore import serialize
-from occupancy_nn_ros.types import CameraModel, StampedTransform
+from occupancy_nn_ros.values import CameraModel, StampedTransform
 
 STAMP = 1_700_000_000_123_456_789
 MODEL = CameraModel(

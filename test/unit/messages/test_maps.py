@@ -8,7 +8,7 @@ from occupancy_nn_ros.errors import MessageError
 from occupancy_nn_ros.messages import decode, maps, names
 from occupancy_nn_ros.messages.cdr import CdrWriter
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
-from occupancy_nn_ros.types import SEMANTIC_CLASSES, GridSlice, LatticeWindow, MapView
+from occupancy_nn_ros.values import SEMANTIC_CLASSES, GridSlice, LatticeWindow, MapView
 
 STAMP = 1_700_000_000_123_456_789
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
-from occupancy_nn_ros.types import LatticeWindow
+from occupancy_nn_ros.values import LatticeWindow
 
 ORIGIN = np.array([0.3, -0.2, 0.1])
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from occupancy_nn_ros.errors import SimulationError
 from occupancy_nn_ros.simulation.layouts import LAYOUTS, build_world
 from occupancy_nn_ros.simulation.world import GROUND, SUBSAMPLES, Mover, Solid, World
-from occupancy_nn_ros.types import LatticeWindow
+from occupancy_nn_ros.values import LatticeWindow
 
 BOUNDS = (-5.0, -5.0, 5.0, 5.0)
 

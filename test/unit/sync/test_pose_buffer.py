@@ -11,7 +11,7 @@ from scipy.spatial.transform import Rotation, Slerp
 from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, TransformError
 from occupancy_nn_ros.geometry.poses import check_transform, invert, make_transform
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
-from occupancy_nn_ros.types import StampedTransform
+from occupancy_nn_ros.values import StampedTransform
 
 S = 1_000_000_000
 

@@ -21,13 +21,13 @@ from baselines_train import calibrate_baseline, train_baseline
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import CheckpointError
+from occupancy_nn_ros.evaluation.calibrate import LabelledLogits
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, save_checkpoint
 from occupancy_nn_ros.network.model import FeatureMaps, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views
-from occupancy_nn_ros.training.calibrate import LabelledLogits
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.loop import TrainConfig
-from occupancy_nn_ros.types import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction, VoxelState
+from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction, VoxelState
 
 K = np.array([[110.0, 0, 79.5], [0, 110, 59.5], [0, 0, 1]])
 R_BASE_OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])

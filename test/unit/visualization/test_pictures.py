@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.config import GridConfig
-from occupancy_nn_ros.types import CameraModel, LatticeWindow, MapView, PosedDepth, PosedImage
+from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, PosedDepth, PosedImage
 from occupancy_nn_ros.visualization.colors import CLASS_COLORS, class_colors, depth_colors, height_colors
 from occupancy_nn_ros.visualization.depth_picture import GAP, TILE_WIDTH, draw_depths
 from occupancy_nn_ros.visualization.top_down import FREE_COLOR, UNKNOWN_COLOR, draw_top_down, top_down_image

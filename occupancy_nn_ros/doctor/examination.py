@@ -1,0 +1,183 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Could the node run on this? Watches messages through the node's own discovery and intake, and notes what it judges by.
+
+The judging is in :mod:`occupancy_nn_ros.doctor.findings`. Where the messages come from, a bag or the ROS graph, is not known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.scan import scan_bag
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.doctor.findings import (
+    Finding,
+    WhySilent,
+    check_camera_info,
+    check_keyframes,
+    check_messages,
+    check_model,
+    check_pose_topic,
+    check_sync,
+    check_transforms,
+    problem,
+    warning,
+)
+from occupancy_nn_ros.errors import BagError, ConfigError, MessageError
+from occupancy_nn_ros.messages.headers import peek_header
+from occupancy_nn_ros.runtime.discovery import (
+    SensorStream,
+    close_topics,
+    discover_sensors,
+    left_out_cameras,
+    wanted_types,
+)
+from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.player import choose_poses
+from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
+
+FOREVER_NS = 10**18
+
+
+@dataclass
+class SensorRecord:
+    """What was noted of one sensor.
+
+    Attributes:
+        stamps_ns: stamp of each message, offset applied, in order of arrival.
+        ages_s: how long after its stamp each message arrived, where the clock of arrival is known.
+        frame_id: frame of the newest message.
+        first: the first message.
+    """
+
+    stamps_ns: list[int] = field(default_factory=list)
+    ages_s: list[float] = field(default_factory=list)
+    frame_id: str = ""
+    first: bytes = b""
+
+
+class Examination:
+    """Feeds messages to an intake as the node would, and keeps what the intake does not.
+
+    Attributes:
+        intake: the node's own; its transforms are kept forever here.
+        records: what was noted of each sensor.
+        keyframes: map updates that the node would have made.
+    """
+
+    def __init__(self, config: Config, sensors: tuple[SensorStream, ...]) -> None:
+        """Nothing came yet."""
+        self.config = config
+        self.intake = Intake(config, sensors, PoseBuffer(FOREVER_NS))
+        self.records = {sensor.name: SensorRecord() for sensor in sensors}
+        self.keyframes = 0
+
+    def receive(self, topic: str, cdr: bytes, now_ns: int | None = None) -> None:
+        """Take one message.
+
+        Args:
+            topic: where it came from.
+            cdr: its bytes.
+            now_ns: when it arrived, on the clock of its stamps; None where that clock is not known.
+        """
+        self.keyframes += len(self.intake.receive(topic, cdr))
+        for name, sensor in self.intake.sensors.items():
+            if sensor.topic == topic:
+                self._note(name, sensor, cdr, now_ns)
+
+    def findings(self, topics: Mapping[str, str], why_silent: WhySilent) -> list[Finding]:
+        """What the messages so far say, check by check."""
+        self.keyframes += len(self.intake.flush())
+        found = []
+        for name, sensor in self.intake.sensors.items():
+            record = self.records[name]
+            found += check_messages(sensor, record.first, record.stamps_ns, record.ages_s, why_silent)
+            found += check_camera_info(sensor, record.first, self.intake, why_silent)
+        frames = {n: (self.intake.sensors[n].frame_id or r.frame_id) for n, r in self.records.items() if r.stamps_ns}
+        stamps_ns = {n: r.stamps_ns for n, r in self.records.items()}
+        found += check_sync(stamps_ns, self.config.sync)
+        found += check_pose_topic(self.intake, why_silent)
+        found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent)
+        return [*found, check_keyframes(self.intake, self.keyframes)]
+
+    def _note(self, name: str, sensor: SensorStream, cdr: bytes, now_ns: int | None) -> None:
+        record = self.records[name]
+        record.first = record.first or bytes(cdr)
+        try:
+            header = peek_header(cdr)
+        except MessageError:
+            return
+        record.frame_id = header.frame_id
+        record.stamps_ns.append(header.stamp_ns + sensor.time_offset_ns)
+        if now_ns is not None:
+            record.ages_s.append((now_ns - record.stamps_ns[-1]) * 1e-9)
+
+
+def find_sensors(
+    config: Config, topics: Mapping[str, str], encodings: Mapping[str, str] | None = None
+) -> tuple[tuple[SensorStream, ...], list[Finding]]:
+    """The sensors that the node would take, and what is wrong with those that it would not find."""
+    if not config.cameras:
+        sensors = discover_sensors(config, topics, encodings)
+        left_out = [_left_out(topic) for topic in left_out_cameras(config, topics, encodings)]
+        return sensors, left_out if sensors else [_no_sensors(config, topics)]
+    found: list[SensorStream] = []
+    findings = []
+    for name, camera in config.cameras.items():  # one by one, so that one missing camera does not hide the others
+        try:
+            found += discover_sensors(replace(config, cameras={name: camera}), topics, encodings)
+        except ConfigError as error:
+            findings.append(problem(name, str(error), f"set cameras.{name}.image_topic, or start its driver"))
+    return tuple(found), findings
+
+
+def examine_bag(path: Path, config: Config, seconds: float) -> list[Finding]:
+    """All findings about the first ``seconds`` of a bag."""
+    findings = [check_model(config)]
+    try:
+        with BagReader(path) as reader:
+            return findings + _bag_findings(reader, config, seconds)
+    except BagError as error:
+        return [*findings, problem("bag", str(error), "record it again, or repair it with ros2 bag reindex")]
+
+
+def _bag_findings(reader: BagReader, config: Config, seconds: float) -> list[Finding]:
+    scan = scan_bag(reader)
+    sensors, findings = find_sensors(config, scan.topics, scan.encodings)
+    if not sensors:
+        return findings
+    examination = Examination(choose_poses(config, scan, sensors[0]), sensors)
+    end_ns = reader.start_ns + round(seconds * 1e9)
+    for message in reader.messages(set(examination.intake.topics)):
+        if message.stamp_ns > end_ns:
+            break
+        examination.receive(message.topic, message.cdr)
+
+    def why_silent(topic: str, msgtype: str) -> str:
+        if topic in scan.topics:
+            return f"the bag has {reader.topics[topic].count} messages of it, none in its first {seconds:g} s"
+        close = ", ".join(close_topics(topic, scan.topics, [msgtype]))
+        return f"it is not in the bag; topics of its type: {close or 'none'}"
+
+    return findings + examination.findings(scan.topics, why_silent)
+
+
+def _left_out(topic: str) -> Finding:
+    return warning(
+        "sensors",
+        f"{topic} is left out: no camera_info beside it, as other cameras have",
+        "publish its calibration, or name the cameras and their camera_info_topic",
+    )
+
+
+def _no_sensors(config: Config, topics: Mapping[str, str]) -> Finding:
+    kinds = wanted_types(config.source)
+    there = ", ".join(sorted(name for name, msgtype in topics.items() if msgtype in kinds))
+    return problem(
+        "sensors",
+        f"no topic looks like a sensor for source '{config.source}'; topics of its types: {there or 'none'}",
+        "start the drivers, or name one: --set cameras.front.image_topic=/...",
+    )

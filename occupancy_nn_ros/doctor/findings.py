@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The single checks of ``occupancy-nn doctor``: each takes what was observed and says what it means and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from occupancy_nn_ros.config import Config, SyncConfig
+from occupancy_nn_ros.errors import (
+    CheckpointError,
+    ConfigError,
+    ExtrapolationError,
+    LookupTransformError,
+    MessageError,
+)
+from occupancy_nn_ros.messages.decode import decode_point_cloud
+from occupancy_nn_ros.messages.images import decode_depth, decode_image, peek_encoding
+from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, TF_MESSAGE, TF_TOPICS
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.sync.frame_names import FrameNames, choose_frames
+from occupancy_nn_ros.values import CameraModel, FloatArray
+
+SLOW_HZ = 1.0
+"""Below this a robot moves far between two looks."""
+
+GAP_PERIODS = 5.0
+"""A pause of this many periods means that messages were lost."""
+
+MAX_AGE_S = 1.0
+"""Messages that arrive later, or earlier, than this after their stamp have a wrong clock or a slow way."""
+
+NARROW_RAD, WIDE_RAD = np.deg2rad(20.0), np.deg2rad(150.0)
+"""Horizontal fields of view outside of this are rare, and typical of a wrong camera_info."""
+
+ENOUGH, SOME = 0.95, 0.5
+"""Shares of frames that must be usable for all to be well, and for the node to be of use."""
+
+Level = Literal["ok", "warning", "problem"]
+WhySilent = Callable[[str, str], str]
+"""Told a topic and its message type: why nothing came on it."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found.
+
+    Attributes:
+        level: ``problem`` keeps the node from mapping, ``warning`` makes its map worse.
+        subject: camera or part that it is about.
+        text: what was found.
+        advice: what to do about it, empty if nothing.
+    """
+
+    level: Level
+    subject: str
+    text: str
+    advice: str = ""
+
+
+def ok(subject: str, text: str) -> Finding:
+    """All is well."""
+    return Finding("ok", subject, text)
+
+
+def warning(subject: str, text: str, advice: str) -> Finding:
+    """The map will be worse."""
+    return Finding("warning", subject, text, advice)
+
+
+def problem(subject: str, text: str, advice: str) -> Finding:
+    """There will be no map."""
+    return Finding("problem", subject, text, advice)
+
+
+def check_model(config: Config) -> Finding:
+    """Whether the model's file is there and loads onto the device."""
+    if config.source != "network":
+        return ok("model", f"none needed, the map is built from {config.source}")
+    try:
+        predictor = Predictor.load(config.model, config.network)
+    except CheckpointError as error:
+        return problem("model", str(error), "set model to a name under models/ or to a .safetensors file")
+    except ConfigError as error:
+        return problem("model", str(error), "set network.device to auto or cpu")
+    size = sum(parameter.numel() for parameter in predictor.network.parameters())
+    device = predictor.device
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
+    return ok("model", f"'{config.model}' loads, {size:,} weights, runs on {device} ({where})")
+
+
+def check_messages(
+    sensor: SensorStream, first: bytes, stamps_ns: Sequence[int], ages_s: Sequence[float], why_silent: WhySilent
+) -> list[Finding]:
+    """Whether messages come, decode, and come regularly."""
+    if not first:
+        reason = why_silent(sensor.topic, sensor.msgtype)
+        return [problem(sensor.name, f"no message on {sensor.topic}: {reason}", "start its driver, or fix the topic")]
+    try:
+        what = _describe(sensor, first)
+    except MessageError as error:
+        return [problem(sensor.name, f"{sensor.topic}: {error}", "publish an encoding that can be decoded")]
+    return [_check_rate(sensor, what, np.asarray(stamps_ns)), *_check_ages(sensor, ages_s)]
+
+
+def _describe(sensor: SensorStream, cdr: bytes) -> str:
+    """Kind, encoding and size of a message, which is decoded for that.
+
+    Raises:
+        MessageError: it does not decode.
+    """
+    if sensor.kind == "cloud":
+        return f"cloud of {len(decode_point_cloud(cdr)[1])} points"
+    decode = decode_depth if sensor.kind == "depth" else decode_image
+    height, width = decode(sensor.msgtype, cdr)[1].shape[:2]
+    return f"{sensor.kind} {peek_encoding(sensor.msgtype, cdr)} {width}x{height}"
+
+
+def _check_rate(sensor: SensorStream, what: str, stamps_ns: npt.NDArray[np.int64]) -> Finding:
+    text = f"{sensor.topic}: {what}, {len(stamps_ns)} messages"
+    if len(stamps_ns) and stamps_ns.max() <= 0:
+        return problem(sensor.name, f"{text} without stamps", "have the driver fill in header.stamp")
+    if len(stamps_ns) < 2:
+        return warning(sensor.name, f"{text}: too few to judge their rate", "look for longer: --wait 30")
+    steps = np.diff(stamps_ns) * 1e-9
+    if (steps <= 0).any():
+        text = f"{text}, {int((steps <= 0).sum())} of them not newer than the one before"
+        return warning(sensor.name, text, "look for a second publisher, or a bag that was played in a loop")
+    period = float(np.median(steps))
+    text = f"{text} at {1 / period:.1f} Hz"
+    if 1 / period < SLOW_HZ:
+        return warning(sensor.name, text, f"raise its rate above {SLOW_HZ:g} Hz")
+    if steps.max() > GAP_PERIODS * period:
+        text = f"{text}, with gaps of up to {steps.max():.2f} s"
+        return warning(sensor.name, text, "messages get lost on the way: see 'Few images arrive' in troubleshooting.md")
+    return ok(sensor.name, text)
+
+
+def _check_ages(sensor: SensorStream, ages_s: Sequence[float]) -> list[Finding]:
+    if not ages_s or abs(age := float(np.median(ages_s))) <= MAX_AGE_S:
+        return []
+    late = "behind" if age > 0 else "ahead of"
+    advice = "synchronise the machines' clocks (chrony); for a replay publish /clock and set use_sim_time"
+    return [warning(sensor.name, f"stamps are {abs(age):.1f} s {late} this machine's clock", advice)]
+
+
+def check_camera_info(sensor: SensorStream, first: bytes, intake: Intake, why_silent: WhySilent) -> list[Finding]:
+    """Whether intrinsics come, are plausible, and are for images of this size."""
+    if sensor.kind == "cloud" or not first:
+        return []
+    model = intake.model_of(sensor.name)
+    if model is None:
+        return [_no_camera_info(sensor, intake, why_silent)]
+    text = f"camera_info {model.width}x{model.height}, {np.rad2deg(_field_of_view(model)):.0f} degrees wide"
+    try:
+        decode = decode_depth if sensor.kind == "depth" else decode_image
+        height, width = decode(sensor.msgtype, first)[1].shape[:2]
+    except MessageError:
+        return []
+    if (width, height) != (model.width, model.height):
+        text = f"image is {width}x{height}, camera_info says {model.width}x{model.height}"
+        return [problem(sensor.name, text, "publish the calibration of this resolution")]
+    if not NARROW_RAD <= _field_of_view(model) <= WIDE_RAD:
+        return [warning(sensor.name, text, "is this the calibration of this lens?")]
+    if not (0.25 < model.K[0, 2] / width < 0.75 and 0.25 < model.K[1, 2] / height < 0.75):
+        text = f"{text}, its centre at {model.K[0, 2]:.0f}, {model.K[1, 2]:.0f}"
+        return [warning(sensor.name, text, "is this the calibration of this resolution and crop?")]
+    return [ok(sensor.name, f"{text}, {_lens(model)}")]
+
+
+def _no_camera_info(sensor: SensorStream, intake: Intake, why_silent: WhySilent) -> Finding:
+    text = intake.silent_topics().get(sensor.info_topic, f"no camera_info on {sensor.info_topic}")
+    if sensor.info_topic not in intake.heard:
+        text = f"{text}: {why_silent(sensor.info_topic, CAMERA_INFO)}"
+    return problem(
+        sensor.name, text, f"set cameras.{sensor.name}.camera_info_topic, or publish the camera's calibration"
+    )
+
+
+def _field_of_view(model: CameraModel) -> float:
+    """Horizontal, of the pinhole or of the equidistant fisheye."""
+    half = model.width / 2 / float(model.K[0, 0])
+    return 2 * (half if model.distortion_model == "equidistant" else float(np.arctan(half)))
+
+
+def _lens(model: CameraModel) -> str:
+    return model.distortion_model if model.D.any() else "no distortion"
+
+
+def check_sync(stamps_ns: Mapping[str, Sequence[int]], sync: SyncConfig) -> list[Finding]:
+    """Whether the sensors' frames were taken at about the same times."""
+    trains = {name: np.unique(np.asarray(stamps, dtype=np.int64)) for name, stamps in stamps_ns.items() if stamps}
+    if len(trains) < 2:
+        return []
+    slowest = min(trains, key=lambda name: len(trains[name]))
+    offsets = {name: _offsets(trains[slowest], train) for name, train in trains.items() if name != slowest}
+    spread = np.max([np.abs(o) for o in offsets.values()], axis=0)
+    share = float((spread <= round(sync.tolerance_s * 1e9)).mean())
+    worst = max(offsets, key=lambda name: float(np.median(np.abs(offsets[name]))))
+    text = (
+        f"{share:.0%} of the frames of '{slowest}' have partners within sync.tolerance_s = {sync.tolerance_s:g} s, "
+        f"those of '{worst}' lie {np.median(np.abs(offsets[worst])) * 1e-6:.0f} ms away"
+    )
+    if share >= ENOUGH:
+        return [ok("sync", text)]
+    advice = (
+        f"trigger the cameras together, synchronise their clocks, set cameras.{worst}.time_offset_s, "
+        f"or raise sync.tolerance_s to {np.quantile(spread, ENOUGH) * 1e-9 + 0.001:.3f}"
+    )
+    level: Level = "problem" if share < SOME and not sync.min_cameras else "warning"
+    return [Finding(level, "sync", text, advice)]
+
+
+def _offsets(stamps: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """From each stamp to the nearest of the others."""
+    after = np.clip(np.searchsorted(others, stamps), 1, max(1, len(others) - 1))
+    candidates = np.stack([others[after - 1], others[np.minimum(after, len(others) - 1)]]) - stamps
+    picks = np.abs(candidates).argmin(axis=0)
+    return np.asarray(candidates[picks, np.arange(len(stamps))])
+
+
+def check_pose_topic(intake: Intake, why_silent: WhySilent) -> list[Finding]:
+    """Whether the pose topic, if there is one, brings something."""
+    topic = intake.config.pose_topic
+    if not topic:
+        return []
+    if topic in intake.heard:
+        return [ok("pose", f"{topic} places the robot")]
+    text = f"no message on {topic}: {why_silent(topic, intake.config.pose_type)}"
+    return [warning("pose", text, "set pose_topic and pose_type, or leave pose_topic empty to use TF")]
+
+
+def check_transforms(
+    intake: Intake,
+    frames: Mapping[str, str],
+    stamps_ns: Mapping[str, Sequence[int]],
+    topics: Mapping[str, str],
+    why_silent: WhySilent,
+) -> list[Finding]:
+    """Whether each sensor can be placed in the map at the stamps of its messages.
+
+    Args:
+        intake: knows the transforms.
+        frames: frame of each sensor that sent something.
+        stamps_ns: stamps of its messages.
+        topics: message type of every topic there is.
+        why_silent: tells why a topic brings nothing.
+    """
+    silent = [t for t in TF_TOPICS if t not in intake.heard and not (t == "/tf" and intake.config.pose_topic)]
+    found = [
+        warning(topic, f"no message: {why_silent(topic, TF_MESSAGE)}", "start what publishes the robot's transforms")
+        for topic in silent
+    ]
+    if intake.time_jumps:
+        found.append(warning("time", intake.problems["time"], "do not play bags in a loop onto a running node"))
+    for name, frame in frames.items():
+        names = intake.frame_names or choose_frames(intake.config, intake.poses, frame)
+        found.append(_check_chain(intake, name, frame, names, stamps_ns[name], topics))
+        found += _check_optical(intake, name, frame, names, stamps_ns[name])
+    return found
+
+
+def _check_chain(
+    intake: Intake, name: str, frame: str, names: FrameNames, stamps_ns: Sequence[int], topics: Mapping[str, str]
+) -> Finding:
+    chain = f"{names.map_frame} -> {names.base_frame} -> {frame}"
+    # The first frames may have come before any transform was received, the newest may still wait for theirs.
+    wait_ns = round(intake.config.sync.max_wait_s * 1e9)
+    settled = [s for s in stamps_ns if stamps_ns[0] + wait_ns <= s <= intake.newest_ns - wait_ns] or stamps_ns
+    failed: list[LookupTransformError] = []
+    for stamp in settled:
+        try:
+            intake.poses.lookup(names.map_frame, names.base_frame, stamp)
+            intake.poses.lookup(names.map_frame, frame, stamp)
+        except LookupTransformError as error:
+            failed.append(error)
+    if not failed:
+        return ok(name, f"{chain}: known at all {len(settled)} stamps")
+    if not isinstance(failed[-1], ExtrapolationError):
+        return problem(name, str(failed[-1]), _link_advice(name, frame, names, intake, topics))
+    share = 1 - len(failed) / len(settled)
+    text = f"{chain}: known at {share:.0%} of {len(settled)} stamps; {failed[-1]}"
+    if share >= ENOUGH:
+        return ok(name, text)
+    advice = f"compare the clocks of camera and odometry (use_sim_time, chrony), or set cameras.{name}.time_offset_s"
+    return problem(name, text, advice) if share < SOME else warning(name, text, advice)
+
+
+def _link_advice(name: str, frame: str, names: FrameNames, intake: Intake, topics: Mapping[str, str]) -> str:
+    advice = []
+    if not _is_connected(intake, names.base_frame, frame):
+        advice.append(f"publish the mount of '{frame}' in /tf_static, or set cameras.{name}.frame_id")
+    if not _is_connected(intake, names.map_frame, names.base_frame):
+        advice.append("set map_frame and base_frame to frames that exist, or start the odometry")
+        odometry = sorted(topic for topic, msgtype in topics.items() if msgtype == ODOMETRY)
+        if odometry and not intake.config.pose_topic:
+            advice.append(f"or set pose_topic={odometry[0]}")
+    return ", ".join(advice)
+
+
+def _is_connected(intake: Intake, target: str, source: str) -> bool:
+    try:
+        intake.poses.lookup(target, source, intake.newest_ns)
+    except ExtrapolationError:
+        return True
+    except LookupTransformError:
+        return False
+    return True
+
+
+def _check_optical(intake: Intake, name: str, frame: str, names: FrameNames, stamps_ns: Sequence[int]) -> list[Finding]:
+    """Whether a camera's frame is the optical one, z forward: a body frame, z up, would have it look at the sky."""
+    if intake.sensors[name].msgtype == POINT_CLOUD:
+        return []
+    try:
+        T_base_cam: FloatArray = intake.poses.lookup(names.base_frame, frame, stamps_ns[-1])
+    except LookupTransformError:
+        return []
+    if T_base_cam[2, 2] < 0.95:
+        return []
+    text = f"by its frame '{frame}' the camera looks straight up"
+    return [warning(name, text, f"set cameras.{name}.frame_id to its optical frame (z forward)")]
+
+
+def check_keyframes(intake: Intake, keyframes: int) -> Finding:
+    """Whether maps would come of it all."""
+    dropped = intake.dropped
+    if keyframes:
+        lost = sum(dropped.values())
+        most = f", {lost} frames dropped, most: {max(dropped, key=lambda r: dropped[r])}" if lost else ""
+        return ok("map", f"{keyframes} map updates would be made{most}")
+    reasons = [*intake.silent_topics().values(), intake.problems.get("transform"), *dropped, "nothing came"]
+    return problem("map", f"no map update would be made: {next(filter(None, reasons))}", "solve the problems above")

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks the live graph from outside: listens as the node would, for a few seconds, and leaves no trace."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+from typing import Any
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile
+
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.doctor.examination import Examination, find_sensors
+from occupancy_nn_ros.doctor.findings import Finding, check_model, problem, warning
+from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.ros.graph import (
+    owners_of,
+    publisher_names,
+    qos_mismatches,
+    subscription_qos,
+    topics_of,
+    why_silent,
+)
+from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.outputs import OUTPUTS
+
+LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 4.0
+"""The graph is looked at this often, until it shows the same sensors for so long, or until patience ends."""
+
+
+def examine_graph(config: Config, seconds: float) -> list[Finding]:
+    """All findings about the live graph, after listening for so many seconds."""
+    findings = [check_model(config), *_check_interfaces()]
+    with _Listener() as listener:
+        sensors, missing = _look_for_sensors(listener, config)
+        findings += missing
+        if not sensors:
+            return findings
+        topics = topics_of(listener.node)
+        examination = Examination(config, sensors)
+        listener.listen(examination, clock=None if "/clock" in topics else time.time_ns)
+        listener.spin(seconds)
+        return findings + examination.findings(topics, listener.why_silent) + listener.findings(examination)
+
+
+def _look_for_sensors(listener: _Listener, config: Config) -> tuple[tuple[SensorStream, ...], list[Finding]]:
+    """What is there once it no longer grows: publishers do not become known all at once."""
+    end = time.monotonic() + PATIENCE_S
+    found, since = find_sensors(config, {}), time.monotonic()
+    while time.monotonic() < end:
+        listener.spin(LOOK_PERIOD_S)
+        now_found = find_sensors(config, topics_of(listener.node))
+        if now_found != found:
+            found, since = now_found, time.monotonic()
+        elif not found[1] and time.monotonic() - since >= STEADY_S:
+            break
+    return found
+
+
+def _check_interfaces() -> list[Finding]:
+    """Whether the message types of all outputs are installed and built."""
+    for topic in OUTPUTS:
+        try:
+            interface_class(topic.msgtype)
+        except MissingDependencyError as error:
+            return [problem("interfaces", str(error), "build and source the workspace")]
+    return []
+
+
+class _Listener:
+    """A node of its own context that subscribes to what the real one would."""
+
+    def __enter__(self) -> _Listener:
+        self._context = rclpy.Context()
+        rclpy.init(context=self._context)
+        self.node: Any = rclpy.create_node("occupancy_doctor", context=self._context, enable_rosout=False)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self.node)
+        self._qos: dict[str, QoSProfile] = {}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._executor.shutdown()
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def spin(self, seconds: float) -> None:
+        """Receive for a while."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
+
+    def listen(self, examination: Examination, clock: Callable[[], int] | None) -> None:
+        """Subscribe to all that an examination wants; stamps are compared with the clock, if there is one."""
+        owners = owners_of(examination.intake.sensors.values())
+
+        def receive(topic: str, cdr: bytes) -> None:
+            examination.receive(topic, cdr, None if clock is None else clock())
+
+        for topic, msgtype in examination.intake.topics.items():
+            self._qos[topic] = subscription_qos(self.node, topic, owners.get(topic))
+            self.node.create_subscription(
+                interface_class(msgtype), topic, partial(receive, topic), self._qos[topic], raw=True
+            )
+
+    def why_silent(self, topic: str, msgtype: str) -> str:
+        """Why nothing came on a topic, by the graph."""
+        return why_silent(self.node, topic, msgtype, self._qos[topic])
+
+    def findings(self, examination: Examination) -> list[Finding]:
+        """Publishers that do not match although others do, and sensors with more than one publisher."""
+        found = [
+            warning("qos", text, "data of this publisher is not received")
+            for topic in sorted(examination.intake.heard)
+            for text in qos_mismatches(self.node, topic, self._qos[topic])
+        ]
+        for name, sensor in examination.intake.sensors.items():
+            publishers = publisher_names(self.node, sensor.topic)
+            if len(publishers) > 1:
+                text = f"{sensor.topic} has {len(publishers)} publishers: {', '.join(publishers)}"
+                found.append(warning(name, text, "their images alternate: stop one, or remap it"))
+        return found

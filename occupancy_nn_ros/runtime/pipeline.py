@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keyframes in, map out: the one place where sensors, network and map meet."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.errors import MapFileError
+from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
+from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.warm_up import warm_up
+from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, MapView, PosedImage, Prediction
+
+POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
+"""A robot that moves further between two keyframes did not drive there: past keyframes must not be matched across."""
+
+PREDICTED_DEPTH_WEIGHT = 0.5
+"""Depth that the network is sure of counts half as much as measured depth. It is sharper than the occupancy beside which it
+is fused: on eight simulated drives of the training kind IoU of the map was 0.483 without and 0.501 with it."""
+
+StageTimes = dict[str, float]
+
+
+class OccupancyPipeline:
+    """Fuses keyframes into the rolling map. Not thread-safe: one worker owns it.
+
+    Attributes:
+        predictor: runs the network, None where the map is built from depth or LiDAR.
+        map: the rolling map.
+        prediction: the network's answer to the latest keyframe.
+    """
+
+    def __init__(self, config: Config, predictor: Predictor | None = None) -> None:
+        """Start with an unknown map.
+
+        Args:
+            config: all settings.
+            predictor: runs the network; loaded from ``config.model`` if the source is the network and none is given.
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+            ConfigError: impossible map size or device.
+        """
+        self.config = config
+        needs_network = config.source == "network"
+        self.predictor = (predictor or Predictor.load(config.model, config.network)) if needs_network else None
+        self.map = RollingMap.from_config(config, str(self.predictor.device) if self.predictor else "cpu")
+        self.prediction: Prediction | None = None
+        self._last: tuple[int, FloatArray] | None = None
+
+    @property
+    def has_map(self) -> bool:
+        """Whether there is something to show: a keyframe came, or a saved map."""
+        return self._last is not None
+
+    def step(self, keyframe: Keyframe) -> StageTimes:
+        """Fuse one keyframe; returns the seconds that each stage took."""
+        times: StageTimes = {}
+        if self._is_jump(keyframe) and self.predictor is not None:
+            self.predictor.reset()
+        self._last = (keyframe.stamp_ns, keyframe.T_map_base)
+        with self._timed(times, "integrate"):
+            self.map.move_to(keyframe.T_map_base)
+            self.map.forget(keyframe.stamp_ns)
+        if keyframe.images and self.predictor is not None:
+            with self._timed(times, "predict"):
+                self.prediction = self.predictor.predict(keyframe, self.map.window)
+            with self._timed(times, "integrate"):
+                # Each look tells what it adds to the prior; the prior itself must not be added again with every look.
+                prior = self.predictor.calibration.prior_log_odds
+                evidence = replace(self.prediction, logit=self.prediction.logit - prior)
+                self.map.integrate(evidence, keyframe.stamp_ns, self.config.network.gain)
+                for depth in self.prediction.depths:
+                    integrate_depth(self.map, depth, PREDICTED_DEPTH_WEIGHT)
+        with self._timed(times, "integrate"):
+            for depth in keyframe.depths:
+                integrate_depth(self.map, depth)
+            for cloud in keyframe.clouds:
+                integrate_cloud(self.map, cloud)
+        return times
+
+    def view(self, frame_id: str) -> MapView | None:
+        """A copy of the map, or None before the first keyframe."""
+        if self._last is None:
+            return None
+        stamp_ns, T_map_base = self._last
+        return self.map.view(stamp_ns, frame_id, T_map_base)
+
+    def clear(self) -> None:
+        """Forget the map and the past keyframes."""
+        self.map.clear()
+        if self.predictor is not None:
+            self.predictor.reset()
+
+    def reconfigure(self, config: Config) -> None:
+        """Take settings that may change while running."""
+        self.config = config
+        self.map.config = config.map
+
+    def load_map(self, path: Path, frame_id: str) -> None:
+        """Replace the map by a saved one.
+
+        Raises:
+            MapFileError: the file cannot be used, or holds a map of another frame; the map stays as it was.
+        """
+        saved_frame = read_map_frame(path)
+        if saved_frame != frame_id:
+            raise MapFileError(f"{path} holds a map in frame '{saved_frame}', this one is in '{frame_id}'")
+        load_map(self.map, path)
+        if self._last is None:
+            self._last = (0, self._centered_pose())
+
+    def warm_up(self) -> None:
+        """Compile the map's kernels and run the network once, so that the first keyframe is as fast as the others."""
+        warm_up()
+        if self.predictor is None:
+            return
+        model = CameraModel(320, 240, np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), "none", np.zeros(0))
+        image = PosedImage("warm_up", 0, np.zeros((240, 320, 3), np.uint8), model, np.eye(4))
+        self.predictor.predict(Keyframe(0, np.eye(4), images=(image,)), self.map.window)
+        self.predictor.reset()
+
+    def _centered_pose(self) -> FloatArray:
+        """A pose in the middle of the map's window, for a map that came from a file."""
+        pose = np.eye(4)
+        window = self.map.window
+        pose[:3, 3] = window.origin_m + np.array(window.shape) * window.voxel_size_m / 2
+        pose[2, 3] = window.origin_m[2] + self.config.map.below_m
+        return pose
+
+    def _is_jump(self, keyframe: Keyframe) -> bool:
+        if self._last is None:
+            return False
+        last_ns, T_last = self._last
+        moved = float(np.linalg.norm(keyframe.T_map_base[:3, 3] - T_last[:3, 3]))
+        elapsed_s = (keyframe.stamp_ns - last_ns) * 1e-9
+        return (
+            elapsed_s < 0
+            or moved > POSE_JUMP_M
+            or (rotation_angle(T_last, keyframe.T_map_base) > POSE_JUMP_RAD and elapsed_s < 0.5)
+        )
+
+    @contextmanager
+    def _timed(self, times: StageTimes, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        if self.map.device.type == "cuda":
+            torch.cuda.synchronize(self.map.device)
+        times[stage] = times.get(stage, 0.0) + time.perf_counter() - start

@@ -1,0 +1,218 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plays a bag through the mapper without ROS: the same intake and session as the live node, on a bag's bytes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.scan import BagScan, scan_bag
+from occupancy_nn_ros.bags.writer import BagWriter
+from occupancy_nn_ros.config import Config, to_mapping
+from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
+from occupancy_nn_ros.messages.status import encode_map_status
+from occupancy_nn_ros.runtime.depth_outputs import depth_topics
+from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
+from occupancy_nn_ros.runtime.session import MappingSession, decode_image_frame
+from occupancy_nn_ros.sync.frame_names import choose_frames
+from occupancy_nn_ros.values import FloatArray, MapView, PosedDepth, PosedImage, Prediction, VoxelState
+
+NODE_NAME = "/occupancy_nn"
+ALL_OUTPUTS = tuple(topic.name for topic in OUTPUTS)
+
+
+@dataclass(frozen=True)
+class PlayPlan:
+    """What will be played: settings with frames filled in, and the sensors chosen.
+
+    Attributes:
+        config: the settings, with ``map_frame``, ``base_frame`` and ``pose_topic`` as they will be used.
+        sensors: the chosen sensors.
+        frames: header frame of each sensor topic.
+    """
+
+    config: Config
+    sensors: tuple[SensorStream, ...]
+    frames: dict[str, str]
+
+
+@dataclass(frozen=True)
+class PlayProgress:
+    """How far a bag has been played: seconds of it, seconds in all, keyframes so far."""
+
+    done_s: float
+    total_s: float
+    keyframes: int
+
+
+Look = tuple[PosedImage, PosedDepth]
+
+
+@dataclass(frozen=True)
+class PlayResult:
+    """What came of playing a bag.
+
+    Attributes:
+        view: the final map, None if no keyframe was made.
+        path_m: (K, 3) robot positions at the keyframes, map frame.
+        summary: plain values for ``summary.json``.
+        looks: the last keyframe's images, each with the depth that the network is sure of.
+    """
+
+    view: MapView | None
+    path_m: FloatArray
+    summary: dict[str, Any]
+    looks: tuple[Look, ...]
+
+
+def plan_play(reader: BagReader, config: Config) -> PlayPlan:
+    """Find sensors and frames in a bag.
+
+    Raises:
+        BagError: no sensor of the wanted kind; says what there is.
+        ConfigError: a configured topic does not exist.
+    """
+    scan = scan_bag(reader)
+    sensors = discover_sensors(config, scan.topics, scan.encodings)
+    if not sensors:
+        kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]
+        there = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(scan.topics.items()))
+        raise BagError(f"{reader.path} has no {kind} ({' or '.join(wanted_types(config.source))}); it has: {there}")
+    return PlayPlan(choose_poses(config, scan, sensors[0]), sensors, scan.frames)
+
+
+def play_bag(
+    reader: BagReader,
+    plan: PlayPlan,
+    out: Path | None = None,
+    *,
+    report: Callable[[PlayProgress], None] | None = None,
+) -> PlayResult:
+    """Map a whole bag.
+
+    Args:
+        reader: the open bag.
+        plan: from :func:`plan_play`.
+        out: folder for ``map.mcap`` (the node's topics), or None to keep nothing.
+        report: told about the progress.
+
+    Raises:
+        BagError: the bag is damaged, or the output cannot be written.
+        CheckpointError: the model cannot be loaded.
+    """
+    intake = Intake(plan.config, plan.sensors)
+    session = MappingSession(plan.config)
+    session.warm_up()
+    wanted = () if out is None else (*ALL_OUTPUTS, *depth_topics(plan.config, plan.sensors))
+    path = [np.zeros((0, 3))]
+    raw: RawKeyframe | None = None
+    with nullcontext() if out is None else BagWriter(out / "map.mcap", overwrite=True) as writer:
+        for stamp_ns, ready in steps(reader, intake, report):
+            for raw in ready:
+                messages = session.process(raw, intake.map_frame, wanted)
+                path.append(raw.T_map_base[None, :3, 3])
+                if writer is not None:
+                    _record(writer, messages, stamp_ns)
+        if writer is not None:
+            _record(writer, session.final_outputs(ALL_OUTPUTS), stamp_ns)
+            status = session.status(intake, stamp_ns, "mapping" if session.keyframes else "waiting")
+            writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
+    view = session.view()
+    looks = () if raw is None else _looks(raw, session.pipeline.prediction)
+    return PlayResult(view, np.concatenate(path), _summary(plan, intake, session, view), looks)
+
+
+def steps(
+    reader: BagReader, intake: Intake, report: Callable[[PlayProgress], None] | None = None
+) -> Iterator[tuple[int, list[RawKeyframe]]]:
+    """Every message of a bag that matters: when it was recorded (ns), and the keyframes that it completes; at last the rest.
+
+    Args:
+        reader: the open bag.
+        intake: makes the keyframes.
+        report: told about the progress after each message, once its keyframes have been dealt with.
+    """
+    made, stamp_ns = 0, reader.start_ns
+    for message in reader.messages({topic for topic in intake.topics if topic in reader.topics}):
+        stamp_ns, ready = message.stamp_ns, intake.receive(message.topic, message.cdr)
+        made += len(ready)
+        yield stamp_ns, ready
+        if report is not None:
+            report(PlayProgress((stamp_ns - reader.start_ns) * 1e-9, reader.duration_s, made))
+    yield stamp_ns, intake.flush()
+
+
+def _looks(raw: RawKeyframe, prediction: Prediction | None) -> tuple[Look, ...]:
+    """The images that a prediction was made of, decoded once more, and their depth."""
+    frames = {(frame.sensor.name, frame.stamp_ns): frame for frame in raw.frames}
+    depths = () if prediction is None else prediction.depths
+    known = ((frames.get((depth.camera, depth.stamp_ns)), depth) for depth in depths)
+    return tuple((decode_image_frame(frame), depth) for frame, depth in known if frame is not None)
+
+
+def _record(writer: BagWriter, messages: Iterable[OutMessage], stamp_ns: int) -> None:
+    for message in messages:
+        writer.write(f"{NODE_NAME}/{message.name}", message.msgtype, stamp_ns, message.cdr)
+
+
+def write_summary(result: PlayResult, out: Path) -> None:
+    """Write ``summary.json``.
+
+    Raises:
+        BagError: it cannot be written.
+    """
+    try:
+        (out / "summary.json").write_text(json.dumps(result.summary, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise BagError(f"cannot write {out / 'summary.json'}: {error}") from None
+
+
+def choose_poses(config: Config, scan: BagScan, sensor: SensorStream) -> Config:
+    """The settings with the frames that the bag's transforms offer, and its odometry where TF does not move the robot."""
+    frame = sensor.frame_id or scan.frames.get(sensor.topic, "")
+    names = choose_frames(config, scan.poses, frame)
+    config = replace(config, map_frame=names.map_frame, base_frame=names.base_frame)
+    if config.pose_topic or names.map_frame in scan.poses.frames():
+        return config
+    odometry = sorted(topic for topic, msgtype in scan.topics.items() if msgtype == ODOMETRY)
+    return replace(config, pose_topic=odometry[0]) if odometry else config
+
+
+def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapView | None) -> dict[str, Any]:
+    return {
+        "sensors": [asdict(sensor) for sensor in plan.sensors],
+        "frames": {
+            "map": session.frame_id,
+            "base": intake.frame_names.base_frame if intake.frame_names else plan.config.base_frame,
+        },
+        "received": dict(intake.received),
+        "keyframes": session.keyframes,
+        "dropped": dict(sorted((intake.dropped + session.dropped).items())),
+        "problems": {**intake.problems, **session.problems},
+        "latency_ms": {stage: asdict(item) for stage, item in session.latency.summary().items()},
+        "map": _map_statistics(view),
+        "config": to_mapping(plan.config),
+    }
+
+
+def _map_statistics(view: MapView | None) -> dict[str, Any] | None:
+    if view is None:
+        return None
+    return {
+        "voxel_size_m": view.window.voxel_size_m,
+        "shape": list(view.window.shape),
+        "origin": list(view.window.origin),
+        "unknown": int((view.state == VoxelState.UNKNOWN).sum()),
+        "free": int((view.state == VoxelState.FREE).sum()),
+        "occupied": int((view.state == VoxelState.OCCUPIED).sum()),
+    }

@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One mapping run, whatever carries the bytes: raw keyframes in, messages to send out, and how it is doing.
+
+The live node and the offline player both drive an :class:`~occupancy_nn_ros.runtime.intake.Intake` and one of these.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
+from occupancy_nn_ros.messages.decode import decode_point_cloud
+from occupancy_nn_ros.messages.images import decode_depth, decode_image
+from occupancy_nn_ros.runtime.depth_outputs import encode_depths
+from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.latency import LatencyRecorder
+from occupancy_nn_ros.runtime.outputs import OutMessage, OutputEncoder, OutputTopic
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.values import (
+    CameraModel,
+    Float32Array,
+    FloatArray,
+    Keyframe,
+    MapView,
+    NodeStatus,
+    PosedCloud,
+    PosedDepth,
+    PosedImage,
+    UInt8Array,
+)
+
+RATE_WINDOW = 10
+
+
+@dataclass(frozen=True)
+class PointAnswers:
+    """What the map knows at N points.
+
+    Attributes:
+        probability: (N,) float32 occupied-probability, NaN where unknown.
+        state: (N,) int8 of :class:`~occupancy_nn_ros.values.VoxelState`.
+        classes: (N,) uint8 class ids, 0 where none is known.
+    """
+
+    probability: Float32Array
+    state: npt.NDArray[np.int8]
+    classes: UInt8Array
+
+
+class MappingSession:
+    """Decodes keyframes, fuses them, and encodes what is wanted. Not thread-safe: one worker owns it.
+
+    Attributes:
+        pipeline: the network and the map.
+        latency: seconds by stage of recent map updates.
+        keyframes: map updates so far.
+        dropped: frames and keyframes that could not be used, by reason.
+        problems: the latest message of each kind of trouble, worded for people.
+    """
+
+    def __init__(self, config: Config) -> None:
+        """Load the network and start with an unknown map.
+
+        Raises:
+            CheckpointError: the model cannot be loaded.
+            ConfigError: impossible map size or device.
+        """
+        self.config = config
+        self.pipeline = OccupancyPipeline(config)
+        self.latency = LatencyRecorder()
+        self.keyframes = 0
+        self.dropped: Counter[str] = Counter()
+        self.problems: dict[str, str] = {}
+        self.frame_id = config.map_frame
+        self._encoder = OutputEncoder(config)
+        self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
+
+    @property
+    def newest_ns(self) -> int | None:
+        """Stamp of the newest data in the map, or None before there is any."""
+        return self._recent[-1] if self._recent else None
+
+    def process(self, raw: RawKeyframe, frame_id: str, wanted: Collection[str]) -> list[OutMessage]:
+        """Fuse one keyframe and encode the wanted outputs that are due.
+
+        Args:
+            raw: from the intake.
+            frame_id: the map frame's name.
+            wanted: names of the outputs that somebody listens to.
+        """
+        began = time.perf_counter()
+        self.frame_id = frame_id
+        keyframe = self._decode(raw)
+        if keyframe is None:
+            return []
+        times = {"decode": time.perf_counter() - began}
+        if self._recent and raw.stamp_ns < self._recent[-1]:
+            self._encoder.reset()
+            self._recent.clear()
+        try:
+            times |= self.pipeline.step(keyframe)
+        except (OccupancyError, ValueError) as error:
+            self._drop("keyframe failed", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s: {error}")
+            return []
+        self.keyframes += 1
+        self._recent.append(keyframe.stamp_ns)
+        encoding = time.perf_counter()
+        messages = self._encode(self._encoder.due(keyframe.stamp_ns, wanted))
+        if keyframe.images and self.pipeline.prediction is not None:
+            frames = {frame.sensor.name: frame.frame_id for frame in raw.frames}
+            messages += encode_depths(self.pipeline.prediction.depths, frames, wanted)
+        times["encode"] = time.perf_counter() - encoding
+        times["total"] = time.perf_counter() - began
+        self.latency.add(times)
+        return messages
+
+    def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
+        """The wanted outputs for the map as it is now, whatever their rate."""
+        return self._encode(self._encoder.due(self.newest_ns or 0, wanted, final=True))
+
+    def view(self) -> MapView | None:
+        """A copy of the map, or None before the first keyframe."""
+        return self.pipeline.view(self.frame_id)
+
+    def warm_up(self) -> None:
+        """Run everything once on made-up input, so that the first keyframe is as fast as the others."""
+        self.pipeline.warm_up()
+
+    def clear(self) -> None:
+        """Forget the map."""
+        self.pipeline.clear()
+
+    def reconfigure(self, config: Config) -> None:
+        """Take settings that may change while running."""
+        self.config = config
+        self.pipeline.reconfigure(config)
+        self._encoder.config = config
+
+    def load_map(self, path: Path) -> None:
+        """Replace the map by a saved one.
+
+        Raises:
+            MapFileError: the file cannot be used, or holds a map of another frame; the map stays as it was.
+        """
+        self.pipeline.load_map(path, self.frame_id)
+
+    def query(self, points_m: FloatArray, *, interpolate: bool) -> PointAnswers:
+        """What the map knows at points (N, 3) of the map frame."""
+        probability, state = self.pipeline.map.query(points_m, mode="trilinear" if interpolate else "nearest")
+        classes = np.zeros(len(points_m), np.uint8)
+        view = self.view()
+        if view is not None:
+            cells = view.window.index_of(points_m)
+            inside = ((cells >= 0) & (cells < view.window.shape)).all(axis=1)
+            classes[inside] = view.classes[tuple(cells[inside].T)]
+        return PointAnswers(probability, state, classes)
+
+    def status(self, intake: Intake, now_ns: int, state: Literal["mapping", "paused", "waiting"]) -> NodeStatus:
+        """Figures for ``MapStatus`` and diagnostics; may be called while the worker is at work, and so reads copies."""
+        latency, recent = self.latency.summary(), tuple(self._recent)
+        held_back, lost = dict(self._encoder.held_back), Counter(dict(self.dropped))
+        held = Counter({f"{name}: over outputs.voxels_max_mb_s": n for name, n in held_back.items()})
+        dropped = sorted((intake.dropped + lost + held).items())
+        span_s = (recent[-1] - recent[0]) * 1e-9 if len(recent) > 1 else 0.0
+        return replace(
+            NodeStatus(now_ns),
+            frame_id=self.frame_id,
+            state=state,
+            keyframes=self.keyframes,
+            keyframe_rate=(len(recent) - 1) / span_s if span_s > 0 else 0.0,
+            map_age=max(0.0, (now_ns - recent[-1]) * 1e-9) if recent else -1.0,
+            camera_names=tuple(intake.sensors),
+            frames_received=tuple(intake.received[name] for name in intake.sensors),
+            drop_reasons=tuple(reason for reason, _ in dropped),
+            drop_counts=tuple(count for _, count in dropped),
+            stages=tuple(latency),
+            latency_p50_ms=tuple(item.p50_ms for item in latency.values()),
+            latency_p95_ms=tuple(item.p95_ms for item in latency.values()),
+            device_memory_bytes=self._device_memory(),
+        )
+
+    def _encode(self, topics: list[OutputTopic]) -> list[OutMessage]:
+        if not topics:
+            return []
+        view = self.view()
+        return [] if view is None else self._encoder.encode(view, topics)
+
+    def _decode(self, raw: RawKeyframe) -> Keyframe | None:
+        """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""
+        images, depths, clouds = [], [], []
+        for frame in raw.frames:
+            try:
+                if frame.sensor.kind == "cloud":
+                    clouds.append(_decode_cloud(frame))
+                elif frame.sensor.kind == "depth":
+                    depths.append(decode_depth_frame(frame))
+                else:
+                    images.append(decode_image_frame(frame))
+            except (MessageError, CalibrationError) as error:
+                self._drop(
+                    f"{frame.sensor.name}: frame does not decode",
+                    f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}",
+                )
+        usable = len(images) + len(depths) + len(clouds)
+        if usable == 0 or usable < min(self.config.sync.min_cameras, len(raw.frames)):
+            self._drop(
+                "keyframe without usable frames", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {usable} usable frames"
+            )
+            return None
+        return Keyframe(raw.stamp_ns, raw.T_map_base, tuple(images), tuple(depths), tuple(clouds))
+
+    def _drop(self, reason: str, text: str) -> None:
+        self.dropped[reason] += 1
+        self.problems[reason] = text
+
+    def _device_memory(self) -> int:
+        device = self.pipeline.map.device
+        return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
+def decode_image_frame(frame: RawFrame) -> PosedImage:
+    """Decoded image with its pose.
+
+    Raises:
+        MessageError: it does not decode.
+        CalibrationError: no intrinsics, or for another size.
+    """
+    _, image = decode_image(frame.sensor.msgtype, frame.cdr)
+    return PosedImage(frame.sensor.name, frame.stamp_ns, image, _model_of(frame, image.shape), frame.T_map_sensor)
+
+
+def decode_depth_frame(frame: RawFrame) -> PosedDepth:
+    """Decoded depth image with its pose.
+
+    Raises:
+        MessageError: it does not decode.
+        CalibrationError: no intrinsics, or for another size.
+    """
+    _, depth = decode_depth(frame.sensor.msgtype, frame.cdr)
+    return PosedDepth(frame.sensor.name, frame.stamp_ns, depth, _model_of(frame, depth.shape), frame.T_map_sensor)
+
+
+def _decode_cloud(frame: RawFrame) -> PosedCloud:
+    _, points = decode_point_cloud(frame.cdr)
+    return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
+
+
+def _model_of(frame: RawFrame, shape: tuple[int, ...]) -> CameraModel:
+    """The frame's intrinsics, which must be there and for pictures of this shape."""
+    model = frame.model
+    if model is None:
+        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
+    if shape[:2] != (model.height, model.width):
+        raise CalibrationError(f"image is {shape[1]}x{shape[0]}, camera_info says {model.width}x{model.height}")
+    return model

@@ -1,0 +1,292 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recordings of a camera before a wall become shards, or are refused with the reason; nothing unfinished looks finished."""
+
+import json
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from occupancy_nn_ros.bags.reader import BagPart
+from occupancy_nn_ros.bags.writer import BagWriter
+from occupancy_nn_ros.cli.main import main
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.errors import BagError, CalibrationError
+from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.labelling import bag as one_bag
+from occupancy_nn_ros.labelling import frames as label_frames
+from occupancy_nn_ros.labelling.bag import LabelPlan
+from occupancy_nn_ros.labelling.bags import label_bags, label_into, shard_name
+from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.messages.sensors import (
+    encode_camera_info,
+    encode_depth_image,
+    encode_image,
+    encode_point_cloud,
+    encode_tf,
+)
+from occupancy_nn_ros.training.dataset import SampleSource
+from occupancy_nn_ros.training.shards import IGNORED, OCCUPIED, Shard, read_shard
+from occupancy_nn_ros.values import CameraModel, StampedTransform
+
+T0 = 1_700_000_000_000_000_000
+MODEL = CameraModel(64, 48, np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]]), "plumb_bob", np.zeros(5))
+WALL_M = 2.05
+MOUNT = make_transform((0, 0, 1.0), (-0.5, 0.5, -0.5, 0.5))
+ALL = ("tf", "camera", "info", "depth")
+OFFSET = (5000.0, -3000.0, 0.0)
+"""Where the robot starts: far out, as in maps of a whole country."""
+
+
+def write_bag(path, has=ALL, frames=8, focal=lambda n: 40.0, encoding=lambda n: "rgb8"):
+    """A base that steps sideways along a wall, ten pictures a second; its LiDAR sits where the camera does."""
+    with BagWriter(path) as writer:
+        static = [StampedTransform(T0, "base_link", name, MOUNT) for name in ("eye", "lidar")]
+        writer.write("/tf_static", names.TF_MESSAGE, T0, encode_tf(static))
+        for n in range(frames):
+            stamp = T0 + n * 100_000_000
+            pose = make_transform((OFFSET[0], OFFSET[1] + 0.02 * n, 0), (0, 0, 0, 1))
+            if "tf" in has:
+                moved = [StampedTransform(stamp, "odom", "base_link", pose)]
+                writer.write("/tf", names.TF_MESSAGE, stamp, encode_tf(moved))
+            if "info" in has:
+                K = MODEL.K.copy()
+                K[0, 0] = focal(n)
+                model = CameraModel(64, 48, K, "plumb_bob", MODEL.D)
+                for topic in ("/eye/camera_info", "/eye/depth/camera_info"):
+                    writer.write(topic, names.CAMERA_INFO, stamp, encode_camera_info(stamp, "eye", model))
+            if "camera" in has:
+                picture = encode_image(stamp, "eye", np.full((48, 64, 3), n, np.uint8), encoding(n))
+                writer.write("/eye/image_raw", names.IMAGE, stamp, picture)
+            if "depth" in has:
+                depth = encode_depth_image(stamp, "eye", np.full((48, 64), WALL_M, np.float32))
+                writer.write("/eye/depth/image_raw", names.IMAGE, stamp, depth)
+            if "lidar" in has:
+                side = np.arange(-1.5, 1.5, 0.03)
+                across, down = (v.ravel() for v in np.meshgrid(side, side))
+                points = np.stack([across, down, np.full(across.shape, WALL_M)], axis=1).astype(np.float32)
+                writer.write("/lidar/points", names.POINT_CLOUD, stamp, encode_point_cloud(stamp, "lidar", points))
+    return path
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _small_shards():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_frames, "FRAMES", 6)
+        yield
+
+
+def plan(start=0.0, end=float("inf"), *settings):
+    config = load_config([], ["voxel_size_m=0.2", "keyframes.distance_m=0.01", *settings])
+    return LabelPlan(config, BagPart(start, end))
+
+
+@pytest.fixture(scope="module")
+def bag(tmp_path_factory):
+    return write_bag(tmp_path_factory.mktemp("bag") / "wall.mcap")
+
+
+@pytest.fixture(scope="module")
+def labelled(bag, tmp_path_factory):
+    out = tmp_path_factory.mktemp("labels")
+    return out, label_into(bag, out, plan())
+
+
+def origin_of(path):
+    with safe_open(str(path), framework="np") as file:
+        return np.array([float(v) for v in file.metadata()["origin_m"].strip("[]").split()])
+
+
+def test_a_bag_becomes_shards_of_a_wall(bag, labelled):
+    out, labels = labelled
+    name = shard_name(bag)
+    assert name.startswith("wall_") and labels.shards == (f"{name}_000.safetensors", f"{name}_001.safetensors")
+    assert labels.keyframes == 8 and labels.dropped == {}
+    shards = [read_shard(out / shard) for shard in labels.shards]
+    assert [len(shard.images) for shard in shards] == [6, 2]
+    occupied = free = 0
+    for shard, path in zip(shards, labels.shards, strict=True):
+        np.testing.assert_array_equal(origin_of(out / path), OFFSET)
+        assert shard.images.shape[1:] == (1, 192, 256, 3) and shard.visible is not None
+        np.testing.assert_allclose(shard.T_map_cam[:, 0, 2, 3], 1.0, atol=1e-6)
+        np.testing.assert_allclose(np.diff(shard.T_map_base[:, 1, 3]), 0.02, atol=1e-6)
+        assert set(np.unique(shard.edge_m.round(6))) <= {np.float32(0.2), np.float32(0.4)}
+        x, edge = shard.points_m[..., 0], shard.edge_m[:, None]
+        hit, clear = shard.labels == OCCUPIED, shard.labels == 0
+        assert (np.abs(x - WALL_M) <= 0.376 * edge + 1e-3)[hit].all()
+        assert (x + edge / 2 <= WALL_M)[clear].all()
+        # Half a point's cube may lie beside the picture; all others are seen.
+        assert (shard.visible[hit | clear] == 1).mean() > 0.9
+        known = np.isfinite(shard.depth_m)
+        assert known.mean() > 0.9
+        np.testing.assert_allclose(shard.depth_m[known].astype(float), WALL_M, atol=0.06)
+        assert (np.abs(shard.depth_m[known] - WALL_M) < 2e-3).mean() > 0.6
+        occupied, free = occupied + int(hit.sum()), free + int(clear.sum())
+    assert (labels.occupied, labels.free) == (occupied, free)
+    assert occupied > 8 * 1600 and free > 8 * 4000
+
+
+def test_training_takes_them(labelled):
+    out, labels = labelled
+    source = SampleSource([out / shard for shard in labels.shards], seed=1)
+    sample = source.sample(0)
+    assert sample.points.abs().max() < 15 and sample.depth_m.isfinite().float().mean() > 0.9
+    assert set(sample.labels.unique().tolist()) <= {0, OCCUPIED, IGNORED}
+
+
+def test_a_lidar_does_too(tmp_path):
+    bag = write_bag(tmp_path / "lidar.mcap", ("tf", "camera", "info", "lidar"), frames=8)
+    labels = label_into(bag, tmp_path / "out", plan())
+    shard = read_shard(tmp_path / "out" / labels.shards[0])
+    hit = shard.labels == OCCUPIED
+    assert labels.keyframes == 8 and hit.sum() > 8 * 1600
+    assert (np.abs(shard.points_m[..., 0] - WALL_M) <= 0.376 * shard.edge_m[:, None] + 1e-3)[hit].all()
+    known = np.isfinite(shard.depth_m)
+    assert known.mean() > 0.9
+    np.testing.assert_allclose(shard.depth_m[known].astype(float), WALL_M, atol=0.06)
+
+
+def test_a_part_of_the_recording_is_labelled_with_that_part_alone(bag, tmp_path, monkeypatch):
+    stamps = []
+    decode = one_bag._BagLabeller._decode_scan
+    monkeypatch.setattr(one_bag._BagLabeller, "_decode_scan", lambda s, f: stamps.append(f.stamp_ns) or decode(s, f))
+    labels = label_into(bag, tmp_path, plan(0.2, 0.6))
+    shard = read_shard(tmp_path / labels.shards[0])
+    assert labels.keyframes == 4
+    assert shard.images[:, 0, 96, 128, 0].tolist() == list(range(2, 6))
+    assert (min(stamps) - T0, max(stamps) - T0) == (200_000_000, 500_000_000)
+
+
+def test_a_finished_bag_is_kept_and_other_settings_replace_it(bag, tmp_path, monkeypatch):
+    first = label_into(bag, tmp_path, plan(0.0, 0.5))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr("occupancy_nn_ros.labelling.bags.label_bag", None)
+        assert label_into(bag, tmp_path, plan(0.0, 0.5)) == first
+    second = label_into(bag, tmp_path, plan(0.3, 0.5))
+    assert (first.keyframes, second.keyframes) == (5, 2)
+    after = {path.name for path in tmp_path.iterdir()}
+    assert after == set(before)
+    assert read_shard(tmp_path / second.shards[0]).images.shape[0] == 2
+    (tmp_path / second.shards[0]).unlink()
+    assert label_into(bag, tmp_path, plan(0.3, 0.5)) == second
+    assert (tmp_path / second.shards[0]).exists()
+
+
+def test_pictures_for_larger_networks(bag, tmp_path):
+    labels = label_into(bag, tmp_path, LabelPlan(plan().config, BagPart(0.0, 0.25), scale=2))
+    shard = read_shard(tmp_path / labels.shards[0])
+    assert shard.images.shape == (3, 1, 384, 512, 3) and shard.depth_m.shape == (3, 1, 96, 128)
+    known = np.isfinite(shard.depth_m)
+    assert known.mean() > 0.9
+    np.testing.assert_allclose(shard.depth_m[known].astype(float), WALL_M, atol=0.06)
+
+
+def test_labels_are_the_same_each_time(bag, labelled, tmp_path):
+    out, labels = labelled
+    again = label_into(bag, tmp_path, plan())
+    assert again == labels
+    for path in labels.shards:
+        first, second = read_shard(out / path), read_shard(tmp_path / path)
+        for name in Shard.__dataclass_fields__:
+            np.testing.assert_array_equal(getattr(first, name), getattr(second, name))
+
+
+def test_an_interrupted_bag_leaves_nothing_that_looks_finished(bag, tmp_path, monkeypatch):
+    """The first shard is written, then the power goes."""
+    make, made = label_frames.FrameMaker.make, []
+
+    def interrupted(*arguments):
+        made.append(1)
+        if len(made) == 8:
+            raise KeyboardInterrupt
+        return make(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label_frames.FrameMaker, "make", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            label_into(bag, tmp_path, plan())
+    assert list(tmp_path.iterdir()) == []
+    # Even what a killed process leaves is swept up by the next run.
+    partial = tmp_path / f"{shard_name(bag)}.partial"
+    partial.mkdir()
+    (partial / "old_000.safetensors").write_bytes(b"half of a file")
+    labels = label_into(bag, tmp_path, plan(0.0, 0.5))
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*labels.shards, f"{shard_name(bag)}.json"])
+
+
+def test_pictures_that_do_not_decode_cost_their_keyframe(tmp_path):
+    bag = write_bag(tmp_path / "broken.mcap", frames=6, encoding=lambda n: "rgb8" if n != 2 else "strange")
+    labels = label_into(bag, tmp_path / "out", plan())
+    assert labels.keyframes == 5
+    assert labels.dropped == {"keyframe with a picture that does not decode": 1}
+
+
+REFUSALS = {
+    "no_range.mcap": (("tf", "camera", "info"), "has no range sensor, expected depth images or point clouds; it has: "),
+    "no_camera.mcap": (("tf", "info", "depth"), "has no camera images"),
+    "no_tf.mcap": (("camera", "info", "depth"), "no transform from 'base_link' to 'odom'"),
+    "no_info.mcap": (("tf", "camera", "depth"), "no camera_info"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_bags_that_lack_something_are_refused_with_the_reason(name, tmp_path):
+    has, reason = REFUSALS[name]
+    with pytest.raises(BagError, match=reason):
+        label_into(write_bag(tmp_path / name, has, frames=4), tmp_path / "out", plan())
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_other_reasons_to_refuse(bag, tmp_path):
+    with pytest.raises(BagError, match=r"no range scan .* can be used; no message on /eye/depth/image_raw"):
+        label_into(bag, tmp_path, plan(50.0))
+    with pytest.raises(BagError, match=r"1 keyframes could be made of .*, expected at least 2"):
+        label_into(bag, tmp_path, plan(0.0, 0.05))
+    zoom = write_bag(tmp_path / "zoom.mcap", frames=4, focal=lambda n: 40.0 + n)
+    with pytest.raises(CalibrationError, match=r"'eye' changes its intrinsics"):
+        label_into(zoom, tmp_path, plan())
+
+
+def test_the_command_labels_what_it_can_and_says_why_not_the_rest(bag, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "junk.mcap").write_bytes(b"no bag at all")
+    bags = [str(bag), str(tmp_path / "empty"), str(tmp_path / "junk.mcap"), str(bag)]
+    out = tmp_path / "out"
+    options = ["--out", str(out), "--end", "0.6", "--set", "keyframes.distance_m=0.01", "--processes", "1"]
+    assert main(["label", *bags, *options, "--json"]) == 1
+    result = json.loads(capsys.readouterr().out)["bags"]
+    assert [item["bag"] for item in result] == bags[:3]
+    assert result[0]["labels"]["keyframes"] == 2 and result[0]["refused"] == ""
+    assert "no metadata.yaml" in result[1]["refused"] and result[1]["labels"] is None
+    assert "cannot read bag" in result[2]["refused"]
+    assert len(list(out.glob("*.safetensors"))) == len(result[0]["labels"]["shards"]) == 1
+
+
+def test_parts_that_are_none_are_refused(bag, tmp_path, capsys):
+    assert main(["label", str(bag), "--out", str(tmp_path), "--start", "3", "--end", "2"]) == 1
+    assert "start is 3 and end 2 s" in capsys.readouterr().err
+
+
+def test_a_process_that_dies_is_no_reason_to_fail_as_a_whole(bag, tmp_path, monkeypatch):
+    from concurrent.futures import Future
+    from concurrent.futures.process import BrokenProcessPool
+
+    class DyingPool:
+        def __init__(self, *arguments):
+            pass
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            pass
+
+        def submit(self, *arguments):
+            future = Future()
+            future.set_exception(BrokenProcessPool())
+            return future
+
+    monkeypatch.setattr("occupancy_nn_ros.labelling.bags.ProcessPoolExecutor", DyingPool)
+    (outcome,) = label_bags([bag], tmp_path, plan(), 1)
+    assert outcome.labels is None and "ended suddenly" in outcome.refused

@@ -1,0 +1,193 @@
+# SPDX-License-Identifier: Apache-2.0
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.errors import MapFileError
+from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.messages.names import IMAGE, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
+from occupancy_nn_ros.messages.sensors import encode_depth_image, encode_point_cloud
+from occupancy_nn_ros.messages.typestore import deserialize
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.outputs import OUTPUTS
+from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.values import CameraModel
+
+SECOND = 1_000_000_000
+MODEL = CameraModel(64, 48, np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]]), "none", np.zeros(0))
+CAMERA = make_transform((0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
+SENSOR = SensorStream("depth", "/depth/image", IMAGE, "/depth/camera_info", kind="depth")
+ALL = {topic.name for topic in OUTPUTS}
+HEAVY = {topic.name for topic in OUTPUTS if topic.is_heavy}
+
+
+def wall(stamp_ns, x_m=0.0, depth_m=2.0, shape=(48, 64)):
+    """A camera at height 0.5 m that looks along x at a wall ``depth_m`` ahead."""
+    pose = make_transform((x_m, 0, 0), (0, 0, 0, 1))
+    cdr = encode_depth_image(stamp_ns, "cam", np.full(shape, depth_m, np.float32))
+    return RawKeyframe(stamp_ns, pose, (RawFrame(SENSOR, stamp_ns, "cam", cdr, MODEL, pose @ CAMERA),))
+
+
+@pytest.fixture
+def session():
+    return MappingSession(
+        load_config([], ["source=depth", "voxel_size_m=0.25", "map.size_xy_m=8", "outputs.voxels_period_s=1"])
+    )
+
+
+def grid_cell(cdr, x, y):
+    message = deserialize(OCCUPANCY_GRID, cdr)
+    column = int(np.floor((x - message.info.origin.position.x) / message.info.resolution))
+    row = int(np.floor((y - message.info.origin.position.y) / message.info.resolution))
+    return int(message.data[row * message.info.width + column])
+
+
+def test_a_wall_becomes_lethal_the_space_before_it_free_and_behind_it_unknown(session):
+    for n in range(3):
+        messages = session.process(wall(n * SECOND), "odom", {"occupancy_grid"})
+    (grid,) = messages
+    assert grid_cell(grid.cdr, 2.1, 0.1) == 100
+    assert grid_cell(grid.cdr, 1.1, 0.1) == 0
+    assert grid_cell(grid.cdr, 3.0, 0.1) == -1
+    assert session.keyframes == 3
+
+
+def test_only_what_is_wanted_and_due_goes_out(session):
+    assert session.process(wall(0), "odom", set()) == []
+    names = [[m.name for m in session.process(wall(SECOND + n * SECOND // 2), "odom", ALL)] for n in range(3)]
+    assert [len(n) for n in names] == [6, 3, 6]
+    assert names[1] == ["occupancy_grid", "occupancy_probability", "distance_field"]
+
+
+def sizes(messages):
+    return sum(len(m.cdr) for m in messages if m.name in HEAVY)
+
+
+def test_heavy_outputs_keep_to_their_limit_and_what_is_held_back_is_counted(session):
+    """Keyframes come ten times a second, voxels are due once a second; half of that rate is allowed."""
+    per_round = sizes(session.process(wall(0), "odom", ALL))
+    config = load_config(
+        [], [f"outputs.voxels_max_mb_s={per_round / 2 / 1e6}", "source=depth", "outputs.voxels_period_s=1"]
+    )
+    session.reconfigure(config)
+    sent = {n: session.process(wall(n * SECOND // 10), "odom", ALL) for n in range(10, 71)}
+    assert [n for n, messages in sent.items() if sizes(messages)] == [10, 30, 50, 70]
+    assert sum(sizes(messages) for messages in sent.values()) == pytest.approx(4 * per_round, rel=0.01)
+    assert all(len(messages) in (3, 6) for messages in sent.values())  # grids are not held back
+    status = session.status(Intake(session.config, [SENSOR]), 7 * SECOND, "mapping")
+    held = dict(zip(status.drop_reasons, status.drop_counts, strict=True))
+    assert held == {f"{name}: over outputs.voxels_max_mb_s": 3 * 10 for name in HEAVY}
+
+
+def test_a_jump_back_in_time_frees_the_link_of_the_heavy_outputs(session):
+    session.reconfigure(load_config([], ["outputs.voxels_max_mb_s=0.001", "source=depth"]))
+    assert sizes(session.process(wall(100 * SECOND), "odom", ALL)) > 10_000  # ten seconds' worth and more
+    assert sizes(session.process(wall(101 * SECOND), "odom", ALL)) == 0
+    assert sizes(session.process(wall(SECOND), "odom", ALL)) > 10_000
+
+
+def test_a_depth_camera_and_a_lidar_mark_the_map_beside_each_other(session):
+    """The depth camera sees a wall 2 m ahead; the LiDAR sees a post behind the robot, which no camera looks at."""
+    lidar = SensorStream("top", "/points", POINT_CLOUD, kind="cloud")
+    post = np.stack([np.full(50, -1.625), np.full(50, 0.125), np.linspace(-0.2, 0.6, 50)], axis=1).astype(np.float32)
+    for n in range(3):
+        stamp, raw = n * SECOND, wall(n * SECOND)
+        pose = make_transform((0, 0, 0.5), (0, 0, 0, 1))
+        cloud = RawFrame(lidar, stamp, "top", encode_point_cloud(stamp, "top", post), None, pose)
+        session.process(replace(raw, frames=(*raw.frames, cloud)), "odom", set())
+    points = np.array([[2.1, 0.1, 0.6], [1.0, 0.1, 0.6], [-1.6, 0.1, 0.6], [-0.8, 0.1, 0.6], [-2.5, 0.1, 0.6]])
+    assert session.query(points, interpolate=False).state.tolist() == [1, 0, 1, 0, -1]
+
+
+def test_distance_field_grows_with_the_distance_to_the_wall(session):
+    for n in range(3):
+        messages = session.process(wall(n * SECOND), "odom", {"distance_field"})
+    message = deserialize("sensor_msgs/msg/PointCloud2", messages[0].cdr)
+    points = np.frombuffer(message.data, "<f4").reshape(-1, 4)
+    ahead = points[np.abs(points[:, 1] - 0.125) < 1e-3]
+    ahead = ahead[ahead[:, 0] < 2.0]
+    assert ahead[:, 3] == pytest.approx(2.125 - ahead[:, 0], abs=1e-5)
+
+
+def test_voxel_grid_message_holds_the_map(session):
+    session.process(wall(0), "odom", set())
+    messages = {m.name: m.cdr for m in session.final_outputs(ALL)}
+    message, view = deserialize(VOXEL_GRID, messages["voxel_grid"]), session.view()
+    assert (message.size_x, message.size_y, message.size_z) == view.window.shape
+    assert np.array_equal(message.state, view.state.reshape(-1))
+    assert {1, 0, -1} == set(np.unique(message.state))
+
+
+def test_a_frame_that_does_not_decode_costs_itself_and_is_named(session):
+    good = wall(0)
+    bad = replace(good.frames[0], cdr=good.frames[0].cdr[:100])
+    assert session.process(replace(good, frames=(bad,)), "odom", ALL) == []
+    assert session.keyframes == 0
+    assert session.dropped == {"depth: frame does not decode": 1, "keyframe without usable frames": 1}
+    assert "/depth/image at 0.000 s" in session.problems["depth: frame does not decode"]
+    session.process(replace(good, frames=(bad, *good.frames)), "odom", ALL)
+    assert session.keyframes == 1
+
+
+def test_a_picture_of_another_size_than_camera_info_says_is_refused(session):
+    session.process(wall(0, shape=(24, 32)), "odom", ALL)
+    assert "image is 32x24, camera_info says 64x48" in session.problems["depth: frame does not decode"]
+
+
+def test_the_map_survives_a_jump_back_in_time(session):
+    session.process(wall(100 * SECOND), "odom", set())
+    before = session.view().state.copy()
+    session.process(wall(SECOND), "odom", set())
+    assert np.array_equal(session.view().state == 1, before == 1)
+
+
+def test_query_answers_with_state_probability_and_class(session):
+    for n in range(3):
+        session.process(wall(n * SECOND), "odom", set())
+    answer = session.query(np.array([[2.1, 0.1, 0.6], [1.0, 0.1, 0.6], [3.5, 0.1, 0.6], [99, 0, 0]]), interpolate=False)
+    assert answer.state.tolist() == [1, 0, -1, -1]
+    assert answer.probability[0] > 0.8 and answer.probability[1] < 0.3
+    assert np.isnan(answer.probability[2:]).all()
+    assert answer.classes.tolist() == [0, 0, 0, 0]
+
+
+def test_a_saved_map_comes_back_and_one_of_another_frame_is_refused(session, tmp_path):
+    from occupancy_nn_ros.mapping.map_file import save_map
+
+    session.process(wall(0), "odom", set())
+    state = session.view().state
+    save_map(session.pipeline.map, tmp_path / "m.safetensors", "odom")
+    save_map(session.pipeline.map, tmp_path / "other.safetensors", "map")
+    session.clear()
+    assert (session.view().state == -1).all()
+    with pytest.raises(MapFileError, match=r"frame 'map'.*'odom'"):
+        session.load_map(tmp_path / "other.safetensors")
+    session.load_map(tmp_path / "m.safetensors")
+    assert np.array_equal(session.view().state, state)
+
+
+def test_status_reports_rate_age_drops_and_latency(session):
+    intake = Intake(session.config, [SENSOR])
+    intake.receive("/depth/image", b"junk")
+    for n in range(5):
+        session.process(wall(n * SECOND // 2), "odom", ALL)
+    status = session.status(intake, 5 * SECOND, "mapping")
+    assert status.keyframe_rate == pytest.approx(2.0)
+    assert status.map_age == pytest.approx(3.0)
+    assert dict(zip(status.drop_reasons, status.drop_counts, strict=True)) == {
+        "/depth/image: message does not decode": 1
+    }
+    assert status.stages == ("decode", "integrate", "encode", "total")
+    assert all(0 < a <= b for a, b in zip(status.latency_p50_ms, status.latency_p95_ms, strict=True))
+
+
+def test_live_settings_take_effect(session):
+    for n in range(2):
+        session.process(wall(n * SECOND), "odom", set())
+    assert (session.view().state == 1).sum() > 0
+    config = load_config([], ["source=depth", "voxel_size_m=0.25", "map.size_xy_m=8", "map.occupied_probability=0.99"])
+    session.reconfigure(config)
+    assert (session.view().state == 1).sum() == 0
