@@ -153,9 +153,11 @@ def load_checkpoint(path: Path) -> Checkpoint:
         calibration = from_mapping(Calibration, header["calibration"])
     except ConfigError as error:
         raise CheckpointError(f"{path}: {error}") from None
-    network = OccupancyNetwork(config)
+    with torch.device("meta"):  # what the file claims takes no memory before its weights have been seen to fit
+        expected = OccupancyNetwork(config).state_dict()
     tensors = _read_weights(path)
-    _check_weights(path, tensors, network.state_dict())
+    _check_weights(path, tensors, expected)
+    network = OccupancyNetwork(config)
     network.load_state_dict(tensors, strict=True)
     return Checkpoint(network.eval(), calibration, header["record"])
 
@@ -207,5 +209,7 @@ def _check_weights(path: Path, tensors: Mapping[str, torch.Tensor], expected: Ma
     for name, tensor in tensors.items():
         if tensor.shape != expected[name].shape:
             raise CheckpointError(f"{path}: {name} is {tuple(tensor.shape)}, expected {tuple(expected[name].shape)}")
+        if tensor.dtype != expected[name].dtype:
+            raise CheckpointError(f"{path}: {name} is {tensor.dtype}, expected {expected[name].dtype}")
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise CheckpointError(f"{path}: {name} holds numbers that are not finite")

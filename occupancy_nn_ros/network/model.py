@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -29,6 +30,9 @@ from occupancy_nn_ros.network.patches import image_patches
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
 from occupancy_nn_ros.values import SEMANTIC_CLASSES
+
+MAX_VOLUME_CELLS = 1 << 22
+"""Of the context volume: 200 times the shipped model's. A model file from a stranger must not ask for all the memory."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class ModelConfig(_Checked):
         for name, values, count in (("widths", self.widths, 4), ("volume_shape", self.volume_shape, 3)):
             if len(values) != count or not all(1 <= value <= 1024 for value in values):
                 raise ConfigError(f"{name} is {list(values)}, expected {count} numbers from 1 to 1024")
+        if math.prod(self.volume_shape) > MAX_VOLUME_CELLS:
+            raise ConfigError(f"volume_shape is {list(self.volume_shape)}, expected at most {MAX_VOLUME_CELLS} cells")
         if self.feature_channels % self.match_groups:
             raise ConfigError(f"feature_channels is {self.feature_channels}, expected a multiple of match_groups")
         if self.detail_channels % self.detail_groups:

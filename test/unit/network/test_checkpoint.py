@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import pickle
+import resource
 
 import pytest
 import torch
@@ -182,3 +183,30 @@ def test_a_place_that_cannot_be_written(saved, tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(CheckpointError, match="cannot write model"):
         save_checkpoint(saved[1], tmp_path / "file" / "x.safetensors")
+
+
+def test_a_file_that_claims_a_huge_network_is_refused_before_that_is_made(saved, tmp_path):
+    """All widths at their limits: 900 million weights, 3.5 GB. The file itself has a few kilobytes."""
+    huge = dataclasses.asdict(TINY) | {
+        "widths": [1024] * 4, "feature_channels": 1024, "detail_channels": 1024, "volume_width": 1024,
+        "volume_features": 256, "volume_channels": 256, "decoder_width": 1024,
+    }  # fmt: skip
+    path = changed(saved[0], tmp_path / "huge.safetensors", header={"config": json.dumps(huge)})
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(CheckpointError, match=r"expected \(1024"):
+        load_checkpoint(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # KiB
+
+
+def test_a_context_volume_that_would_not_fit_is_refused(saved, tmp_path):
+    huge = dataclasses.asdict(TINY) | {"volume_shape": [1024, 1024, 16]}
+    path = changed(saved[0], tmp_path / "huge.safetensors", header={"config": json.dumps(huge)})
+    with pytest.raises(CheckpointError, match=r"volume_shape .* expected at most 4194304 cells"):
+        load_checkpoint(path)
+
+
+def test_weights_of_another_type_are_refused(saved, tmp_path):
+    name, tensor = next(iter(saved[1].network.state_dict().items()))
+    path = changed(saved[0], tmp_path / "half.safetensors", weights={name: tensor.to(torch.int64)})
+    with pytest.raises(CheckpointError, match=f"{name} is torch.int64, expected torch.float32"):
+        load_checkpoint(path)
