@@ -18,6 +18,7 @@ COMMANDS = {
     "doctor": "check cameras, transforms, QoS and model, on the live graph or on a bag",
     "play": "map a recorded bag without ROS",
     "live": "run the ROS 2 node",
+    "view": "look at what play wrote: map, pictures and path on one time line",
     "sim": "simulate a drive and record it as a bag with exact truth",
     "shards": "simulate many drives as training data",
     "label": "make training data of your own recordings",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, progress_bar, read_settings
+from occupancy_nn_ros.cli.viewing import add_view, viewer
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.runtime.allocator import keep_freed_memory
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.runtime.player import PlayPlan, PlayResult
     from occupancy_nn_ros.values import MapView
+    from occupancy_nn_ros.visualization.snapshot import Viewer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", type=Path, help="bag folder, .mcap, .db3 or ROS 1 .bag file")
     parser.add_argument("--out", type=Path, default=Path("out"), help="output folder (default: out)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, nothing else")
+    parser.add_argument("--rrd", action="store_true", help="also write map.rrd: occupancy-nn view shows it again")
+    add_view(parser)
     add_part(parser)
     add_settings(parser)
 
@@ -36,13 +40,24 @@ def run(args: argparse.Namespace) -> int:
     """Play the bag."""
     from occupancy_nn_ros.bags.reader import BagPart
 
-    result = play(args.bag, read_settings(args), args.out, quiet=args.json, part=BagPart(args.start, args.end))
+    config = read_settings(args)
+    with viewer(args, config, make_folder(args.out) / "map.rrd" if args.rrd else None) as shown:
+        part = BagPart(args.start, args.end)
+        result = play(args.bag, config, args.out, quiet=args.json, part=part, shown=shown)
     if args.json:
         print(json.dumps(result.summary))
     return 0
 
 
-def play(bag: Path, config: Config, out: Path, *, quiet: bool = False, part: BagPart | None = None) -> PlayResult:
+def play(
+    bag: Path,
+    config: Config,
+    out: Path,
+    *,
+    quiet: bool = False,
+    part: BagPart | None = None,
+    shown: Viewer | None = None,
+) -> PlayResult:
     """Play a bag with progress, write map, pictures and summary, and print what was chosen and found.
 
     Raises:
@@ -63,6 +78,7 @@ def play(bag: Path, config: Config, out: Path, *, quiet: bool = False, part: Bag
                 reader,
                 plan,
                 out,
+                viewer=shown,
                 report=lambda p: progress.update(
                     task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes"
                 ),

@@ -26,6 +26,7 @@ from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
 from occupancy_nn_ros.runtime.session import MappingSession, decode_image_frame
 from occupancy_nn_ros.sync.frame_names import choose_frames
 from occupancy_nn_ros.values import FloatArray, MapView, PosedDepth, PosedImage, Prediction, VoxelState
+from occupancy_nn_ros.visualization.snapshot import Viewer
 
 NODE_NAME = "/occupancy_nn"
 ALL_OUTPUTS = tuple(topic.name for topic in OUTPUTS)
@@ -97,6 +98,7 @@ def play_bag(
     out: Path | None = None,
     *,
     report: Callable[[PlayProgress], None] | None = None,
+    viewer: Viewer | None = None,
 ) -> PlayResult:
     """Map a whole bag.
 
@@ -105,6 +107,7 @@ def play_bag(
         plan: from :func:`plan_play`.
         out: folder for ``map.mcap`` (the node's topics), or None to keep nothing.
         report: told about the progress.
+        viewer: shown each keyframe.
 
     Raises:
         BagError: the bag is damaged, or the output cannot be written.
@@ -112,6 +115,7 @@ def play_bag(
     """
     intake = Intake(plan.config, plan.sensors)
     session = MappingSession(plan.config)
+    session.viewer = viewer
     session.warm_up()
     wanted = () if out is None else (*ALL_OUTPUTS, *depth_topics(plan.config, plan.sensors))
     path = [np.zeros((0, 3))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -38,6 +38,7 @@ from occupancy_nn_ros.values import (
     PosedImage,
     UInt8Array,
 )
+from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
 
 RATE_WINDOW = 10
 
@@ -66,6 +67,7 @@ class MappingSession:
         keyframes: map updates so far.
         dropped: frames and keyframes that could not be used, by reason.
         problems: the latest message of each kind of trouble, worded for people.
+        viewer: shown each keyframe, if there is one.
     """
 
     def __init__(self, config: Config) -> None:
@@ -82,6 +84,7 @@ class MappingSession:
         self.dropped: Counter[str] = Counter()
         self.problems: dict[str, str] = {}
         self.frame_id = config.map_frame
+        self.viewer: Viewer | None = None
         self._encoder = OutputEncoder(config)
         self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
 
@@ -122,6 +125,8 @@ class MappingSession:
         times["encode"] = time.perf_counter() - encoding
         times["total"] = time.perf_counter() - began
         self.latency.add(times)
+        if self.viewer is not None and self.viewer.wants():
+            self._show(self.viewer, keyframe, times)
         return messages
 
     def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
@@ -188,6 +193,13 @@ class MappingSession:
             latency_p95_ms=tuple(item.p95_ms for item in latency.values()),
             device_memory_bytes=self._device_memory(),
         )
+
+    def _show(self, viewer: Viewer, keyframe: Keyframe, times: Mapping[str, float]) -> None:
+        view = self.view()
+        if view is not None:
+            depths = () if self.pipeline.prediction is None else self.pipeline.prediction.depths
+            latency_ms = {stage: seconds * 1e3 for stage, seconds in times.items()}
+            viewer.offer(Snapshot(keyframe.images, depths, view, latency_ms, dict(self.dropped)))
 
     def _encode(self, topics: list[OutputTopic]) -> list[OutMessage]:
         if not topics:

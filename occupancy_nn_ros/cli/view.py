@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Look at what ``play`` wrote: pictures, predicted depth, map, grid and path on one time line.
+
+Shows map.rrd where it is (occupancy-nn play BAG --rrd), else map.mcap, which has no camera pictures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from occupancy_nn_ros.cli.settings import add_config
+from occupancy_nn_ros.cli.viewing import add_view, say_where, viewer
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.visualization.snapshot import Snapshot
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of this subcommand."""
+    parser.add_argument("path", type=Path, help="output folder of play, or a .rrd or .mcap file")
+    add_view(parser)
+    parser.set_defaults(view="window")
+    add_config(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Open the viewer, and stay while a page is served."""
+    path = _find(args.path)
+    if path.suffix == ".rrd":
+        return _show_file(path, args)
+    with viewer(args, load_config(args.config, args.overrides)) as view:
+        for snapshot in snapshots(path):
+            while view is not None and not view.wants():
+                pass
+            if view is not None:
+                view.offer(snapshot)
+    return 0
+
+
+def snapshots(path: Path) -> Iterator[Snapshot]:
+    """The maps of a bag that ``play`` or a recorder wrote, each with the newest predicted depth.
+
+    Raises:
+        BagError: it cannot be read, or has no voxel grid.
+    """
+    from occupancy_nn_ros.bags.reader import BagReader
+    from occupancy_nn_ros.messages.maps import decode_voxel_grid
+    from occupancy_nn_ros.messages.names import VOXEL_GRID
+
+    with BagReader(path) as bag:
+        topics = {topic for topic, info in bag.topics.items() if info.msgtype == VOXEL_GRID}
+        if not topics:
+            raise BagError(f"{path} has no {VOXEL_GRID}; it has {', '.join(sorted(bag.topics))}")
+        for message in bag.messages(topics):
+            yield Snapshot((), (), decode_voxel_grid(message.cdr))
+
+
+def _find(path: Path) -> Path:
+    if path.is_dir():
+        found = [path / name for name in ("map.rrd", "map.mcap") if (path / name).exists()]
+        if not found:
+            raise BagError(
+                f"{path} has neither map.rrd nor map.mcap: make them with occupancy-nn play BAG --out {path}"
+            )
+        return found[0]
+    if not path.exists():
+        raise BagError(f"nothing at {path}")
+    return path
+
+
+def _show_file(path: Path, args: argparse.Namespace) -> int:
+    from occupancy_nn_ros.visualization.live_view import viewer_command
+
+    say_where(args.view, args.view_address, args.view_port)
+    return subprocess.run(
+        [*viewer_command(args.view, args.view_address, args.view_port), str(path)], check=False, stdout=sys.stderr
+    ).returncode
