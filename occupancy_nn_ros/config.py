@@ -115,6 +115,27 @@ class GridConfig(_Checked):
     min_known_voxels: int = setting(
         1, "Free voxels that a column of the band needs to be called free.", low=1, high=1000, live=True
     )
+    reference: Literal["base", "ground"] = setting(
+        "base",
+        "What the height band lies above: base_frame, or the ground that the map shows, so that ramps and bumps are no "
+        "obstacles.",
+        live=True,
+    )
+    max_step_down_m: float = setting(
+        0.0,
+        "Where the ground falls by more than this, or ends with nothing seen below, the grid is lethal; 0: not looked for.",
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
+    max_step_up_m: float = setting(
+        0.0,
+        "Where the ground rises by more than this from one cell to the next, the grid is lethal; steps are seen to within a "
+        "voxel. 0: not looked for.",
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
