@@ -10,16 +10,13 @@ from __future__ import annotations
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
 from occupancy_nn_ros.values import LatticeWindow
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.mapping.rolling_map import RollingMap
 
 SIDE = 16
 """Edge of a stored cube in voxels."""
@@ -60,7 +57,7 @@ class BlockStore:
         self._cubes.clear()
         self._bytes = 0
 
-    def keep_leaving(self, grid: RollingMap, origin: Index) -> None:
+    def keep_leaving(self, grid: VoxelStorage, origin: Index) -> None:
         """Store what a move of the window to ``origin`` will drop."""
         for box in _outside(grid.window, LatticeWindow(grid.window.voxel_size_m, origin, grid.window.shape)):
             values, classes = self._read(grid, box)
@@ -72,8 +69,8 @@ class BlockStore:
                     cube[0][inside], cube[1][inside] = values[given], classes[given]
                     self._put(key, cube)
 
-    def restore_entering(self, grid: RollingMap, old_origin: Index) -> None:
-        """Give back what is stored of the part of the window that was not in it at ``old_origin``."""
+    def restore_entering(self, grid: VoxelStorage, old_origin: Index, now_ms: int) -> None:
+        """Give back what is stored of the part of the window that was not in it at ``old_origin``, as seen now."""
         if not self._cubes:
             return
         for box in _outside(grid.window, LatticeWindow(grid.window.voxel_size_m, old_origin, grid.window.shape)):
@@ -81,11 +78,11 @@ class BlockStore:
                 if key in self._cubes:
                     cube = self._take(key)
                     part = tuple(int(box.origin[a] + given[a].start) for a in range(3))
-                    self._write(grid, (part[0], part[1], part[2]), cube[0][inside], cube[1][inside])
+                    self._write(grid, (part[0], part[1], part[2]), (cube[0][inside], cube[1][inside]), now_ms)
                     cube[0][inside] = UNKNOWN
                     self._put(key, cube)
 
-    def _read(self, grid: RollingMap, box: LatticeWindow) -> tuple[Int8Array, Int8Array]:
+    def _read(self, grid: VoxelStorage, box: LatticeWindow) -> tuple[Int8Array, Int8Array]:
         values, classes = np.full(box.shape, UNKNOWN, np.int8), np.zeros(box.shape, np.int8)
         for stored, given in grid.overlap(box):
             scaled = (grid.log_odds[stored] * self._scale).round().clamp(-127, 127)
@@ -96,13 +93,14 @@ class BlockStore:
                 classes[given] = torch.where(best.values > 0, best.indices + 1, 0).to(torch.int8).cpu().numpy()
         return values, classes
 
-    def _write(self, grid: RollingMap, origin: Index, values: Int8Array, classes: Int8Array) -> None:
+    def _write(self, grid: VoxelStorage, origin: Index, cube: tuple[Int8Array, Int8Array], now_ms: int) -> None:
+        values, classes = cube
         shape = (values.shape[0], values.shape[1], values.shape[2])
         for stored, given in grid.overlap(LatticeWindow(grid.window.voxel_size_m, origin, shape)):
             part = torch.from_numpy(values[given]).to(grid.device)
             known = part != UNKNOWN
             grid.log_odds[stored] = torch.where(known, part / self._scale, grid.log_odds[stored])
-            grid.seen_ms[stored] = torch.where(known, grid.clock.newest_ms, grid.seen_ms[stored])
+            grid.seen_ms[stored] = torch.where(known, now_ms, grid.seen_ms[stored])
             kept = torch.from_numpy(classes[given]).to(grid.device).long()
             count = grid.class_evidence.shape[-1]
             if count and bool((kept > 0).any()):

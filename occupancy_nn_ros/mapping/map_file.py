@@ -16,6 +16,7 @@ from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.mapping.atomic_file import replace_file
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
 
 FORMAT, VERSION = "occupancy_nn_ros map", 2
 FIELDS = {"log_odds": torch.float32, "known": torch.bool, "class_evidence": torch.int16}
@@ -24,7 +25,7 @@ FIELDS = {"log_odds": torch.float32, "known": torch.bool, "class_evidence": torc
 Header = tuple[float, tuple[int, int, int], tuple[int, int, int]]
 
 
-def save_map(grid: RollingMap, path: Path, frame_id: str) -> None:
+def save_map(grid: VoxelStorage, path: Path, frame_id: str) -> None:
     """Write the map.
 
     Raises:
@@ -73,7 +74,7 @@ def load_map(grid: RollingMap, path: Path) -> str:
     return header["frame_id"]
 
 
-def _check_header(path: Path, header: dict[str, str], grid: RollingMap) -> Header:
+def _check_header(path: Path, header: dict[str, str], grid: VoxelStorage) -> Header:
     if header.get("format") != FORMAT or header.get("version") != str(VERSION):
         found = f"'{header.get('format')}' {header.get('version')}"
         raise MapFileError(f"{path} says {found}, expected '{FORMAT}' {VERSION}")

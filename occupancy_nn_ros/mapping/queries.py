@@ -4,17 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import MapConfig
-from occupancy_nn_ros.values import Float32Array, FloatArray, LatticeWindow, MapView, VoxelState
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
+from occupancy_nn_ros.values import Float32Array, FloatArray, LatticeWindow, MapView, UInt8Array, VoxelState
 
 Unknown = Literal["keep", "free", "occupied"]
 BoolArray = npt.NDArray[np.bool_]
@@ -52,7 +50,7 @@ def resolve_unknown(state: npt.NDArray[np.int8], unknown: Unknown) -> npt.NDArra
 
 
 def query_map(
-    grid: RollingMap, points_m: npt.ArrayLike, mode: Literal["nearest", "trilinear"], unknown: Unknown
+    grid: VoxelStorage, points_m: npt.ArrayLike, mode: Literal["nearest", "trilinear"], unknown: Unknown
 ) -> tuple[Float32Array, npt.NDArray[np.int8]]:
     """See :meth:`RollingMap.query`."""
     points = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
@@ -69,13 +67,24 @@ def query_map(
     return np.where(known, probability, np.nan).astype(np.float32), state
 
 
+def classes_at_points(grid: VoxelStorage, points_m: npt.ArrayLike) -> UInt8Array:
+    """See :meth:`RollingMap.classes_at`."""
+    points = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
+    finite = np.asarray(np.isfinite(points).all(axis=1), dtype=np.bool_)
+    cells = cells_of(np.where(finite[:, None], points, 0.0) / grid.window.voxel_size_m)
+    occupied = finite & (_states_at(grid, cells) == VoxelState.OCCUPIED)
+    classes = np.zeros(len(points), np.uint8)
+    classes[occupied] = grid.best_classes(torch.from_numpy(cells[occupied]).to(grid.device)).cpu().numpy()
+    return classes
+
+
 def cells_of(scaled: FloatArray) -> npt.NDArray[np.int64]:
     """Lattice indices of finite points in voxels; those too far out for any window are limited to 2^52."""
     return np.floor(np.clip(scaled, -(2.0**52), 2.0**52)).astype(np.int64)
 
 
 def cast_rays(
-    grid: RollingMap, origins_m: npt.ArrayLike, directions: npt.ArrayLike, max_m: float, *, unknown: Unknown = "free"
+    grid: VoxelStorage, origins_m: npt.ArrayLike, directions: npt.ArrayLike, max_m: float, *, unknown: Unknown = "free"
 ) -> RayHits:
     """Follow rays through the map to the first occupied voxel.
 
@@ -150,12 +159,12 @@ def occupied_box(view: MapView) -> tuple[FloatArray, FloatArray] | None:
     return (cells.min(axis=0) + origin) * edge, (cells.max(axis=0) + origin + 1) * edge
 
 
-def _states_at(grid: RollingMap, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
+def _states_at(grid: VoxelStorage, cells: npt.NDArray[np.int64]) -> npt.NDArray[np.int8]:
     probability, known = _probability_at(grid, cells)
     return states(probability, known, grid.config)
 
 
-def _probability_at(grid: RollingMap, cells: npt.NDArray[np.int64]) -> tuple[FloatArray, BoolArray]:
+def _probability_at(grid: VoxelStorage, cells: npt.NDArray[np.int64]) -> tuple[FloatArray, BoolArray]:
     index = torch.from_numpy(cells).to(grid.device)
     inside = grid.contains(index)
     linear = grid.storage_index(torch.where(inside[:, None], index, 0))
@@ -164,7 +173,7 @@ def _probability_at(grid: RollingMap, cells: npt.NDArray[np.int64]) -> tuple[Flo
     return probability.cpu().numpy().astype(np.float64), known.cpu().numpy()
 
 
-def _interpolate(grid: RollingMap, scaled: FloatArray) -> tuple[FloatArray, BoolArray]:
+def _interpolate(grid: VoxelStorage, scaled: FloatArray) -> tuple[FloatArray, BoolArray]:
     low = cells_of(scaled)
     fraction = np.clip(scaled - low, 0.0, 1.0)
     total, weights = np.zeros(len(low)), np.zeros(len(low))

@@ -7,8 +7,6 @@ amounts.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -16,10 +14,8 @@ from torch import Tensor
 
 from occupancy_nn_ros.mapping.ray_kernels import INSIDE
 from occupancy_nn_ros.mapping.ray_update import CREDIT_MS, IN_VIEW_MS, RayRule
+from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
 from occupancy_nn_ros.values import Float32Array, FloatArray
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.mapping.rolling_map import RollingMap
 
 PLANES_AT_ONCE = 1 << 21
 
@@ -53,7 +49,7 @@ def usable_rays(origins: FloatArray, ends: FloatArray) -> tuple[npt.NDArray[np.b
 
 
 def integrate(
-    grid: RollingMap, origins: FloatArray, ends: FloatArray, graze_share: float, rule: RayRule
+    grid: VoxelStorage, origins: FloatArray, ends: FloatArray, graze_share: float, rule: RayRule
 ) -> tuple[int, int]:
     """Integrate finite rays from (1, 3) or (N, 3) to (N, 3), in voxels of the window; returns voxels hit and passed."""
     empty = torch.zeros(grid.log_odds.numel(), dtype=torch.bool, device=grid.device)
@@ -73,7 +69,7 @@ def integrate(
 
 
 def _collect(
-    grid: RollingMap, origins: FloatArray, ends: FloatArray, marks: dict[str, Tensor]
+    grid: VoxelStorage, origins: FloatArray, ends: FloatArray, marks: dict[str, Tensor]
 ) -> tuple[Tensor, Tensor]:
     """Rays (N, 6) end and start in voxels of the window, cut to range and window, and which of them hit."""
     shape = torch.tensor(grid.window.shape, dtype=torch.float64, device=grid.device)
@@ -137,7 +133,7 @@ def _pick(values: Tensor, axis: Tensor) -> Tensor:
     return values.gather(1, axis[:, None])[:, 0]
 
 
-def _walk(grid: RollingMap, rays: Tensor, hit: Tensor, graze_share: float, marks: dict[str, Tensor]) -> None:
+def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, graze_share: float, marks: dict[str, Tensor]) -> None:
     """Mark the voxels on both sides of each plane that rays cross along their longest axis."""
     lead, planes = _planes(rays)
     end, begin = rays[:, :3], rays[:, 3:]
@@ -160,11 +156,11 @@ def _walk(grid: RollingMap, rays: Tensor, hit: Tensor, graze_share: float, marks
         marks["graze"][index[graze]] = True
 
 
-def _storage(grid: RollingMap, cells: Tensor) -> Tensor:
+def _storage(grid: VoxelStorage, cells: Tensor) -> Tensor:
     return grid.storage_index(cells + torch.tensor(grid.window.origin, device=cells.device))
 
 
-def _apply(grid: RollingMap, marks: tuple[Tensor, Tensor, Tensor], rule: RayRule) -> None:
+def _apply(grid: VoxelStorage, marks: tuple[Tensor, Tensor, Tensor], rule: RayRule) -> None:
     """Update the marked voxels."""
     hit, passed, grazed = marks
     touched = torch.nonzero(hit | passed | grazed)[:, 0]

@@ -1,14 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rolling voxel map: fixed memory, however far the robot drives. The only mutable map in the package.
 
-Storage is toroidal: the voxel with lattice index g lives at g modulo the window's size, on each axis, so that moving
-the window costs only the voxels that enter. Log-odds fusion follows Moravec and Elfes (1985), with clamps as in
-OctoMap (Hornung et al. 2013).
+Log-odds fusion follows Moravec and Elfes (1985), with clamps as in OctoMap (Hornung et al. 2013).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -28,9 +25,10 @@ from occupancy_nn_ros.mapping.dense_update import (
     add_prediction,
     forget_unseen,
 )
-from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, Block, check_memory, overlap, spans
+from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
-from occupancy_nn_ros.mapping.queries import Unknown, query_map, states
+from occupancy_nn_ros.mapping.queries import Unknown, classes_at_points, query_map, states
+from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
 from occupancy_nn_ros.values import (
     SEMANTIC_CLASSES,
     Float32Array,
@@ -45,15 +43,12 @@ from occupancy_nn_ros.values import (
 __all__ = ["MAX_VOXELS", "NEVER", "RollingMap"]
 
 
-class RollingMap:
-    """Occupancy log-odds, class evidence and time last seen of the voxels in a window that follows the robot.
+class RollingMap(VoxelStorage):
+    """Voxels in a window that follows the robot, and what predictions and time do to them.
 
     Not thread-safe: one worker owns it; others get copies by :meth:`view`.
 
     Attributes:
-        log_odds: (X, Y, Z) float32 storage.
-        seen_ms: (X, Y, Z) int32 storage, when a voxel was last observed on the map's clock, ``NEVER`` if not.
-        class_evidence: (X, Y, Z, C) int16 storage in steps of ``EVIDENCE_STEP``.
         store: places that left the window, None if they are forgotten.
         clock: turns stamps into the map's time.
         not_finite: predicted voxels left out so far because they were NaN or infinite.
@@ -68,20 +63,13 @@ class RollingMap:
         Raises:
             ConfigError: more voxels than could be meant, or than fit into the free memory.
         """
-        self.config, self.device = config, torch.device(device)
-        check_memory(shape, num_classes, self.device)
-        # Filled, not only reserved: or every first look at a place would wait for memory from the operating system.
-        self.log_odds = torch.full(shape, 0.0, device=self.device)
-        self.seen_ms = torch.full(shape, NEVER, dtype=torch.int32, device=self.device)
-        self.class_evidence = torch.full((*shape, num_classes), 0, dtype=torch.int16, device=self.device)
+        super().__init__(voxel_size_m, shape, config, device, num_classes)
         self.store = (
             BlockStore(config.remember_mib << 20, max(config.log_odds_max, -config.log_odds_min))
             if config.remember_mib
             else None
         )
         self.not_finite = 0
-        self._window = LatticeWindow(voxel_size_m, (-(shape[0] // 2), -(shape[1] // 2), 0), shape)
-        self._anchor_z = 0
         self.clock = MapClock()
         self._marks: Marks | None = None
 
@@ -92,11 +80,6 @@ class RollingMap:
         side = max(1, round(config.map.size_xy_m / edge))
         height = max(1, round((config.map.below_m + config.map.above_m) / edge))
         return cls(edge, (side, side, height), config.map, device=device)
-
-    @property
-    def window(self) -> LatticeWindow:
-        """Where the map lies now."""
-        return self._window
 
     def move_to(self, T_map_base: FloatArray) -> None:
         """Center the window on the robot in x and y, with its floor ``below_m`` under the base; clears what enters.
@@ -131,10 +114,10 @@ class RollingMap:
             count = min(abs(shift), shape[axis])
             start = origin[axis] + shape[axis] - count if shift > 0 else origin[axis]
             for stored, _ in spans(start - self.anchor[axis], count, shape[axis]):
-                self._clear((slice(None),) * axis + (stored,))
+                self.clear((slice(None),) * axis + (stored,))
         self._window = LatticeWindow(self._window.voxel_size_m, origin, shape)
         if self.store is not None:
-            self.store.restore_entering(self, old)
+            self.store.restore_entering(self, old, self.clock.newest_ms)
 
     def integrate(self, prediction: Prediction, stamp_ns: int, gain: float = 1.0) -> None:
         """Add a prediction's weighted log-odds where its weight is positive; voxels outside the window are left out.
@@ -159,18 +142,6 @@ class RollingMap:
             if classes is not None:
                 add_class_evidence(self.class_evidence, (logit, weight, classes), where, gain)
 
-    def storage_index(self, cells: Tensor) -> Tensor:
-        """Flat storage index (N,) of lattice cells (N, 3) int64 inside the window."""
-        x, y, z = self._window.shape
-        columns = cells[:, 0].remainder(x) * y + cells[:, 1].remainder(y)
-        return columns * z + (cells[:, 2] - self._anchor_z).remainder(z)
-
-    def contains(self, cells: Tensor) -> Tensor:
-        """Which lattice cells (N, 3) lie inside the window, (N,) bool."""
-        low = torch.tensor(self._window.origin, device=cells.device)
-        high = low + torch.tensor(self._window.shape, device=cells.device)
-        return ((cells >= low) & (cells < high)).all(dim=1)
-
     def forget(self, stamp_ns: int) -> None:
         """Let voxels decay that were not seen since the last call, as configured, until they are unknown.
 
@@ -183,10 +154,6 @@ class RollingMap:
             tensors = (self.log_odds, self.seen_ms, self.class_evidence)
             most = max(self.config.log_odds_max, -self.config.log_odds_min)
             forget_unseen(tensors, (now, last), model, self.config.forget_after_s * 1000, most)
-
-    def clear(self) -> None:
-        """Forget everything in the window; it stays where it is."""
-        self._clear(())
 
     def view(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapView:
         """A copy in host memory, in window order."""
@@ -203,22 +170,9 @@ class RollingMap:
     def _classes(self, occupied: npt.NDArray[np.int64]) -> UInt8Array:
         """Classes (X, Y, Z) of the voxels at window indices (N, 3), where evidence for one was seen; 0 elsewhere."""
         classes = np.zeros(self._window.shape, np.uint8)
-        count = self.class_evidence.shape[-1]
-        if count and len(occupied):
-            cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
-            best = self.class_evidence.view(-1, count)[self.storage_index(cells)].max(dim=-1)
-            chosen = torch.where(best.values > 0, best.indices + 1, 0)
-            classes[tuple(occupied.T)] = chosen.cpu().numpy()
+        cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
+        classes[tuple(occupied.T)] = self.best_classes(cells).cpu().numpy()
         return classes
-
-    def window_tensors(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Copies of log-odds (X, Y, Z), time last seen (X, Y, Z) and class evidence (X, Y, Z, C) in window order."""
-        tensors = (self.log_odds, self.seen_ms, self.class_evidence)
-        copies = tuple(torch.empty_like(tensor) for tensor in tensors)
-        for stored, given in self.overlap(self._window):
-            for copy, tensor in zip(copies, tensors, strict=True):
-                copy[given] = tensor[stored]
-        return copies[0], copies[1], copies[2]
 
     def query(
         self, points_m: npt.ArrayLike, *, mode: Literal["nearest", "trilinear"] = "nearest", unknown: Unknown = "keep"
@@ -231,6 +185,10 @@ class RollingMap:
             unknown: report unknown as it is (probability NaN), or as free or occupied.
         """
         return query_map(self, points_m, mode, unknown)
+
+    def classes_at(self, points_m: npt.ArrayLike) -> UInt8Array:
+        """Class ids (N,) of the occupied voxels that hold map-frame points (N, 3); 0 where none is known."""
+        return classes_at_points(self, points_m)
 
     def replace_content(self, origin: tuple[int, int, int], log_odds: Tensor, known: Tensor, evidence: Tensor) -> None:
         """Put the window at ``origin`` with new content in window order; it counts as seen at the newest time.
@@ -250,11 +208,6 @@ class RollingMap:
             self.seen_ms[stored] = torch.where(known[given], self.clock.newest_ms, NEVER)
             self.class_evidence[stored] = evidence[given].to(self.device)
 
-    @property
-    def anchor(self) -> tuple[int, int, int]:
-        """Lattice index that is stored at (0, 0, 0)."""
-        return (0, 0, self._anchor_z)
-
     def marks(self) -> Marks:
         """Scratch memory for one scan, addressed for the window as it lies now; allocated on first use."""
         shape, origin = self._window.shape, self._window.origin
@@ -268,10 +221,6 @@ class RollingMap:
         """A stamp on the map's clock."""
         return self.clock.to_ms(stamp_ns, self.seen_ms)
 
-    def overlap(self, other: LatticeWindow) -> Iterator[Block]:
-        """Pairs of slices (into the storage, into ``other``) that cover the part of ``other`` inside the window."""
-        return overlap(self._window, other, self.anchor)
-
     def _check(self, prediction: Prediction) -> None:
         shape, classes = prediction.window.shape, prediction.class_logits
         expected = (self.class_evidence.shape[-1], *shape)
@@ -280,11 +229,6 @@ class RollingMap:
             raise ValueError(f"prediction's logit and weight are {found}, expected {shape}")
         if classes is not None and tuple(classes.shape) != expected:
             raise ValueError(f"prediction's class logits are {tuple(classes.shape)}, expected {expected}")
-
-    def _clear(self, where: tuple[slice, ...]) -> None:
-        self.log_odds[where] = 0.0
-        self.seen_ms[where] = NEVER
-        self.class_evidence[where] = 0
 
     def _forget_beyond(self, position: FloatArray, limit_m: float) -> None:
         """Clear the voxels that lie further than ``limit_m`` from the robot along any axis."""
@@ -295,4 +239,4 @@ class RollingMap:
             size = window.shape[axis]
             for start, count in ((0, min(low, size)), (max(0, high), size - max(0, high))):
                 for stored, _ in spans(start + window.origin[axis] - self.anchor[axis], count, size):
-                    self._clear((slice(None),) * axis + (stored,))
+                    self.clear((slice(None),) * axis + (stored,))

@@ -20,6 +20,7 @@ from rclpy.parameter import Parameter
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError, OccupancyError
+from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.parameters import check_changes, declare_config
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.receiver import Receiver
@@ -40,15 +41,7 @@ Transition = Callable[[State], TransitionCallbackReturn]
 
 
 class OccupancyNode(LifecycleNode):  # type: ignore[misc]
-    """Wires subscriptions, worker, publishers, services and watch together.
-
-    Attributes:
-        config: the settings in force.
-        session: network and map, None while unconfigured.
-        worker: the thread in which they run, None while unconfigured.
-        receiver: subscriptions and intake, None while inactive.
-        is_paused: whether keyframes are left out on request.
-    """
+    """Wires subscriptions, worker, publishers, services and watch together."""
 
     def __init__(self, start: Config | None = None, **arguments: Any) -> None:
         """Declare parameters.
@@ -61,15 +54,13 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             ConfigError: a parameter or config file cannot be used.
         """
         super().__init__(DEFAULT_NAME, **arguments)
-        self.config = declare_config(self, start)
+        # rclpy's node has a property ``context`` of its own.
+        self._shared = NodeContext(self, declare_config(self, start))
         self.autostart = bool(self.declare_parameter("autostart", True).value)
-        self.map_folder = str(self.declare_parameter("map_folder", "maps").value)
-        self.start_map = str(self.declare_parameter("start_map", "").value)
-        self.session: MappingSession | None = None
-        self.receiver: Receiver | None = None
-        self.worker: Worker[RawKeyframe] | None = None
-        self.is_paused = False
-        self.output_publishers: OutputPublishers | None = None
+        self._map_folder = str(self.declare_parameter("map_folder", "maps").value)
+        self._start_map = str(self.declare_parameter("start_map", "").value)
+        self._receiver: Receiver | None = None
+        self._outputs: OutputPublishers | None = None
         self._map_services: MapServices | None = None
         self._watch: Watch | None = None
         self.add_on_set_parameters_callback(self._on_parameters)
@@ -110,23 +101,14 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         self._deactivate()
         self._free()
 
-    def offer_depths(self, sensors: Sequence[SensorStream]) -> None:
-        """Offer depth images of these cameras."""
-        if self.output_publishers is not None:
-            self.output_publishers.add(depth_topics(self.config, sensors))
-
-    def now_ns(self) -> int:
-        """The node's clock, which is the simulated one with ``use_sim_time``."""
-        return int(self.get_clock().now().nanoseconds)
-
     def _configure(self) -> None:
-        self.worker = Worker(self._process, self._on_worker_error)
-        self.session = self.worker.ask(self._make_session).result()
-        self.output_publishers = OutputPublishers(self)
-        self._map_services = MapServices(self)
-        self.get_logger().info(
-            f"ready: source {self.config.source}, model {self.config.model}, map frame {self.config.map_frame}"
-        )
+        shared = self._shared
+        shared.worker = Worker(self._process, self._on_worker_error)
+        shared.session = shared.worker.ask(self._make_session).result()
+        self._outputs = OutputPublishers(shared)
+        self._map_services = MapServices(shared, self._outputs, self._map_folder)
+        config = shared.config
+        shared.log.info(f"ready: source {config.source}, model {config.model}, map frame {config.map_frame}")
 
     def _make_session(self) -> MappingSession:
         """Called in the worker's thread.
@@ -134,75 +116,81 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         OpenMP keeps a team of threads for each thread that calls it. Were the model warmed in another one, there would be
         more of them than cores, and they would sleep at each barrier: on two cores a keyframe took 700 ms, not 480 to 670.
         """
-        session = MappingSession(self.config)
+        session = MappingSession(self._shared.config)
         session.warm_up()
         self._load_start_map(session)
         return session
 
     def _load_start_map(self, session: MappingSession) -> None:
         """Go on with a saved map. One that is not there is none yet: the first start must not differ from the others."""
-        if not self.start_map:
+        if not self._start_map:
             return
-        path = path_inside(self.map_folder, self.start_map)
+        path = path_inside(self._map_folder, self._start_map)
         if path.exists():
             session.load_map(path)
-        self.get_logger().info(f"start map {path}: {'loaded' if path.exists() else 'not there yet, nothing is known'}")
+        self._shared.log.info(f"start map {path}: {'loaded' if path.exists() else 'not there yet, nothing is known'}")
 
     def _activate(self) -> None:
-        if self.session is None or self.output_publishers is None:
+        outputs = self._outputs
+        if self._shared.session is None or outputs is None:
             raise OccupancyError("the node is not configured")
-        self.receiver = Receiver(self, self._offer)
-        self._watch = Watch(self, self.output_publishers)
+
+        def offer_depths(sensors: Sequence[SensorStream]) -> None:
+            outputs.add(depth_topics(self._shared.config, sensors))
+
+        self._receiver = Receiver(self._shared, self._offer, offer_depths)
+        self._watch = Watch(self._shared, outputs, self._receiver)
 
     def _deactivate(self) -> None:
-        for part in (self._watch, self.receiver):
+        for part in (self._watch, self._receiver):
             if part is not None:
                 part.close()
-        self._watch, self.receiver = None, None
-        if self.worker is not None and not self.worker.drain():
-            self.get_logger().error("a keyframe did not end within 30 s")
+        self._watch, self._receiver = None, None
+        if self._shared.worker is not None and not self._shared.worker.drain():
+            self._shared.log.error("a keyframe did not end within 30 s")
 
     def _free(self) -> None:
-        if self.worker is not None and not self.worker.stop():
-            self.get_logger().error("the worker did not stop within 30 s")
-        for part in (self._map_services, self.output_publishers):
+        if self._shared.worker is not None and not self._shared.worker.stop():
+            self._shared.log.error("the worker did not stop within 30 s")
+        for part in (self._map_services, self._outputs):
             if part is not None:
                 part.close()
-        self.worker, self.session, self._map_services, self.output_publishers = None, None, None, None
+        self._shared.worker, self._shared.session = None, None
+        self._map_services, self._outputs = None, None
 
     def _offer(self, keyframes: Sequence[RawKeyframe]) -> None:
         """Called in the executor's thread with keyframes that are ready."""
-        if self.worker is not None and not self.is_paused:
+        if self._shared.worker is not None and not self._shared.is_paused:
             for keyframe in keyframes:
-                self.worker.offer(keyframe)
+                self._shared.worker.offer(keyframe)
 
     def _process(self, raw: RawKeyframe) -> None:
         """Called in the worker's thread."""
-        session, publishers, receiver = self.session, self.output_publishers, self.receiver
+        session, publishers, receiver = self._shared.session, self._outputs, self._receiver
         if session is None or publishers is None or receiver is None:
             return
         messages = session.process(raw, receiver.map_frame, publishers.wanted())
         publishers.publish(messages)
-        total_s = max(0.0, (self.now_ns() - raw.stamp_ns) * 1e-9)
+        total_s = max(0.0, (self._shared.now_ns() - raw.stamp_ns) * 1e-9)
         session.latency.add({"stamp_to_grid": total_s, "without_network": total_s - session.latency.newest("predict")})
 
     def _on_worker_error(self, error: BaseException) -> None:
         if not self.context.ok():  # asked to stop while a keyframe was worked on: its publishers are gone
             return
         text = "".join(traceback.format_exception(error))
-        self.get_logger().error(f"a keyframe was lost: {text}", throttle_duration_sec=5.0)
-        if self.session is not None:
-            self.session.dropped["keyframe failed"] += 1
+        self._shared.log.error(f"a keyframe was lost: {text}", throttle_duration_sec=5.0)
+        if self._shared.session is not None:
+            self._shared.session.dropped["keyframe failed"] += 1
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        result, config = check_changes(self, self.config, changes)
-        if result.successful and config != self.config:
-            self.config = config
-            if self.receiver is not None:
-                self.receiver.reconfigure(config)
-            if self.session is not None and self.worker is not None:
-                session = self.session
-                self.worker.ask(lambda: session.reconfigure(config))
+        result, config = check_changes(self, self._shared.config, changes)
+        if result.successful and config != self._shared.config:
+            self._shared.config = config
+            if self._receiver is not None:
+                self._receiver.reconfigure(config)
+            if self._shared.session is not None and self._shared.worker is not None:
+                session = self._shared.session
+                self._shared.worker.ask(lambda: session.reconfigure(config))
         return result
 
     def _guarded(
@@ -213,10 +201,10 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             body()
             return TransitionCallbackReturn.SUCCESS
         except OccupancyError as error:
-            self.get_logger().error(f"cannot {what}: {error}")
+            self._shared.log.error(f"cannot {what}: {error}")
             result = TransitionCallbackReturn.FAILURE
         except Exception:
-            self.get_logger().error(f"cannot {what}: {traceback.format_exc()}")
+            self._shared.log.error(f"cannot {what}: {traceback.format_exc()}")
             result = TransitionCallbackReturn.ERROR
         if undo is not None:
             undo()

@@ -4,28 +4,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rclpy.qos import QoSProfile
 
+from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.ros.node import OccupancyNode
 
 
 class OutputPublishers:
     """Publishers of all outputs, by name."""
 
-    def __init__(self, node: OccupancyNode) -> None:
+    def __init__(self, context: NodeContext) -> None:
         """Create them under the node's own name.
 
         Raises:
             MissingDependencyError: a message type is not built.
         """
-        self._node = node
+        self._context = context
         self._publishers: dict[str, Any] = {
             topic.name: self._create(topic.name, topic.msgtype, LATCHED_QOS if topic.is_latched else STREAM_QOS)
             for topic in OUTPUTS
@@ -59,14 +57,14 @@ class OutputPublishers:
 
     def missing(self) -> set[str]:
         """Outputs of the map that somebody subscribes to and that were never sent although there is a map."""
-        session = self._node.session
+        session = self._context.session
         if session is None or not session.pipeline.has_map:
             return set()
         return (self.wanted() & self._of_the_map) - self._sent
 
     def publish_missing(self) -> None:
         """Send the map to subscribers that joined after it was made; call from the worker's thread."""
-        session, missing = self._node.session, self.missing()
+        session, missing = self._context.session, self.missing()
         if session is not None and missing:
             self.publish(session.final_outputs(missing))
 
@@ -77,8 +75,8 @@ class OutputPublishers:
     def close(self) -> None:
         """Destroy the publishers."""
         for publisher in self._publishers.values():
-            self._node.destroy_publisher(publisher)
+            self._context.ros.destroy_publisher(publisher)
         self._publishers.clear()
 
     def _create(self, name: str, msgtype: str, qos: QoSProfile) -> Any:
-        return self._node.create_publisher(interface_class(msgtype), f"~/{name}", qos)
+        return self._context.ros.create_publisher(interface_class(msgtype), f"~/{name}", qos)

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.messages.names import TF_TOPICS
+from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
@@ -21,9 +22,6 @@ try:
     from rclpy.event_handler import SubscriptionEventCallbacks
 except ImportError:  # Humble has it elsewhere
     from rclpy.qos_event import SubscriptionEventCallbacks
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.ros.node import OccupancyNode
 
 LOOK_PERIOD_S = 0.5
 SENSOR_WORDS = {"network": "camera", "depth": "depth camera", "lidar": "LiDAR"}
@@ -40,22 +38,33 @@ class Receiver:
         qos: what each topic is subscribed to with.
     """
 
-    def __init__(self, node: OccupancyNode, offer: Callable[[Sequence[RawKeyframe]], None]) -> None:
-        """Start to look for sensors; transforms are listened to at once."""
-        self.node, self.offer = node, offer
+    def __init__(
+        self,
+        context: NodeContext,
+        offer: Callable[[Sequence[RawKeyframe]], None],
+        on_sensors: Callable[[Sequence[SensorStream]], None],
+    ) -> None:
+        """Start to look for sensors; transforms are listened to at once.
+
+        Args:
+            context: what the parts of the node share.
+            offer: called with keyframes that are ready.
+            on_sensors: called once with the sensors found.
+        """
+        self.context, self.offer, self.on_sensors = context, offer, on_sensors
         self.intake: Intake | None = None
         self.obstacle = "looking for cameras"
         self.qos: dict[str, QoSProfile] = {}
         self._subscriptions: dict[str, Any] = {}
         self._seen: tuple[SensorStream, ...] = ()
         self._looks = 0
-        self._timer: Any = node.create_timer(LOOK_PERIOD_S, self._look)
+        self._timer: Any = context.ros.create_timer(LOOK_PERIOD_S, self._look)
         self._look()
 
     @property
     def map_frame(self) -> str:
         """Name of the map frame: the configured one until transforms tell better."""
-        return self.intake.map_frame if self.intake is not None else self.node.config.map_frame
+        return self.intake.map_frame if self.intake is not None else self.context.config.map_frame
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""
@@ -66,47 +75,49 @@ class Receiver:
         """Unsubscribe from everything."""
         self._stop_looking()
         for subscription in self._subscriptions.values():
-            self.node.destroy_subscription(subscription)
+            self.context.ros.destroy_subscription(subscription)
         self._subscriptions.clear()
 
     def _look(self) -> None:
-        topics = topics_of(self.node)
+        topics = topics_of(self.context.ros)
         try:
-            sensors = discover_sensors(self.node.config, topics)
+            sensors = discover_sensors(self.context.config, topics)
         except ConfigError as error:
             self.obstacle, self._looks = str(error), 0
             return
         if not sensors:
             there = ", ".join(
-                sorted(name for name, kind in topics.items() if kind in wanted_types(self.node.config.source))
+                sorted(name for name, kind in topics.items() if kind in wanted_types(self.context.config.source))
             )
             self.obstacle, self._looks = (
-                f"no {SENSOR_WORDS[self.node.config.source]} topics found; candidates: {there or 'none'}",
+                f"no {SENSOR_WORDS[self.context.config.source]} topics found; candidates: {there or 'none'}",
                 0,
             )
             return
         self._looks = self._looks + 1 if sensors == self._seen else 1
         self._seen = sensors
-        if self._looks >= (1 if self.node.config.cameras else STEADY_LOOKS):
+        if self._looks >= (1 if self.context.config.cameras else STEADY_LOOKS):
             self._subscribe(sensors)
 
     def _subscribe(self, sensors: tuple[SensorStream, ...]) -> None:
         self._stop_looking()
         self.obstacle = ""
-        self.intake = Intake(self.node.config, sensors)
+        self.intake = Intake(self.context.config, sensors)
         for sensor in sensors:
-            self.node.get_logger().info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
-        self.node.offer_depths(sensors)
+            self.context.log.info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
+        self.on_sensors(sensors)
         owners = owners_of(sensors)
         for topic, msgtype in self.intake.topics.items():
-            self._listen(topic, msgtype, owners.get(topic), subscription_qos(self.node, topic, owners.get(topic)))
+            self._listen(
+                topic, msgtype, owners.get(topic), subscription_qos(self.context.ros, topic, owners.get(topic))
+            )
 
     def _listen(self, topic: str, msgtype: str, sensor: SensorStream | None, qos: QoSProfile) -> None:
         self.qos[topic] = qos
         events = SubscriptionEventCallbacks(
             incompatible_qos=partial(self._on_incompatible_qos, topic, msgtype, sensor), use_default_callbacks=False
         )
-        self._subscriptions[topic] = self.node.create_subscription(
+        self._subscriptions[topic] = self.context.ros.create_subscription(
             interface_class(msgtype), topic, partial(self._on_message, topic), qos, raw=True, event_callbacks=events
         )
 
@@ -115,7 +126,7 @@ class Receiver:
 
         Transforms come first, all of them: where messages have piled up, images must not run ahead of their poses.
         """
-        pose_topics = (*TF_TOPICS, self.node.config.pose_topic)
+        pose_topics = (*TF_TOPICS, self.context.config.pose_topic)
         if topic in pose_topics:
             self._take(topic, cdr)
         for other, qos in self.qos.items():
@@ -145,21 +156,19 @@ class Receiver:
             self.offer(keyframes)
 
     def _on_incompatible_qos(self, topic: str, msgtype: str, sensor: SensorStream | None, event: Any) -> None:
-        second_try = subscription_qos(self.node, topic, sensor, is_second_try=True)
+        second_try = subscription_qos(self.context.ros, topic, sensor, is_second_try=True)
         if second_try.reliability != self.qos[topic].reliability:
-            self.node.get_logger().info(
-                f"{topic}: a publisher is best effort, so that this subscription becomes it too"
-            )
-            self.node.destroy_subscription(self._subscriptions.pop(topic))
+            self.context.log.info(f"{topic}: a publisher is best effort, so that this subscription becomes it too")
+            self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
             self._listen(topic, msgtype, sensor, second_try)
             return
-        mismatches = qos_mismatches(self.node, topic, self.qos[topic])
+        mismatches = qos_mismatches(self.context.ros, topic, self.qos[topic])
         reason = (
             "; ".join(mismatches) or f"{topic}: a publisher offers a QoS that does not match ({event.last_policy_kind})"
         )
-        self.node.get_logger().warning(reason, throttle_duration_sec=5.0)
+        self.context.log.warning(reason, throttle_duration_sec=5.0)
 
     def _stop_looking(self) -> None:
         if self._timer is not None:
-            self.node.destroy_timer(self._timer)
+            self.context.ros.destroy_timer(self._timer)
             self._timer = None

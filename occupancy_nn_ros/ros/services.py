@@ -6,18 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future as WorkerFuture
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rclpy.task import Future
 
 from occupancy_nn_ros.errors import MapFileError, OccupancyError
 from occupancy_nn_ros.mapping.map_file import save_map
+from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.runtime.session import MappingSession
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.ros.node import OccupancyNode
 
 MAX_QUERY_POINTS = 1_000_000
 
@@ -25,13 +24,18 @@ MAX_QUERY_POINTS = 1_000_000
 class MapServices:
     """clear, pause, resume, save_map, load_map, query_occupancy."""
 
-    def __init__(self, node: OccupancyNode) -> None:
+    def __init__(self, context: NodeContext, publishers: OutputPublishers, map_folder: str) -> None:
         """Offer them under the node's own name.
+
+        Args:
+            context: what the parts of the node share.
+            publishers: sends the whole map again once it was cleared or loaded.
+            map_folder: where maps are saved and loaded; no path leads out of it.
 
         Raises:
             MissingDependencyError: a service type is not built.
         """
-        self.node = node
+        self.context, self.publishers, self.map_folder = context, publishers, map_folder
         offered: dict[str, tuple[str, Callable[..., Any]]] = {
             "clear": ("std_srvs/srv/Trigger", self._clear),
             "pause": ("std_srvs/srv/Trigger", self._pause),
@@ -41,32 +45,33 @@ class MapServices:
             "query_occupancy": ("occupancy_nn_ros/srv/QueryOccupancy", self._query),
         }
         self._services = [
-            node.create_service(interface_class(kind), f"~/{name}", call) for name, (kind, call) in offered.items()
+            context.ros.create_service(interface_class(kind), f"~/{name}", call)
+            for name, (kind, call) in offered.items()
         ]
 
     def close(self) -> None:
         """Withdraw them."""
         for service in self._services:
-            self.node.destroy_service(service)
+            self.context.ros.destroy_service(service)
         self._services.clear()
 
     async def _clear(self, request: Any, response: Any) -> Any:
         return await self._answer(response, self._do_clear)
 
     async def _pause(self, request: Any, response: Any) -> Any:
-        self.node.is_paused = True
+        self.context.is_paused = True
         response.success, response.message = True, "keyframes are left out until resume"
         return response
 
     async def _resume(self, request: Any, response: Any) -> Any:
-        self.node.is_paused = False
+        self.context.is_paused = False
         response.success, response.message = True, "mapping"
         return response
 
     async def _save_map(self, request: Any, response: Any) -> Any:
         def save(session: MappingSession) -> str:
             name = request.file_path or f"map_{session.newest_ns or 0}.safetensors"
-            path = path_inside(self.node.map_folder, name)
+            path = path_inside(self.map_folder, name)
             save_map(session.pipeline.map, path, session.frame_id)
             return str(path)
 
@@ -74,9 +79,9 @@ class MapServices:
 
     async def _load_map(self, request: Any, response: Any) -> Any:
         def load(session: MappingSession) -> str:
-            path = path_inside(self.node.map_folder, request.file_path)
+            path = path_inside(self.map_folder, request.file_path)
             session.load_map(path)
-            self._forget_sent()
+            self.publishers.forget()
             return f"loaded {path}"
 
         return await self._answer(response, load)
@@ -100,16 +105,12 @@ class MapServices:
 
     def _do_clear(self, session: MappingSession) -> str:
         session.clear()
-        self._forget_sent()
+        self.publishers.forget()
         return "the map is unknown everywhere"
-
-    def _forget_sent(self) -> None:
-        if self.node.output_publishers is not None:
-            self.node.output_publishers.forget()
 
     async def _answer(self, response: Any, work: Callable[[MappingSession], str]) -> Any:
         """Have the worker do something with the session, and report success and message."""
-        session, worker = self.node.session, self.node.worker
+        session, worker = self.context.session, self.context.worker
         if session is None or worker is None:
             response.success, response.message = False, "the node is not configured"
             return response
@@ -122,7 +123,7 @@ class MapServices:
 
     def _wait(self, answer: WorkerFuture[str]) -> Future:
         """A future that the executor can await, without blocking, for one of the worker's."""
-        future = Future(executor=self.node.executor)
+        future = Future(executor=self.context.ros.executor)
 
         def done(finished: WorkerFuture[str]) -> None:
             error = finished.exception()
@@ -130,8 +131,8 @@ class MapServices:
                 future.set_exception(error)
             else:
                 future.set_result(finished.result())
-            if self.node.executor is not None:
-                self.node.executor.wake()
+            if self.context.ros.executor is not None:
+                self.context.ros.executor.wake()
 
         answer.add_done_callback(done)
         return future

@@ -4,15 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 from occupancy_nn_ros.messages.names import TF_MESSAGE, TF_TOPICS
 from occupancy_nn_ros.ros.graph import why_silent
+from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.runtime.intake import Intake
-from occupancy_nn_ros.runtime.session import MappingSession
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.ros.receiver import Receiver
 
 
 class Silence:
@@ -25,19 +22,23 @@ class Silence:
         self._dropped: Counter[str] = Counter()
         self._new_drops: list[str] = []
 
-    def look(self, intake: Intake, session: MappingSession) -> None:
-        """Note what arrived and what was dropped since the last look."""
+    def look(self, intake: Intake, lost: Counter[str], problems: Mapping[str, str]) -> None:
+        """Note what arrived and what was dropped since the last look.
+
+        Args:
+            intake: counts what arrives.
+            lost: what was dropped behind the intake, by reason.
+            problems: the latest trouble of each of these reasons.
+        """
         for name, count in intake.received.items():
             self._quiet_looks[name] = 0 if count != self._received[name] else self._quiet_looks[name] + 1
-        dropped, problems = intake.dropped + session.dropped, {**intake.problems, **session.problems}
+        dropped, problems = intake.dropped + lost, {**intake.problems, **problems}
         risen = sorted(reason for reason, count in dropped.items() if count > self._dropped[reason])
         self._new_drops = [problems.get(reason, f"frames are dropped: {reason}") for reason in risen]
         self._received, self._dropped = Counter(intake.received), dropped
 
-    def reason(self, receiver: Receiver | None, patience: int) -> str:
+    def reason(self, receiver: Receiver, patience: int) -> str:
         """Why there is no map; a sensor counts as stopped after ``patience`` looks without a message."""
-        if receiver is None:
-            return "not active"
         intake = receiver.intake
         if intake is None:
             return receiver.obstacle
@@ -65,4 +66,4 @@ def _transforms(receiver: Receiver, intake: Intake) -> list[str]:
 
 def _why(receiver: Receiver, topic: str) -> str:
     msgtype = receiver.intake.topics[topic] if receiver.intake is not None else TF_MESSAGE
-    return why_silent(receiver.node, topic, msgtype, receiver.qos[topic])
+    return why_silent(receiver.context.ros, topic, msgtype, receiver.qos[topic])

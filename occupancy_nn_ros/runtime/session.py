@@ -162,20 +162,31 @@ class MappingSession:
     def query(self, points_m: FloatArray, *, interpolate: bool) -> PointAnswers:
         """What the map knows at points (N, 3) of the map frame."""
         probability, state = self.pipeline.map.query(points_m, mode="trilinear" if interpolate else "nearest")
-        classes = np.zeros(len(points_m), np.uint8)
-        view = self.view()
-        if view is not None:
-            cells = view.window.index_of(points_m)
-            inside = ((cells >= 0) & (cells < view.window.shape)).all(axis=1)
-            classes[inside] = view.classes[tuple(cells[inside].T)]
-        return PointAnswers(probability, state, classes)
+        return PointAnswers(probability, state, self.pipeline.map.classes_at(points_m))
 
-    def status(self, intake: Intake, now_ns: int, state: Literal["mapping", "paused", "waiting"]) -> NodeStatus:
-        """Figures for ``MapStatus`` and diagnostics; may be called while the worker is at work, and so reads copies."""
+    def troubles(self) -> tuple[Counter[str], dict[str, str]]:
+        """Copies of ``dropped`` and ``problems`` for another thread; a plain copy of a dictionary is one step."""
+        return Counter(dict(self.dropped)), dict(self.problems)
+
+    def status(
+        self,
+        intake: Intake,
+        now_ns: int,
+        state: Literal["mapping", "paused", "waiting"],
+        elsewhere: Mapping[str, int] | None = None,
+    ) -> NodeStatus:
+        """Figures for ``MapStatus`` and diagnostics; may be called while the worker is at work, and so reads copies.
+
+        Args:
+            intake: counts what arrives.
+            now_ns: time of the status.
+            state: what the node does.
+            elsewhere: keyframes dropped before they came here, by reason.
+        """
         latency, recent = self.latency.summary(), tuple(self._recent)
-        held_back, lost = dict(self._encoder.held_back), Counter(dict(self.dropped))
+        held_back, (lost, _) = dict(self._encoder.held_back), self.troubles()
         held = Counter({f"{name}: over outputs.voxels_max_mb_s": n for name, n in held_back.items()})
-        dropped = sorted((intake.dropped + lost + held).items())
+        dropped = sorted((intake.dropped + lost + held + Counter(elsewhere)).items())
         span_s = (recent[-1] - recent[0]) * 1e-9 if len(recent) > 1 else 0.0
         return replace(
             NodeStatus(now_ns),

@@ -14,14 +14,16 @@ import time
 import numpy as np
 import rclpy
 
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.messages.maps import encode_occupancy_grid
 from occupancy_nn_ros.messages.sensors import encode_point_cloud
 from occupancy_nn_ros.runtime.outputs import OutMessage
+from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.values import GridSlice
 
 rclpy.init()
-publishers = OutputPublishers(rclpy.create_node("sender"))
+publishers = OutputPublishers(NodeContext(rclpy.create_node("sender"), Config()))
 while publishers.wanted() != {{"occupancy_grid", "occupied_voxels"}}:
     time.sleep(0.05)
 time.sleep(1.0)  # until the other side knows them as well

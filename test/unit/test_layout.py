@@ -81,6 +81,14 @@ def test_imports_point_down_the_layers(path: Path):
     assert not above | {name for name in level if part(name) != part(module)}
 
 
+def test_no_modules_import_each_other_in_a_circle():
+    graph = {module_name(path): imported(path) & set(MODULES) for path in SOURCES}
+    while graph:
+        leaves = {name for name, needs in graph.items() if not needs & graph.keys()}
+        assert leaves, f"circle among {sorted(graph)}"
+        graph = {name: needs for name, needs in graph.items() if name not in leaves}
+
+
 def test_only_the_ros_folder_loads_ros():
     modules = [name for name in MODULES if part(name) != "ros"]
     loaded = loaded_by(modules)

@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
+import itertools
+import threading
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import MapFileError
@@ -130,6 +133,48 @@ def test_a_frame_that_does_not_decode_costs_itself_and_is_named(session):
     assert "/depth/image at 0.000 s" in session.problems["depth: frame does not decode"]
     session.process(replace(good, frames=(bad, *good.frames)), "odom", ALL)
     assert session.keyframes == 1
+
+
+def test_another_thread_reads_copies_while_the_worker_counts(session):
+    """Were the counters themselves read, adding them up would fail within moments: they grow in between."""
+    done = threading.Event()
+
+    def count():
+        for n in itertools.count():
+            session.dropped[f"reason {n % 5000}"] += 1
+            if n % 5000 == 4999:
+                session.dropped.clear()
+            if done.is_set():
+                return
+
+    worker = threading.Thread(target=count)
+    worker.start()
+    try:
+        intake = Intake(session.config, [SENSOR])
+        for _ in range(300):
+            assert all(number >= 1 for number in session.status(intake, 0, "mapping").drop_counts)
+    finally:
+        done.set()
+        worker.join()
+
+
+def test_what_was_dropped_elsewhere_stands_in_the_status_and_not_in_the_session(session):
+    status = session.status(Intake(session.config, [SENSOR]), 0, "mapping", {"worker busy": 3})
+    assert (status.drop_reasons, status.drop_counts) == (("worker busy",), (3,))
+    assert not session.dropped
+
+
+def test_classes_are_answered_at_points_as_the_view_holds_them(session):
+    session.process(wall(0), "odom", set())
+    grid = session.pipeline.map
+    grid.class_evidence.copy_(torch.randint(0, 9, grid.class_evidence.shape, dtype=torch.int16))
+    view, points = session.view(), np.random.default_rng(0).uniform(-4.5, 4.5, (4000, 3))
+    cells = view.window.index_of(points)
+    inside = ((cells >= 0) & (cells < view.window.shape)).all(axis=1)
+    expected = np.where(inside, view.classes[tuple(np.where(inside[:, None], cells, 0).T)], 0)
+    assert expected.any()
+    assert np.array_equal(session.query(points, interpolate=False).classes, expected)
+    assert session.query(np.full((1, 3), np.nan), interpolate=False).classes.tolist() == [0]
 
 
 def test_a_picture_of_another_size_than_camera_info_says_is_refused(session):
