@@ -31,6 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
         def report(state: Progress) -> None:
             text = f"training, depth {state.depth:.3f}, occupancy {state.occupancy:.3f}, class {state.semantic:.3f}"
+            text = f"{text}, {state.samples_per_s:.1f} samples/s"
             progress.update(task, completed=state.step, description=text)
 
         model = train(config, args.data, args.out, report)

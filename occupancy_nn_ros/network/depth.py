@@ -19,6 +19,7 @@ from torch.nn import functional
 from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.encoder import ConvBlock, norm
 from occupancy_nn_ros.network.patches import patches_at
+from occupancy_nn_ros.network.precision import in_float32
 from occupancy_nn_ros.network.views import Views, invert_rigid
 
 NEAREST_M = 0.05
@@ -147,6 +148,7 @@ class PlaneSweep(nn.Module):
         seen = seen[:, None].to(correlation.dtype)
         return (correlation * seen).view(*correlation.shape[:3], h, w), seen.view(*seen.shape[:3], h, w)
 
+    @in_float32
     def _project(
         self, T_source_ref: Tensor, K: Tensor, K_source: Tensor, depths_m: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
@@ -208,16 +210,16 @@ def merge_sources(correlation: Tensor, seen: Tensor) -> Tensor:
     """What all sources of a view say, however many there are.
 
     Args:
-        correlation: (S, N, D, h, w) of :class:`PlaneSweep`.
-        seen: (S, 1, D, h, w) of the same; all 0 for a source that does not exist.
+        correlation: (..., S, N, D, h, w) of :class:`PlaneSweep`.
+        seen: (..., S, 1, D, h, w) of the same; all 0 for a source that does not exist.
 
     Returns:
-        (2 * N + 1, D, h, w): the mean and the best of each correlation, number of sources that see the point.
+        (..., 2 * N + 1, D, h, w): the mean and the best of each correlation, number of sources that see the point.
     """
-    count = seen.sum(dim=0)
-    mean = correlation.sum(dim=0) / count.clamp(min=1)  # it is 0 where a source sees nothing
-    best = (correlation - 2.0 * (1 - seen)).amax(dim=0).clamp(min=-1) * (count > 0)
-    return torch.cat([mean, best, count])
+    count = seen.sum(dim=-5)
+    mean = correlation.sum(dim=-5) / count.clamp(min=1)  # it is 0 where a source sees nothing
+    best = (correlation - 2.0 * (1 - seen)).amax(dim=-5).clamp(min=-1) * (count > 0)
+    return torch.cat([mean, best, count], dim=-4)
 
 
 class DepthHead(nn.Module):
@@ -308,6 +310,7 @@ class DepthRefiner(nn.Module):
         return logits.scatter_add(1, index, correction.to(logits.dtype))
 
 
+@in_float32
 def relative_poses(views: Views, index: Tensor, source: Tensor) -> Tensor:
     """T_source_ref (P, 4, 4) for pairs of view indices."""
     return invert_rigid(views.T_world_cam[source]) @ views.T_world_cam[index]

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
-from occupancy_nn_ros.network.depth import Appearance, DepthBins, PlaneSweep, merge_sources
-from occupancy_nn_ros.network.encoder import DetailEncoder
-from occupancy_nn_ros.network.lifting import HALF_DEPTH, cumulative
+from occupancy_nn_ros.network.dense_lifting import dense_evidence
+from occupancy_nn_ros.network.depth import Appearance, PlaneSweep, merge_sources
+from occupancy_nn_ros.network.lifting import cumulative
 from occupancy_nn_ros.network.model import FeatureMaps, OccupancyNetwork
 from occupancy_nn_ros.network.views import normalize_images
 from occupancy_nn_ros.network.volume import sample_volume
@@ -152,56 +151,6 @@ class QueryGraph(Graph):
         position = self.grid.normalize(points, points.new_zeros(3))
         logits = self.decoder(statistics, sample_volume(context, position), points, edge_m)
         return self.calibration.log_odds(logits[:, 0], visible), logits[:, 1:], visible
-
-
-def dense_evidence(
-    points: Tensor, edge_m: Tensor, K: Tensor, T_base_cam: Tensor, nearer: Tensor, bins: DepthBins,
-    features: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor | None]:  # fmt: skip
-    """What :func:`occupancy_nn_ros.network.lifting.sample_evidence` says, with no shape that depends on the data.
-
-    Args:
-        points: (P, 3) relative to the base.
-        edge_m: (P,) edge of the cube at each point.
-        K: (V, 3, 3).
-        T_base_cam: (V, 4, 4).
-        nearer: (V, D + 1, h, w) cumulative depth, at stride 4.
-        bins: the depth intervals.
-        features: (V, C, h, w) to merge, or None.
-
-    Returns:
-        Statistics (P, S), visibility (P,) and merged features (P, C), None if there are none to merge.
-    """
-    local = (points[None] - T_base_cam[:, None, :3, 3]) @ T_base_cam[:, :3, :3]
-    z = local[..., 2].clamp(min=1e-3)
-    height, width = (n * DetailEncoder.stride for n in nearer.shape[-2:])
-    x = (K[:, 0, 0, None] * local[..., 0] / z + K[:, 0, 2, None] + 0.5) / width * 2 - 1
-    y = (K[:, 1, 1, None] * local[..., 1] / z + K[:, 1, 2, None] + 0.5) / height * 2 - 1
-    inside = ((local[..., 2] > 0.05) & (x.abs() < 1) & (y.abs() < 1)).to(points.dtype)
-    position = torch.stack([x, y], dim=-1).clamp(-1, 1)
-    half = edge_m * HALF_DEPTH
-    start, end = (_sample_nearer(nearer, position, bins.position(depth)) for depth in (z - half, z + half))
-    surface, free, hidden = (end - start).clamp(min=0), 1 - end, start
-    odds = torch.log((surface + 0.01) / (free + 0.01)) * (1 - hidden)
-    total = (torch.stack([surface, free, hidden, torch.ones_like(free), odds]) * inside).sum(dim=1)
-    best = (torch.stack([surface, free, 1 - hidden, 1 / z.clamp(min=0.3)]) * inside).amax(dim=1)
-    count = total[3].clamp(min=1)
-    statistics = torch.stack([*(total[:3] / count), total[3] / 4, total[4] * 0.5, best[0], best[1], best[3]], dim=1)
-    if features is None:
-        return statistics, best[2], None
-    weight = (surface + 0.05) * inside
-    sampled = functional.grid_sample(features, position[:, None], align_corners=False)[:, :, 0]
-    merged = (sampled * weight[:, None]).sum(dim=0) / (weight.sum(dim=0) + 1e-3)
-    return statistics, best[2], merged.T
-
-
-def _sample_nearer(nearer: Tensor, position: Tensor, edge_index: Tensor) -> Tensor:
-    """Trilinear lookup (V, P) of (V, D + 1, h, w) at image positions (V, P, 2) in [-1, 1] and edge indices (V, P)."""
-    layers = nearer.shape[1]
-    z = (2 * edge_index.clamp(0, layers - 1) + 1) / layers - 1
-    grid = torch.cat([position, z[..., None]], dim=-1)[:, None, None]
-    sampled = functional.grid_sample(nearer[:, None], grid, padding_mode="border", align_corners=False)
-    return sampled[:, 0, 0, 0]
 
 
 def make_graphs(checkpoint: Checkpoint) -> dict[str, Graph]:

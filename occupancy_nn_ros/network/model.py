@@ -16,6 +16,8 @@ from occupancy_nn_ros.config import _Checked, setting
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
+from occupancy_nn_ros.network.dense_lifting import dense_evidence
+from occupancy_nn_ros.network.dense_matching import match_all
 from occupancy_nn_ros.network.depth import (
     Appearance,
     DepthBins,
@@ -212,7 +214,7 @@ class OccupancyNetwork(nn.Module):
         nearer = lifting.cumulative(depth_logits[-1])
         points = self.grid.points(base)
         edge = torch.full_like(points[:, 0], self.grid.cell_m)
-        evidence = lifting.sample_evidence(points, edge, views, nearer, self.fine_bins, self.to_volume(maps.features))
+        evidence = self._evidence(points, edge, views, nearer, self.to_volume(maps.features))
         parts = [evidence.statistics] if evidence.features is None else [evidence.statistics, evidence.features]
         volume = torch.cat(parts, dim=1).view(*self.grid.shape, -1)
         context = self.volume(volume.permute(3, 0, 1, 2)[None])[0]
@@ -229,10 +231,20 @@ class OccupancyNetwork(nn.Module):
         Returns:
             (P, 1 + classes) logits (occupancy first) and (P,) how visible each point is, 0 where no camera looks.
         """
-        evidence = lifting.sample_evidence(points, edge_m, scene.views, scene.nearer, self.fine_bins, None)
+        evidence = self._evidence(points, edge_m, scene.views, scene.nearer, None)
         context = sample_volume(scene.context, self.grid.normalize(points, scene.base))
         logits: Tensor = self.decoder(evidence.statistics, context, points - scene.base, edge_m)
         return logits, evidence.visible
+
+    def _evidence(
+        self, points: Tensor, edge_m: Tensor, views: Views, nearer: Tensor, features: Tensor | None
+    ) -> lifting.Evidence:
+        """What all views say about points, in the way that is fastest on the device."""
+        if points.device.type == "cpu":
+            return lifting.sample_evidence(points, edge_m, views, nearer, self.fine_bins, features)
+        dense = dense_evidence(points, edge_m, views.K, views.T_world_cam, nearer, self.fine_bins, features)
+        statistics, visible, merged = dense
+        return lifting.Evidence(statistics, merged, visible)
 
 
 def _of_unit_length(features: Tensor, groups: int) -> Tensor:
@@ -246,6 +258,8 @@ def _match(sweep: PlaneSweep, looks: list[Appearance], views: Views, sources: Te
 
     ``depths_m`` are (D,) for all pixels or (R, D, h, w).
     """
+    if depths_m.device.type != "cpu" and sources.shape[1]:
+        return match_all(sweep, looks, views, sources, depths_m)
     merged = []
     for view, row in enumerate(sources):
         chosen = row[row >= 0]

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.network.precision import in_float32
+
 
 @dataclass(frozen=True)
 class Views:
@@ -41,11 +43,13 @@ def invert_rigid(transform: Tensor) -> Tensor:
     return torch.cat([top, transform[..., 3:, :]], dim=-2)
 
 
+@in_float32
 def to_camera(points: Tensor, T_world_cam: Tensor) -> Tensor:
     """World points (P, 3) in one camera's optical frame, (P, 3)."""
     return (points - T_world_cam[:3, 3]) @ T_world_cam[:3, :3]
 
 
+@in_float32
 def choose_sources(reference: Tensor, candidates: Tensor, count: int, self_index: Tensor) -> Tensor:
     """Pick the views to match each reference view against, by baseline and viewing direction.
 
@@ -66,8 +70,8 @@ def choose_sources(reference: Tensor, candidates: Tensor, count: int, self_index
     score = torch.minimum(baseline / 0.1, torch.ones_like(baseline)) * torch.exp(-((baseline - 0.4).clamp(min=0)) / 0.8)
     score = score * ((cosine - 0.64) / 0.36).clamp(0, 1)
     score = torch.where(baseline < 0.02, 0.0, score)
-    rows = torch.nonzero(self_index >= 0)[:, 0]
-    score[rows, self_index[rows]] = 0.0
+    itself = torch.arange(len(candidates), device=score.device) == self_index[:, None]
+    score = torch.where(itself, 0.0, score)
     best = score.topk(min(count, score.shape[1]), dim=1)
     chosen = torch.where(best.values > 1e-3, best.indices, -1)
     missing = count - chosen.shape[1]

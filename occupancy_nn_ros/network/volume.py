@@ -7,8 +7,6 @@ a CPU.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -16,8 +14,7 @@ from torch.nn import functional
 from occupancy_nn_ros.network.encoder import ConvBlock, ResidualBlock, norm
 
 
-@dataclass(frozen=True)
-class VolumeGrid:
+class VolumeGrid(nn.Module):
     """The coarse lattice relative to a center.
 
     Attributes:
@@ -26,9 +23,14 @@ class VolumeGrid:
         low_m: lowest corner relative to the center, metres.
     """
 
-    cell_m: float
-    shape: tuple[int, int, int]
-    low_m: tuple[float, float, float]
+    low: Tensor
+    size: Tensor
+
+    def __init__(self, cell_m: float, shape: tuple[int, int, int], low_m: tuple[float, float, float]) -> None:
+        super().__init__()
+        self.cell_m, self.shape, self.low_m = cell_m, shape, low_m
+        self.register_buffer("low", torch.tensor(low_m), persistent=False)
+        self.register_buffer("size", torch.tensor(shape) * cell_m, persistent=False)
 
     def points(self, center: Tensor) -> Tensor:
         """Cell centres (X * Y * Z, 3) in the frame of ``center`` (3,)."""
@@ -40,9 +42,7 @@ class VolumeGrid:
 
     def normalize(self, points: Tensor, center: Tensor) -> Tensor:
         """Positions (P, 3) of points as coordinates in [-1, 1] for sampling, ordered (z, y, x)."""
-        low = torch.tensor(self.low_m, device=points.device, dtype=points.dtype)
-        size = torch.tensor(self.shape, device=points.device, dtype=points.dtype) * self.cell_m
-        return ((points - center - low) / size * 2 - 1).flip(-1)
+        return ((points - center - self.low) / self.size * 2 - 1).flip(-1)
 
 
 class VolumeNetwork(nn.Module):

@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from occupancy_nn_ros.errors import TrainingError
-from occupancy_nn_ros.training.shards import Shard, read_shard
+from occupancy_nn_ros.training.shards import Shard, check_frame, open_shard
 from occupancy_nn_ros.values import FloatArray, UInt8Array
 
 HORIZONTAL_FLIP = np.diag([1.0, -1.0, 1.0, 1.0])
@@ -80,8 +80,10 @@ class SampleSource:
             TrainingError: the shard is corrupt.
         """
         rng = np.random.default_rng([self.seed, step])
-        shard = read_shard(self.paths[int(rng.integers(len(self.paths)))])
+        path = self.paths[int(rng.integers(len(self.paths)))]
+        shard = open_shard(path)
         frame = int(rng.integers(1, len(shard.images)))
+        check_frame(path, shard, frame)
         return make_sample(shard, frame, rng, augment=self.augment)
 
 

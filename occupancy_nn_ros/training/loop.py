@@ -9,8 +9,7 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,11 +28,11 @@ from occupancy_nn_ros.network.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork, Scene
-from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.training.dataset import Sample, Samples, SampleSource
 from occupancy_nn_ros.training.journal import Journal, draw_sample
-from occupancy_nn_ros.training.losses import Losses, depth_losses, point_losses
+from occupancy_nn_ros.training.loaders import read_ahead
+from occupancy_nn_ros.training.step import Figures, begin_reading, learn, move_average, observe_sample
 from occupancy_nn_ros.training.workers import Workers, join_workers
 from occupancy_nn_ros.values import UInt8Array
 
@@ -58,6 +57,9 @@ class TrainConfig(_Checked):
     save_every: int = setting(250, "Steps between checkpoints.", low=1, high=1_000_000)
     device: str = setting("auto", "auto, cpu or cuda.")
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "Of activations; auto: bfloat16 on a GPU.")
+    loaders: int = setting(
+        0, "Processes that read samples ahead, for each training process; 0: a thread.", low=0, high=256
+    )
     tensorboard: bool = setting(False, "Write curves and pictures for TensorBoard too.")
     initial: str = setting("", "Model to start from, by name or path, as in fine-tuning; empty: random weights.")
     fresh: tuple[str, ...] = setting((), "Parts of the network that start from random weights beside those of initial.")
@@ -66,13 +68,38 @@ class TrainConfig(_Checked):
 
 @dataclass(frozen=True)
 class Progress:
-    """What one step reports: step number and running means of the loss parts."""
+    """What one step reports: step number, running means of the loss parts, and samples a second."""
 
     step: int
     steps: int
     depth: float
     occupancy: float
     semantic: float
+    samples_per_s: float
+
+
+class Pace:
+    """How fast samples are learnt from, over the last ``CURVE_EVERY`` steps."""
+
+    def __init__(self, samples: int) -> None:
+        """Start the clock; a step takes this many samples."""
+        self._samples = samples
+        self._times = deque([time.monotonic()], maxlen=CURVE_EVERY + 1)
+        self._began = self._times[0]
+
+    def count(self) -> None:
+        """A step is done."""
+        self._times.append(time.monotonic())
+
+    @property
+    def samples_per_s(self) -> float:
+        """Samples a second of all processes together."""
+        elapsed = self._times[-1] - self._times[0]
+        return self._samples * (len(self._times) - 1) / elapsed if elapsed > 0 else 0.0
+
+    def curve(self) -> dict[str, float]:
+        """What belongs to a point of the curves."""
+        return {"seconds": round(self._times[-1] - self._began, 1), "samples_per_s": round(self.samples_per_s, 2)}
 
 
 @dataclass
@@ -87,32 +114,6 @@ class _Run:
     note: Mapping[str, str]
     step: int = 0
     means: dict[str, float] = field(default_factory=dict)
-
-
-def observe_sample(network: OccupancyNetwork, sample: Sample, device: torch.device) -> Scene:
-    """What the network makes of a sample's images."""
-    images = normalize_images(sample.images.to(device))
-    K, T_world_cam = sample.K.to(device), sample.T_world_cam.to(device)
-    count = sample.views
-    maps = network.encode(images[:count])
-    match = network.match_maps(images[:count], maps)
-    if count < len(images):
-        with torch.no_grad():  # matching is symmetric: gradients of one side teach the same at two thirds of the time
-            match = match + network.match_maps(images[count:], network.encode(images[count:]))
-    index = torch.arange(count, device=device)
-    sources = choose_sources(T_world_cam[:count], T_world_cam, network.config.sources, index)
-    depth_logits = network.depth(maps, Views(images, K, T_world_cam), match, sources)
-    current = Views(images[:count], K[:count], T_world_cam[:count])
-    return network.lift(current, maps, depth_logits, torch.zeros(3, device=device))
-
-
-def sample_losses(network: OccupancyNetwork, sample: Sample, device: torch.device) -> Losses:
-    """Forward one sample and compare with its labels."""
-    scene = observe_sample(network, sample, device)
-    points = sample.points.to(device)
-    logits, visible = network.query(scene, points, torch.full_like(points[:, 0], sample.edge_m))
-    occupancy, semantic = point_losses(logits, visible.detach(), sample.labels.to(device))
-    return Losses(depth_losses(scene.depth_logits, sample.depth_m.to(device), network.bins), occupancy, semantic)
 
 
 def initial_model(config: TrainConfig) -> Checkpoint:
@@ -182,7 +183,9 @@ def _begin(config: TrainConfig, recipe: Recipe, data: Path, out: Path, device: t
     initial = recipe.begin(config)
     network = initial.network.to(device).train()
     average = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=_can_fuse(device)
+    )
     run = _Run(
         network,
         average,
@@ -214,53 +217,46 @@ def _train(
         for step in range(run.step, config.steps)
         for micro in range(config.batch)
     )
-    began = time.monotonic()
-    with ThreadPoolExecutor(1) as ahead:
-        samples = _read_ahead(ahead, source, numbers)
+    pace, pending = Pace(config.batch * workers.count), None
+    with read_ahead(source, numbers, config.loaders) as samples:
         while run.step < config.steps:
-            _take_step(config, run, samples, workers)
+            figures = _take_step(config, run, samples, workers)
+            due = run.step % config.save_every == 0 or run.step == config.steps
+            # The device is at work on the step just queued while the one before is looked at.
+            for seen in (pending, figures if due or figures.arrived is None else None):
+                if seen is not None:
+                    seen.add_to(run.means)
+            pending = None if due or figures.arrived is None else figures
             if journal is None:
                 continue
-            if report is not None:
-                report(Progress(run.step, config.steps, **run.means))
+            pace.count()
+            if report is not None and run.means:
+                report(Progress(run.step, config.steps, **run.means, samples_per_s=pace.samples_per_s))
             if run.step % CURVE_EVERY == 0:
-                journal.add(run.step, {"seconds": round(time.monotonic() - began, 1), **run.means})
-            if run.step % config.save_every == 0 or run.step == config.steps:
+                journal.add(run.step, {**pace.curve(), **run.means})
+            if due:
                 _save(out, run, config)
                 picture = _draw(run.average, source, workers.device)
                 cv2.imwrite(str(out / "sample.png"), picture[..., ::-1])
                 journal.picture(run.step, picture)
 
 
-def _read_ahead(pool: ThreadPoolExecutor, source: Samples, numbers: Iterable[int]) -> Iterator[Sample]:
-    """Samples of these numbers; the next one is read while the one before is learnt from."""
-    pending: deque[Future[Sample]] = deque()
-    for number in numbers:
-        pending.append(pool.submit(source.sample, number))
-        if len(pending) > 1:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-def _take_step(config: TrainConfig, run: _Run, samples: Iterator[Sample], workers: Workers) -> None:
-    """One optimizer step on a batch of samples."""
+def _take_step(config: TrainConfig, run: _Run, samples: Iterator[Sample], workers: Workers) -> Figures:
+    """One optimizer step on a batch of samples; what it gave may still be on its way."""
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(config, run.step)
     run.optimizer.zero_grad(set_to_none=True)
-    for _ in range(config.batch):
-        with torch.autocast(workers.device.type, torch.bfloat16, enabled=_is_mixed(config, workers.device)):
-            losses = sample_losses(run.network, next(samples), workers.device)
-        _check_finite(losses, run.step)
-        (losses.total / config.batch).backward()  # type: ignore[no-untyped-call]
-        _update_means(run.means, losses)
-    workers.average_gradients(run.network)
-    norm = float(torch.nn.utils.clip_grad_norm_(run.network.parameters(), 5.0))
-    if not math.isfinite(norm):
-        raise TrainingError(f"gradient is {norm} at step {run.step}; the last checkpoint is kept")
+    losses, norm = learn(run.network, samples, config.batch, workers, mixed=_is_mixed(config, workers.device))
     run.optimizer.step()
-    _average(run.average, run.network, min(config.ema, (run.step + 1) / (run.step + 10)))
+    move_average(run.average, run.network, min(config.ema, (run.step + 1) / (run.step + 10)))
+    figures = begin_reading(run.step, losses, norm)
     run.step += 1
+    return figures
+
+
+def _can_fuse(device: torch.device) -> bool:
+    """Whether the optimizer updates all weights at once: on a GPU."""
+    return device.type == "cuda"
 
 
 def _is_mixed(config: TrainConfig, device: torch.device) -> bool:
@@ -280,25 +276,6 @@ def learning_rate(config: TrainConfig, step: int) -> float:
     warm = min(1.0, (step + 1) / config.warmup)
     done = min(1.0, step / config.steps)
     return config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def _check_finite(losses: Losses, step: int) -> None:
-    for item in dataclasses.fields(losses):
-        value = float(getattr(losses, item.name).detach())
-        if not math.isfinite(value):
-            raise TrainingError(f"{item.name} loss is {value} at step {step}; the last checkpoint is kept")
-
-
-def _update_means(means: dict[str, float], losses: Losses) -> None:
-    for item in dataclasses.fields(losses):
-        value = float(getattr(losses, item.name).detach())
-        means[item.name] = 0.99 * means.get(item.name, value) + 0.01 * value
-
-
-@torch.no_grad()
-def _average(average: OccupancyNetwork, network: OccupancyNetwork, decay: float) -> None:
-    for old, new in zip(average.parameters(), network.parameters(), strict=True):
-        old.lerp_(new, 1 - decay)
 
 
 def _save(out: Path, run: _Run, config: TrainConfig) -> None:
@@ -322,6 +299,8 @@ def _resume(path: Path, run: _Run) -> None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         run.network.load_state_dict(state["network"])
         run.average.load_state_dict(state["average"])
+        for group in state["optimizer"]["param_groups"]:
+            group["fused"] = run.optimizer.defaults["fused"]  # of where it goes on, not of where it began
         run.optimizer.load_state_dict(state["optimizer"])
         run.step, run.shards = int(state["step"]), [str(name) for name in state["shards"]]
     except (

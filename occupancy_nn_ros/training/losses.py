@@ -81,7 +81,7 @@ def point_losses(logits: Tensor, visible: Tensor, labels: Tensor) -> tuple[Tenso
     target = (labels > 0).float()
     occupancy = functional.binary_cross_entropy_with_logits(logits[:, 0].float(), target, weight, reduction="sum")
     named = (labels > 0) & (labels != OCCUPIED) & (labels != IGNORED) & (visible > 0)
-    semantic = logits.new_zeros(())
-    if named.any():
-        semantic = functional.cross_entropy(logits[named, 1:].float(), labels[named] - 1)
+    classes = torch.where(named, labels - 1, IGNORED)
+    total = functional.cross_entropy(logits[:, 1:].float(), classes, ignore_index=IGNORED, reduction="sum")
+    semantic = total / named.sum().clamp(min=1)
     return occupancy / weight.sum().clamp(min=1.0), semantic

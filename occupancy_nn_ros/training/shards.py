@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -48,6 +49,7 @@ HANDHELD_SHARE = {"workspace": 0.7}
 HANDHELD_ELSEWHERE = 0.3
 
 FIELDS = ("images", "K", "T_map_cam", "T_map_base", "depth_m", "points_m", "edge_m", "labels")
+POSES = ("K", "T_map_cam", "T_map_base", "edge_m")
 MAY_BE_NAN = ("depth_m",)
 
 
@@ -130,24 +132,53 @@ def write_shard(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, s
 
 
 def read_shard(path: Path) -> Shard:
-    """Read a shard.
+    """Read a shard whole and check all of it.
 
     Raises:
         TrainingError: truncated, foreign, or with arrays that do not fit together.
     """
-    try:
-        with safe_open(str(path), framework="np") as file:
-            if (file.metadata() or {}).get("format") != FORMAT:
-                raise TrainingError(f"{path} is not a training shard")
-            optional = {"visible"} & set(file.keys())
-            arrays = {name: file.get_tensor(name) for name in (*FIELDS, *optional)}
-    except (OSError, SafetensorError) as error:
-        raise TrainingError(f"cannot read shard {path}: {error}") from None
-    _check_shard(path, arrays)
+    arrays = _load(path, "np")
+    _check_shapes(path, arrays)
+    _check_values(path, arrays)
     return Shard(**arrays)
 
 
-def _check_shard(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def open_shard(path: Path) -> Shard:
+    """Open a shard whose arrays stay in the file until they are used, which takes a millisecond.
+
+    Shapes, poses and intrinsics are checked; :func:`check_frame` checks the labels of a frame.
+
+    Raises:
+        TrainingError: truncated, foreign, or with arrays that do not fit together.
+    """
+    arrays = {name: tensor.numpy() for name, tensor in _load(path, "pt").items()}
+    _check_shapes(path, arrays)
+    _check_values(path, {name: arrays[name] for name in POSES})
+    return Shard(**arrays)
+
+
+def check_frame(path: Path, shard: Shard, frame: int) -> None:
+    """Check what an opened shard holds for one frame.
+
+    Raises:
+        TrainingError: numbers that are not finite, or unknown labels.
+    """
+    _check_values(path, {name: getattr(shard, name)[frame] for name in ("depth_m", "points_m", "labels")})
+
+
+def _load(path: Path, framework: str) -> dict[str, Any]:
+    """The arrays of a shard's file; torch maps them (``pt``), numpy reads them (``np``)."""
+    try:
+        with safe_open(str(path), framework=framework) as file:
+            if (file.metadata() or {}).get("format") != FORMAT:
+                raise TrainingError(f"{path} is not a training shard")
+            optional = {"visible"} & set(file.keys())
+            return {name: file.get_tensor(name) for name in (*FIELDS, *optional)}
+    except (OSError, SafetensorError) as error:
+        raise TrainingError(f"cannot read shard {path}: {error}") from None
+
+
+def _check_shapes(path: Path, arrays: dict[str, np.ndarray]) -> None:
     images, points = arrays["images"].shape, arrays["points_m"].shape
     if len(images) != 5 or images[0] < 2 or 0 in images or len(points) != 3:
         raise TrainingError(f"{path} has images {images} and points {points}, expected at least two frames of each")
@@ -161,10 +192,14 @@ def _check_shard(path: Path, arrays: dict[str, np.ndarray]) -> None:
     for name, array in arrays.items():
         if array.shape != expected[name]:
             raise TrainingError(f"{path}: {name} is {array.shape}, expected {expected[name]}")
+
+
+def _check_values(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
         broken = np.isinf(array) if name in MAY_BE_NAN else ~np.isfinite(array)
         if broken.any():
             raise TrainingError(f"{path}: {name} holds numbers that are not finite")
-    labels = arrays["labels"]
+    labels = arrays.get("labels", np.zeros(0, np.uint8))
     if ((labels > len(SEMANTIC_CLASSES)) & (labels != OCCUPIED) & (labels != IGNORED)).any():
         raise TrainingError(f"{path}: labels name classes beyond {len(SEMANTIC_CLASSES)}")
 

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from stand_in_device import stand_in_device
+from stand_in_device import no_host_waits, stand_in_device
 
 from occupancy_nn_ros.config import from_mapping, read_yaml
 from occupancy_nn_ros.errors import ConfigError, MissingDependencyError, TrainingError
 from occupancy_nn_ros.network.checkpoint import load_checkpoint
 from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.training import loop
+from occupancy_nn_ros.training import step as training_step
 from occupancy_nn_ros.training.dataset import SampleSource, make_sample
 from occupancy_nn_ros.training.journal import draw_sample
-from occupancy_nn_ros.training.loop import TrainConfig, learning_rate, sample_losses, train
+from occupancy_nn_ros.training.loop import TrainConfig, learning_rate, train
+from occupancy_nn_ros.training.step import sample_losses
 
 SHIPPED = sorted((Path(__file__).resolve().parents[3] / "config" / "train").glob("*.yaml"))
 
@@ -170,7 +172,7 @@ def test_the_model_carries_its_training_record(tmp_path, data, config):
 
 
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path, data, config, monkeypatch):
-    calls, honest = [], loop.sample_losses
+    calls, honest = [], training_step.sample_losses
 
     def broken(network, sample, device):
         calls.append(1)
@@ -179,7 +181,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
             losses = type(losses)(losses.depth * float("nan"), losses.occupancy, losses.semantic)
         return losses
 
-    monkeypatch.setattr(loop, "sample_losses", broken)
+    monkeypatch.setattr(training_step, "sample_losses", broken)
     with pytest.raises(TrainingError, match="depth loss is nan at step 3; the last checkpoint is kept"):
         train(config, data, tmp_path / "out")
     assert torch.load(tmp_path / "out" / "state.pt", weights_only=True)["step"] == 2
@@ -187,7 +189,7 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path,
 
 
 def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_path, data, config, monkeypatch):
-    honest = loop.sample_losses
+    honest = training_step.sample_losses
 
     class NanGradient(torch.autograd.Function):
         @staticmethod
@@ -202,7 +204,7 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_p
         losses = honest(network, sample, device)
         return type(losses)(NanGradient.apply(losses.depth), losses.occupancy, losses.semantic)
 
-    monkeypatch.setattr(loop, "sample_losses", broken)
+    monkeypatch.setattr(training_step, "sample_losses", broken)
     with pytest.raises(TrainingError, match="gradient is nan at step 0"):
         train(config, data, tmp_path / "out")
     assert not (tmp_path / "out" / "state.pt").exists()
@@ -285,7 +287,9 @@ def test_a_sample_is_learnt_from_on_a_device(monkeypatch, room_shard, tiny):
     with torch.no_grad():
         expected = vars(sample_losses(network, sample, torch.device("cpu")))
     with stand_in_device(monkeypatch.setattr) as device:
-        got = vars(sample_losses(network.to(device), sample, torch.device(device)))
+        there = network.to(device)
+        with no_host_waits():
+            got = vars(sample_losses(there, sample, torch.device(device)))
         assert all(loss.device.type == "cuda" for loss in got.values())
         assert {name: float(loss) for name, loss in got.items()} == pytest.approx(
             {name: float(loss) for name, loss in expected.items()}, rel=1e-4
