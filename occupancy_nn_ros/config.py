@@ -66,6 +66,9 @@ class CameraConfig(_Checked):
         "What the topic carries. auto: by source, message type and name. A depth camera or cloud (LiDAR) that is named "
         "beside cameras adds its rays to the network's map.",
     )
+    depth_unit_m: float = setting(
+        0.0, "Metres of one unit of a depth image; 0: 0.001 in 16UC1, 1 in 32FC1.", low=0.0, high=10.0
+    )
     qos_reliability: Literal["auto", "reliable", "best_effort"] = setting(
         "auto",
         "What the node asks the publishers for. auto: reliable if all of them are, else best_effort, which any of them can serve.",
@@ -114,27 +117,6 @@ class GridConfig(_Checked):
     max_height_m: float = setting(1.6, "Top of the height band above base_frame.", low=-50.0, high=50.0, live=True)
     min_known_voxels: int = setting(
         1, "Free voxels that a column of the band needs to be called free.", low=1, high=1000, live=True
-    )
-    reference: Literal["base", "ground"] = setting(
-        "base",
-        "What the height band lies above: base_frame, or the ground that the map shows, so that ramps and bumps are no "
-        "obstacles.",
-        live=True,
-    )
-    max_step_down_m: float = setting(
-        0.0,
-        "Where the ground falls by more than this, or ends with nothing seen below, the grid is lethal; 0: not looked for.",
-        low=0.0,
-        high=10.0,
-        live=True,
-    )
-    max_step_up_m: float = setting(
-        0.0,
-        "Where the ground rises by more than this from one cell to the next, the grid is lethal; steps are seen to within a "
-        "voxel. 0: not looked for.",
-        low=0.0,
-        high=10.0,
-        live=True,
     )
 
 
@@ -228,6 +210,7 @@ class Config(_Checked):
     )
     model: str = setting("nano", "Name under models/ or path of a .safetensors file.")
     source: Literal["network", "depth", "lidar"] = setting("network", "What the map is built from.")
+    max_image_pixels: int = setting(33554432, "An image of more pixels is not decoded.", low=4096, high=1 << 28)
     voxel_size_m: float = setting(0.2, "Edge of a voxel.", low=0.01, high=2.0)
     map: MapConfig = field(default_factory=MapConfig)
     grid: GridConfig = field(default_factory=GridConfig)

@@ -79,6 +79,7 @@ class CameraModel:
         K: (3, 3) float64 intrinsic matrix; pixel centres are at integer coordinates.
         distortion_model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` or ``none``.
         D: (n,) float64 distortion coefficients in OpenCV's order.
+        binning: (x, y) pixels of the sensor that make one pixel here, by which size and K are divided already.
     """
 
     width: int
@@ -86,6 +87,7 @@ class CameraModel:
     K: FloatArray
     distortion_model: str
     D: FloatArray
+    binning: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,14 @@ class BagScan:
         topics: message type by topic.
         encodings: encoding (or compressed format) of each image topic.
         frames: header frame of each image and cloud topic.
+        silent: topics of which it holds no message.
         poses: the transform tree of its first part.
     """
 
     topics: dict[str, str]
     encodings: dict[str, str]
     frames: dict[str, str]
+    silent: frozenset[str]
     poses: PoseBuffer
 
 
@@ -40,7 +42,8 @@ def scan_bag(reader: BagReader) -> BagScan:
         BagError: the bag is damaged.
     """
     topics = {topic: info.msgtype for topic, info in reader.topics.items()}
-    scan = BagScan(topics, {}, {}, PoseBuffer(cache_ns=10**18))
+    silent = frozenset(topic for topic, info in reader.topics.items() if not info.count)
+    scan = BagScan(topics, {}, {}, silent, PoseBuffer(cache_ns=10**18))
     sensors = {
         t for t, info in reader.topics.items() if info.msgtype in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD) and info.count
     }

@@ -6,7 +6,7 @@ The judging is in :mod:`occupancy_nn_ros.doctor.findings`. Where the messages co
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -117,18 +117,21 @@ class Examination:
 
 
 def find_sensors(
-    config: Config, topics: Mapping[str, str], encodings: Mapping[str, str] | None = None
+    config: Config,
+    topics: Mapping[str, str],
+    encodings: Mapping[str, str] | None = None,
+    silent: Collection[str] = (),
 ) -> tuple[tuple[SensorStream, ...], list[Finding]]:
     """The sensors that the node would take, and what is wrong with those that it would not find."""
     if not config.cameras:
-        sensors = discover_sensors(config, topics, encodings)
-        left_out = [_left_out(topic) for topic in left_out_cameras(config, topics, encodings)]
+        sensors = discover_sensors(config, topics, encodings, silent)
+        left_out = [_left_out(topic) for topic in left_out_cameras(config, topics, encodings, silent)]
         return sensors, left_out if sensors else [_no_sensors(config, topics)]
     found: list[SensorStream] = []
     findings = []
     for name, camera in config.cameras.items():  # one by one, so that one missing camera does not hide the others
         try:
-            found += discover_sensors(replace(config, cameras={name: camera}), topics, encodings)
+            found += discover_sensors(replace(config, cameras={name: camera}), topics, encodings, silent)
         except ConfigError as error:
             findings.append(problem(name, str(error), f"set cameras.{name}.image_topic, or start its driver"))
     return tuple(found), findings
@@ -146,7 +149,7 @@ def examine_bag(path: Path, config: Config, seconds: float) -> list[Finding]:
 
 def _bag_findings(reader: BagReader, config: Config, seconds: float) -> list[Finding]:
     scan = scan_bag(reader)
-    sensors, findings = find_sensors(config, scan.topics, scan.encodings)
+    sensors, findings = find_sensors(config, scan.topics, scan.encodings, scan.silent)
     if not sensors:
         return findings
     examination = Examination(choose_poses(config, scan, sensors[0]), sensors)

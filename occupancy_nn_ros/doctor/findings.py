@@ -13,12 +13,14 @@ import torch
 
 from occupancy_nn_ros.config import Config, SyncConfig
 from occupancy_nn_ros.errors import (
+    CalibrationError,
     CheckpointError,
     ConfigError,
     ExtrapolationError,
     LookupTransformError,
     MessageError,
 )
+from occupancy_nn_ros.geometry.cameras import fit_to_image
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_depth, decode_image, peek_encoding
 from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, TF_MESSAGE, TF_TOPICS
@@ -164,9 +166,10 @@ def check_camera_info(sensor: SensorStream, first: bytes, intake: Intake, why_si
         height, width = decode(sensor.msgtype, first)[1].shape[:2]
     except MessageError:
         return []
-    if (width, height) != (model.width, model.height):
-        text = f"image is {width}x{height}, camera_info says {model.width}x{model.height}"
-        return [problem(sensor.name, text, "publish the calibration of this resolution")]
+    try:
+        model = fit_to_image(model, width, height)
+    except CalibrationError as error:
+        return [problem(sensor.name, str(error), "publish the calibration of this resolution")]
     if not NARROW_RAD <= _field_of_view(model) <= WIDE_RAD:
         return [warning(sensor.name, text, "is this the calibration of this lens?")]
     if not (0.25 < model.K[0, 2] / width < 0.75 and 0.25 < model.K[1, 2] / height < 0.75):

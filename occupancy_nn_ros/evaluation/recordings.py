@@ -24,9 +24,10 @@ from occupancy_nn_ros.evaluation.ray_iou import ORIGINS, RayEnds, RayScore, firs
 from occupancy_nn_ros.evaluation.tally import Calibrations
 from occupancy_nn_ros.evaluation.truth import overlapping_parts
 from occupancy_nn_ros.geometry.depth_lookup import look_up_depth, measured_points
+from occupancy_nn_ros.runtime.decoding import decode_depth_frame
 from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.player import PlayProgress, plan_play, steps
-from occupancy_nn_ros.runtime.session import MappingSession, decode_depth_frame
+from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import Float32Array, FloatArray, LatticeWindow, MapView, PosedDepth, VoxelState
 
 LEAST_POINTS, LEAST_LOOKS = 3, 2

@@ -6,7 +6,7 @@ Covers the distortion models of ``sensor_msgs/CameraInfo`` through OpenCV. Knows
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -23,6 +23,29 @@ COEFFICIENTS = {
     "equidistant": (4,),
 }
 """Distortion models and how many coefficients each may have; all zeros or none means an ideal pinhole."""
+
+LENS_NAMES = {
+    "plumb_bob": "plumb_bob",
+    "radtan": "plumb_bob",
+    "radial_tangential": "plumb_bob",
+    "brown_conrady": "plumb_bob",
+    "pinhole": "plumb_bob",
+    "perspective": "plumb_bob",
+    "opencv": "plumb_bob",
+    "rational": "rational_polynomial",
+    "rational_polynomial": "rational_polynomial",
+    "equidistant": "equidistant",
+    "equi": "equidistant",
+    "fisheye": "equidistant",
+    "opencv_fisheye": "equidistant",
+    "kannala_brandt": "equidistant",
+    "kannala_brandt4": "equidistant",
+    "kb4": "equidistant",
+    "none": "none",
+    "ideal": "none",
+    "": "plumb_bob",
+}
+"""What drivers and calibration tools call the models, in lower case with underscores."""
 
 MAX_TANGENT = 1.5
 """Rectified images end at this tangent of the angle to the axis (56 degrees): beyond, a pinhole wastes pixels."""
@@ -52,6 +75,47 @@ def check_camera(model: CameraModel) -> None:
     allowed = COEFFICIENTS[model.distortion_model]
     if model.D.any() and model.D.size not in allowed:
         raise CalibrationError(f"D has {model.D.size} coefficients, {model.distortion_model} has {allowed}")
+
+
+def lens_of(name: str, coefficients: npt.ArrayLike) -> tuple[str, FloatArray]:
+    """Distortion model and coefficients of a lens under the names of ROS, whatever its driver calls it.
+
+    Zeros that only fill up the array are cut off. What is called plumb_bob or pinhole and has more coefficients than that model
+    is what OpenCV takes it for, rational. A name that is not known comes back as it is, for :func:`check_camera` to refuse.
+    """
+    D = np.asarray(coefficients, dtype=np.float64).reshape(-1)
+    model = LENS_NAMES.get(name.strip().lower().replace("-", "_").replace(" ", "_"), name)
+    if model not in COEFFICIENTS or not np.isfinite(D).all():
+        return model, D
+    used = int(np.flatnonzero(D).max(initial=-1)) + 1
+    if model in ("plumb_bob", "none") and used > max(COEFFICIENTS["plumb_bob"]):
+        model = "rational_polynomial"
+    elif model == "none" and used:
+        model = "plumb_bob"
+    if D.size in COEFFICIENTS[model]:
+        return model, D
+    fitting = [count for count in (0, *COEFFICIENTS[model]) if used <= count]
+    return (model, np.pad(D[:used], (0, fitting[0] - used))) if fitting else (model, D)
+
+
+def fit_to_image(model: CameraModel, width: int, height: int) -> CameraModel:
+    """The intrinsics for an image of this size: as they are, or without a binning that the sizes do not follow.
+
+    Raises:
+        CalibrationError: they are for another size.
+    """
+    if (width, height) == (model.width, model.height):
+        return model
+    if (width, height) in sizes_of(model):
+        x, y = model.binning
+        return replace(model, width=width, height=height, K=np.diag([x, y, 1.0]) @ model.K, binning=(1, 1))
+    raise CalibrationError(f"image is {width}x{height}, camera_info says {model.width}x{model.height}")
+
+
+def sizes_of(model: CameraModel) -> tuple[tuple[int, int], ...]:
+    """(width, height) of images that the intrinsics are for; two where the driver's sizes may be binned already."""
+    x, y = model.binning
+    return tuple(dict.fromkeys([(model.width, model.height), (model.width * x, model.height * y)]))
 
 
 def project(model: CameraModel, points_cam: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.bool_]]:

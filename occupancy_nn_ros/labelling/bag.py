@@ -19,10 +19,10 @@ from occupancy_nn_ros.labelling.frames import FrameMaker, ShardWriter
 from occupancy_nn_ros.labelling.space_votes import Scan, SpaceVotes
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_image
+from occupancy_nn_ros.runtime.decoding import decode_depth_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors
 from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.player import plan_play
-from occupancy_nn_ros.runtime.session import decode_depth_frame
 from occupancy_nn_ros.training.shards import MOST_VIEWS
 from occupancy_nn_ros.values import PosedCloud, UInt8Array
 
@@ -211,7 +211,7 @@ def _range_sensors(reader: BagReader, config: Config) -> tuple[SensorStream, ...
     """All depth cameras and LiDARs that the bag has."""
     scan = scan_bag(reader)
     found = [
-        discover_sensors(replace(config, source=source, cameras={}), scan.topics, scan.encodings)
+        discover_sensors(replace(config, source=source, cameras={}), scan.topics, scan.encodings, scan.silent)
         for source in ("depth", "lidar")
     ]
     return found[0] + found[1]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformError
+from occupancy_nn_ros.geometry.cameras import lens_of
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages.headers import SECOND_NS, Header, peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, POSE_STAMPED, TF_MESSAGE
@@ -24,14 +25,12 @@ def decode_camera_info(cdr: bytes | memoryview, *, is_rectified: bool = False) -
 
     Raises:
         MessageError: the bytes do not decode.
-        CalibrationError: a region of interest outside the image, or a matrix of the wrong size.
+        CalibrationError: a region of interest outside the image, a matrix of the wrong size, or rectified pictures of a lens
+            with distortion whose P is all zero.
     """
     header, message = peek_header(cdr), deserialize(CAMERA_INFO, cdr)
-    K = (
-        np.asarray(message.p, dtype=np.float64).reshape(3, 4)[:, :3].reshape(-1)
-        if is_rectified
-        else np.asarray(message.k, dtype=np.float64)
-    )
+    lens = lens_of(message.distortion_model, message.d)
+    K = _rectified_matrix(message, lens[1]) if is_rectified else np.asarray(message.k, dtype=np.float64)
     if K.size != 9:
         raise CalibrationError(f"K has {K.size} numbers, expected 9")
     K = K.reshape(3, 3).copy()
@@ -43,15 +42,23 @@ def decode_camera_info(cdr: bytes | memoryview, *, is_rectified: bool = False) -
         K[0, 2] -= roi.x_offset
         K[1, 2] -= roi.y_offset
         width, height = int(roi.width), int(roi.height)
-    bin_x, bin_y = max(1, int(message.binning_x)), max(1, int(message.binning_y))
-    if bin_x > 1 or bin_y > 1:
-        K[0] /= bin_x
-        K[1] /= bin_y
-        width, height = width // bin_x, height // bin_y
-    if is_rectified:
-        return header, CameraModel(width, height, K, "none", np.zeros(0))
-    model = message.distortion_model or "plumb_bob"
-    return header, CameraModel(width, height, K, model, np.asarray(message.d, dtype=np.float64).copy())
+    binning = max(1, int(message.binning_x)), max(1, int(message.binning_y))
+    K[0] /= binning[0]
+    K[1] /= binning[1]
+    name, D = ("none", np.zeros(0)) if is_rectified else lens
+    return header, CameraModel(width // binning[0], height // binning[1], K, name, D, binning)
+
+
+def _rectified_matrix(message: Any, D: FloatArray) -> FloatArray:
+    """The left part of P, or K where P was left empty and nothing had to be rectified."""
+    P = np.asarray(message.p, dtype=np.float64)
+    if P.any() or not np.any(message.k):
+        return P.reshape(3, 4)[:, :3].reshape(-1)
+    if D.any():
+        raise CalibrationError(
+            f"P is all zero and D is {D.tolist()}, expected the P of the rectified pictures, or the topic of those not rectified"
+        )
+    return np.asarray(message.k, dtype=np.float64)
 
 
 def decode_tf(cdr: bytes | memoryview) -> list[StampedTransform]:

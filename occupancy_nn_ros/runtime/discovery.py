@@ -7,23 +7,29 @@ The live node gives it the ROS graph, the offline player a bag's topics; both ge
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from occupancy_nn_ros.config import CameraConfig, Config
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
+from occupancy_nn_ros.messages.picture_headers import MAX_PIXELS
+from occupancy_nn_ros.runtime.topic_names import (
+    NOT_A_SWEEP,
+    TRANSPORTS,
+    Content,
+    base,
+    camera_key,
+    content,
+    folder,
+    info_topic,
+    mentions,
+    own_outputs,
+)
 
 SENSOR_TYPES = (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)
-TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd")
-NOT_PICTURES = (
-    "depth", "disparity", "mask", "label", "segment", "semantic", "overlay", "debug", "confidence", "occupancy", "annotated", "detection",
-)  # fmt: skip
-"""Parts of names of image topics that hold no plain picture."""
-
 PREFERRED_ENDINGS = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
-DEPTH_ENCODINGS = ("16UC1", "mono16", "32FC1")
 GENERIC_PARTS = {
     "image_raw",
     "image",
@@ -56,6 +62,8 @@ class SensorStream:
         kind: what a message holds.
         qos_reliability: ``reliable``, ``best_effort``, or ``auto`` for what the publishers offer.
         qos_depth: messages that may wait to be received.
+        depth_unit_m: metres of one unit of a depth image; 0: by its encoding.
+        max_pixels: an image of more is not decoded.
     """
 
     name: str
@@ -68,10 +76,15 @@ class SensorStream:
     kind: Kind = "image"
     qos_reliability: Literal["auto", "reliable", "best_effort"] = "auto"
     qos_depth: int = 5
+    depth_unit_m: float = 0.0
+    max_pixels: int = MAX_PIXELS
 
 
 def discover_sensors(
-    config: Config, topics: Mapping[str, str], encodings: Mapping[str, str] | None = None
+    config: Config,
+    topics: Mapping[str, str],
+    encodings: Mapping[str, str] | None = None,
+    silent: Collection[str] = (),
 ) -> tuple[SensorStream, ...]:
     """The sensors to map with: those configured, else all that are found.
 
@@ -79,6 +92,7 @@ def discover_sensors(
         config: ``cameras`` lists names and topics; ``source`` tells what kind of sensor is wanted.
         topics: message type of every topic there is.
         encodings: encoding of image topics where it is known; tells depth from pictures better than names do.
+        silent: topics known to bring nothing; taken only where there is no other.
 
     Returns:
         Sensors in order of configuration, or of topic names; empty if there are none.
@@ -86,8 +100,8 @@ def discover_sensors(
     Raises:
         ConfigError: a configured topic does not exist or has the wrong type.
     """
-    seen = _Topics(topics, encodings or {}, config.source)
-    found = _candidates(config.source, topics, seen.encodings)
+    seen = _Topics(topics, encodings or {}, config, frozenset(silent))
+    found = seen.candidates()
     if not config.cameras:
         return tuple(_stream(name, CameraConfig(), topic, seen) for name, topic in _named(found).items())
     named = _named(found)
@@ -104,14 +118,17 @@ def close_topics(topic: str, topics: Mapping[str, str], msgtypes: Collection[str
 
 
 def left_out_cameras(
-    config: Config, topics: Mapping[str, str], encodings: Mapping[str, str] | None = None
+    config: Config,
+    topics: Mapping[str, str],
+    encodings: Mapping[str, str] | None = None,
+    silent: Collection[str] = (),
 ) -> list[str]:
-    """Image topics that look like sensors and are not taken, because others have a CameraInfo beside them and they do not."""
+    """Image topics that look like sensors and are not taken, because others have a CameraInfo of their own and they do not."""
     if config.cameras or config.source == "lidar":
         return []
-    matching = _one_each(_matching(config.source, topics, encodings or {}))
-    taken = _candidates(config.source, topics, encodings or {})
-    return [topic for topic in matching if topic not in taken and not _info_topic(topic, topics)]
+    seen = _Topics(topics, encodings or {}, config, frozenset(silent))
+    taken = seen.candidates()
+    return [topic for topic in seen.one_each(seen.matching()) if topic not in taken and not seen.info_of(topic)]
 
 
 def wanted_types(source: Source) -> tuple[str, ...]:
@@ -121,11 +138,12 @@ def wanted_types(source: Source) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class _Topics:
-    """Message types and known encodings of all topics, and the source that is configured."""
+    """Message types and known encodings of all topics, the settings, and the topics that bring nothing."""
 
     types: Mapping[str, str]
     encodings: Mapping[str, str]
-    source: Source
+    config: Config
+    silent: frozenset[str]
 
     def kind(self, camera: CameraConfig, topic: str) -> Kind:
         """What a topic carries: as configured, else by message type, source, and encoding or name."""
@@ -133,48 +151,49 @@ class _Topics:
             return "cloud"
         if camera.kind in ("image", "depth"):
             return "depth" if camera.kind == "depth" else "image"
-        return "depth" if self.source == "depth" or _is_depth(topic, self.encodings) else "image"
+        return "depth" if self.config.source == "depth" or self.content(topic) == "depth" else "image"
 
+    def content(self, topic: str) -> Content:
+        """Whether an image topic holds a picture or depth."""
+        return content(topic, self.encodings.get(topic, ""))
 
-def _candidates(source: Source, topics: Mapping[str, str], encodings: Mapping[str, str]) -> list[str]:
-    matching = _matching(source, topics, encodings)
-    if source == "lidar":
-        return matching
-    with_info = [topic for topic in matching if _info_topic(topic, topics)]
-    return _one_each(with_info or matching)
+    def candidates(self) -> list[str]:
+        """The topics to take, one of each sensor, sorted; those with a camera_info if there are such."""
+        matching = self.matching()
+        if self.config.source == "lidar":
+            return matching
+        return self.one_each([topic for topic in matching if self.info_of(topic)] or matching)
 
+    def matching(self) -> list[str]:
+        """Topics that by type, encoding and name carry this kind of sensor, sorted."""
+        source, own = self.config.source, own_outputs(self.types)
+        usable = sorted(
+            topic for topic, kind in self.types.items() if kind in wanted_types(source) and topic not in own
+        )
+        if source == "lidar":
+            return [topic for topic in usable if not mentions(topic, NOT_A_SWEEP)]
+        wanted = "depth" if source == "depth" else "picture"
+        return [topic for topic in usable if self.content(topic) == wanted]
 
-def _matching(source: Source, topics: Mapping[str, str], encodings: Mapping[str, str]) -> list[str]:
-    """Topics that by type, encoding and name carry this kind of sensor, sorted."""
-    usable = sorted(topic for topic, kind in topics.items() if kind in wanted_types(source))
-    if source == "lidar":
-        return [topic for topic in usable if not _mentions(topic, ("occupied", "depth", "obstacle"))]
-    wants_depth = source == "depth"
-    matching = [topic for topic in usable if _is_depth(topic, encodings) == wants_depth]
-    return matching if wants_depth else [topic for topic in matching if not _mentions(topic, NOT_PICTURES)]
+    def info_of(self, topic: str) -> str:
+        """The CameraInfo that is an image topic's own, or empty."""
+        images = [name for name, kind in self.types.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
+        return info_topic(topic, self.types, [name for name in images if self.content(name) == self.content(topic)])
 
+    def one_each(self, topics: Iterable[str]) -> list[str]:
+        """Of pictures of one camera in several forms, the raw one in colour that brings something; sorted."""
+        best: dict[tuple[str, frozenset[str]], str] = {}
+        for topic in topics:
+            key = camera_key(topic)
+            if key not in best or self._rank(topic) < self._rank(best[key]):
+                best[key] = topic
+        return sorted(best.values())
 
-def _is_depth(topic: str, encodings: Mapping[str, str]) -> bool:
-    if topic in encodings and topic.rsplit("/", 1)[-1] not in TRANSPORTS:
-        return encodings[topic] in DEPTH_ENCODINGS
-    return _mentions(topic, ("depth",))
-
-
-def _one_each(topics: list[str]) -> list[str]:
-    """Of pictures of one camera in several forms, the raw one in colour; sorted."""
-    best: dict[str, str] = {}
-    for topic in topics:
-        folder = _base(topic).rsplit("/", 1)[0]
-        if folder not in best or _rank(topic) < _rank(best[folder]):
-            best[folder] = topic
-    return sorted(best.values())
-
-
-def _rank(topic: str) -> tuple[int, int, str]:
-    ending = _base(topic).rsplit("/", 1)[-1]
-    order = PREFERRED_ENDINGS.index(ending) if ending in PREFERRED_ENDINGS else len(PREFERRED_ENDINGS)
-    transport = 0 if topic == _base(topic) else 1 + TRANSPORTS.index(topic.rsplit("/", 1)[-1])
-    return order, transport, topic
+    def _rank(self, topic: str) -> tuple[bool, int, int, str]:
+        ending = base(topic).rsplit("/", 1)[-1]
+        order = PREFERRED_ENDINGS.index(ending) if ending in PREFERRED_ENDINGS else len(PREFERRED_ENDINGS)
+        transport = 0 if topic == base(topic) else 1 + TRANSPORTS.index(topic.rsplit("/", 1)[-1])
+        return topic in self.silent, order, transport, topic
 
 
 def _named(found: list[str]) -> dict[str, str]:
@@ -218,37 +237,19 @@ def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> Senso
         msgtype=msgtype,
         info_topic=""
         if msgtype == POINT_CLOUD
-        else camera.camera_info_topic or _info_topic(topic, topics) or _sibling(topic),
+        else camera.camera_info_topic or seen.info_of(topic) or _expected_info(topic, topics),
         frame_id=camera.frame_id,
         time_offset_ns=round(camera.time_offset_s * 1e9),
-        is_rectified="rect" in _base(topic).rsplit("/", 1)[-1],
+        is_rectified="rect" in base(topic).rsplit("/", 1)[-1],
         kind=seen.kind(camera, topic),
         qos_reliability=camera.qos_reliability,
         qos_depth=camera.qos_depth,
+        depth_unit_m=camera.depth_unit_m,
+        max_pixels=seen.config.max_image_pixels,
     )
 
 
-def _base(topic: str) -> str:
-    """The topic without the transport that image_transport appends."""
-    head, _, tail = topic.rpartition("/")
-    return head if tail in TRANSPORTS else topic
-
-
-def _sibling(topic: str) -> str:
-    """Where image_transport expects the CameraInfo of an image topic."""
-    return _base(topic).rsplit("/", 1)[0] + "/camera_info"
-
-
-def _info_topic(topic: str, topics: Mapping[str, str]) -> str:
-    """The CameraInfo beside an image topic or in a folder above it, or empty."""
-    folder = _base(topic)
-    while "/" in folder:
-        folder = folder.rsplit("/", 1)[0]
-        candidate = f"{folder}/camera_info"
-        if topics.get(candidate) == CAMERA_INFO:
-            return candidate
-    return ""
-
-
-def _mentions(topic: str, words: tuple[str, ...]) -> bool:
-    return any(word in topic.lower() for word in words)
+def _expected_info(topic: str, topics: Mapping[str, str]) -> str:
+    """Where a CameraInfo may still appear: beside the image, unless another camera's is there."""
+    beside = f"{folder(topic)}/camera_info"
+    return f"{base(topic)}/camera_info" if beside in topics else beside

@@ -19,11 +19,12 @@ from occupancy_nn_ros.config import Config, to_mapping
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
 from occupancy_nn_ros.messages.status import encode_map_status
+from occupancy_nn_ros.runtime.decoding import decode_image_frame
 from occupancy_nn_ros.runtime.depth_outputs import depth_topics
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
-from occupancy_nn_ros.runtime.session import MappingSession, decode_image_frame
+from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.sync.frame_names import choose_frames
 from occupancy_nn_ros.values import FloatArray, MapView, PosedDepth, PosedImage, Prediction, VoxelState
 from occupancy_nn_ros.visualization.snapshot import Viewer
@@ -84,7 +85,7 @@ def plan_play(reader: BagReader, config: Config) -> PlayPlan:
         ConfigError: a configured topic does not exist.
     """
     scan = scan_bag(reader)
-    sensors = discover_sensors(config, scan.topics, scan.encodings)
+    sensors = discover_sensors(config, scan.topics, scan.encodings, scan.silent)
     if not sensors:
         kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]
         there = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(scan.topics.items()))

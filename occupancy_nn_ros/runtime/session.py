@@ -19,23 +19,18 @@ import torch
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
-from occupancy_nn_ros.messages.decode import decode_point_cloud
-from occupancy_nn_ros.messages.images import decode_depth, decode_image
+from occupancy_nn_ros.runtime.decoding import decode_cloud_frame, decode_depth_frame, decode_image_frame
 from occupancy_nn_ros.runtime.depth_outputs import encode_depths
-from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
 from occupancy_nn_ros.runtime.outputs import OutMessage, OutputEncoder, OutputTopic
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.values import (
-    CameraModel,
     Float32Array,
     FloatArray,
     Keyframe,
     MapView,
     NodeStatus,
-    PosedCloud,
-    PosedDepth,
-    PosedImage,
     UInt8Array,
 )
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
@@ -224,7 +219,7 @@ class MappingSession:
         for frame in raw.frames:
             try:
                 if frame.sensor.kind == "cloud":
-                    clouds.append(_decode_cloud(frame))
+                    clouds.append(decode_cloud_frame(frame))
                 elif frame.sensor.kind == "depth":
                     depths.append(decode_depth_frame(frame))
                 else:
@@ -249,40 +244,3 @@ class MappingSession:
     def _device_memory(self) -> int:
         device = self.pipeline.map.device
         return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
-
-
-def decode_image_frame(frame: RawFrame) -> PosedImage:
-    """Decoded image with its pose.
-
-    Raises:
-        MessageError: it does not decode.
-        CalibrationError: no intrinsics, or for another size.
-    """
-    _, image = decode_image(frame.sensor.msgtype, frame.cdr)
-    return PosedImage(frame.sensor.name, frame.stamp_ns, image, _model_of(frame, image.shape), frame.T_map_sensor)
-
-
-def decode_depth_frame(frame: RawFrame) -> PosedDepth:
-    """Decoded depth image with its pose.
-
-    Raises:
-        MessageError: it does not decode.
-        CalibrationError: no intrinsics, or for another size.
-    """
-    _, depth = decode_depth(frame.sensor.msgtype, frame.cdr)
-    return PosedDepth(frame.sensor.name, frame.stamp_ns, depth, _model_of(frame, depth.shape), frame.T_map_sensor)
-
-
-def _decode_cloud(frame: RawFrame) -> PosedCloud:
-    _, points = decode_point_cloud(frame.cdr)
-    return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
-
-
-def _model_of(frame: RawFrame, shape: tuple[int, ...]) -> CameraModel:
-    """The frame's intrinsics, which must be there and for pictures of this shape."""
-    model = frame.model
-    if model is None:
-        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
-    if shape[:2] != (model.height, model.width):
-        raise CalibrationError(f"image is {shape[1]}x{shape[0]}, camera_info says {model.width}x{model.height}")
-    return model

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformError
-from occupancy_nn_ros.geometry.cameras import project
+from occupancy_nn_ros.geometry.cameras import check_camera, fit_to_image, project
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import decode, sensors
 from occupancy_nn_ros.messages.headers import peek_header, restamp
@@ -259,3 +259,58 @@ def test_peeked_header_in_big_endian():
 def test_headers_that_lie_are_refused(change, words):
     with pytest.raises(MessageError, match=words):
         peek_header(change(info()))
+
+
+def test_sizes_that_are_binned_already_are_seen_by_the_image():
+    """A driver that bins, and says so, but gives the size and the intrinsics of what it sends."""
+    _, model = decode.decode_camera_info(info(binning_x=2, binning_y=2))
+    assert (model.width, model.height) == (320, 240)
+    assert fit_to_image(model, 320, 240) is model
+    whole = fit_to_image(model, 640, 480)
+    assert (whole.width, whole.height, whole.binning) == (640, 480, (1, 1))
+    np.testing.assert_array_equal(whole.K, MODEL.K)
+    with pytest.raises(CalibrationError, match="image is 160x120, camera_info says 320x240"):
+        fit_to_image(model, 160, 120)
+    with pytest.raises(CalibrationError, match="image is 1280x960"):  # nothing is binned, so nothing is guessed
+        fit_to_image(decode.decode_camera_info(info())[1], 1280, 960)
+
+
+def test_rectified_pictures_with_an_empty_p_take_k_where_nothing_was_distorted():
+    _, model = decode.decode_camera_info(info(p=np.zeros(12), d=np.zeros(5)), is_rectified=True)
+    np.testing.assert_array_equal(model.K, MODEL.K)
+    assert (model.distortion_model, model.D.size) == ("none", 0)
+    with pytest.raises(CalibrationError, match="P is all zero and D is"):
+        decode.decode_camera_info(info(p=np.zeros(12)), is_rectified=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "D", "expected", "used"),
+    [
+        ("pinhole", (0,) * 5, "plumb_bob", 0),
+        ("PLUMB_BOB", MODEL.D, "plumb_bob", 5),
+        ("radtan", MODEL.D[:4], "plumb_bob", 4),
+        ("Plumb Bob", (*MODEL.D, 0, 0, 0), "plumb_bob", 4),
+        ("plumb_bob", (0,) * 14, "plumb_bob", 0),
+        ("", MODEL.D, "plumb_bob", 5),
+        ("fisheye", (0.1, 0.01, -0.02, 0.003), "equidistant", 4),
+        ("kannala_brandt4", (0.1, 0.01, -0.02, 0.003, 0, 0, 0, 0), "equidistant", 4),
+        ("Kannala-Brandt", (0.1, 0, 0, 0, 0), "equidistant", 4),
+        ("Equidistant", (0.1,), "equidistant", 4),
+        ("pinhole", (0.4, 0.1, 0, 0, 0.2, 0.5, 0.1, 0.1), "rational_polynomial", 8),
+        ("rational_polynomial", (0.4, 0.1, 0, 0, 0.2), "rational_polynomial", 8),
+        ("rational_polynomial", (0.4, 0.1, 0, 0, 0.2, 0.5, 0.1, 0.1, 0.01, 0, 0, 0, 0, 0, 0, 0), "rational_polynomial", 12),
+    ],
+)  # fmt: skip
+def test_what_drivers_call_their_lenses(name, D, expected, used):
+    D = np.array(D, dtype=np.float64)
+    _, model = decode.decode_camera_info(info(distortion_model=name, d=D))
+    check_camera(model)
+    assert (model.distortion_model, int(model.D.any()) and model.D.size) == (expected, used)
+    padded = np.pad(D, (0, 16))[: model.D.size]
+    np.testing.assert_array_equal(model.D, padded)
+
+
+@pytest.mark.parametrize("name", ["ftheta", "double_sphere", "inverse_brown_conrady"])
+def test_lenses_that_are_not_known_are_refused_by_name(name):
+    with pytest.raises(CalibrationError, match=f"distortion model is '{name}'"):
+        check_camera(decode.decode_camera_info(info(distortion_model=name))[1])

@@ -7,6 +7,7 @@ import pytest
 
 from occupancy_nn_ros.errors import ImageError, MessageError
 from occupancy_nn_ros.messages import images, names, sensors
+from occupancy_nn_ros.messages.picture_headers import PictureLimits
 from occupancy_nn_ros.messages.typestore import serialize
 
 STAMP = 1_700_000_000_123_456_789
@@ -305,3 +306,206 @@ def test_bytes_may_be_a_memoryview(rng):
     expected = picture(rng)
     _, decoded = images.decode_image(names.IMAGE, memoryview(bytearray(raw(expected, "rgb8"))))
     np.testing.assert_array_equal(decoded, expected)
+
+
+def planar(encoding, color, height=8, width=12):
+    """One colour by ITU-R BT.601, studio range: Y, then U and V at half the resolution."""
+    r, g, b = (c / 255 for c in color)
+    y = round(16 + 65.481 * r + 128.553 * g + 24.966 * b)
+    u = round(128 - 37.797 * r - 74.203 * g + 112 * b)
+    v = round(128 + 112 * r - 93.786 * g - 18.214 * b)
+    pair = {"nv12": (u, v), "nv21": (v, u), "i420": (u, v), "yv12": (v, u)}[encoding]
+    chroma = np.tile(np.array(pair, np.uint8), height * width // 4)
+    if encoding in ("i420", "yv12"):
+        chroma = np.repeat(np.array(pair, np.uint8), height * width // 4)
+    return np.concatenate([np.full(height * width, y, np.uint8), chroma]).reshape(height * 3 // 2, width)
+
+
+@pytest.mark.parametrize("color", SOLID.values(), ids=SOLID)
+@pytest.mark.parametrize("encoding", ["nv12", "nv21", "i420", "yv12"])
+@pytest.mark.parametrize("padding", [0, 4])
+def test_planar_yuv_by_the_definition(encoding, color, padding):
+    if padding and encoding in ("i420", "yv12"):
+        pytest.skip("rows of U and V are half as long: no padding is defined for them")
+    cdr = raw(planar(encoding, color), encoding, padding=padding, height=8)
+    _, decoded = images.decode_image(names.IMAGE, cdr)
+    assert decoded.shape == (8, 12, 3)
+    np.testing.assert_allclose(decoded.reshape(-1, 3).astype(int), [color] * 96, atol=3)
+
+
+def test_planar_yuv_whose_step_counts_all_planes():
+    """Some drivers give one and a half times the width as the step of rows that are as long as the width."""
+    _, decoded = images.decode_image(names.IMAGE, raw(planar("nv12", SOLID["red"]), "nv12", height=8, step=18))
+    np.testing.assert_allclose(decoded[4, 6], SOLID["red"], atol=3)
+    with pytest.raises(ImageError, match="143 bytes"):
+        short = planar("nv12", SOLID["red"]).reshape(-1)[:-1]
+        images.decode_image(names.IMAGE, raw(planar("nv12", SOLID["red"]), "nv12", height=8, data=short))
+    with pytest.raises(ImageError, match="expected even numbers"):
+        images.decode_image(names.IMAGE, raw(planar("nv12", SOLID["red"]), "nv12", height=7))
+
+
+def test_four_unnamed_channels_are_bgra(rng):
+    expected = picture(rng)
+    sent = np.dstack([expected[..., ::-1], np.full(expected.shape[:2], 9, np.uint8)])
+    np.testing.assert_array_equal(images.decode_image(names.IMAGE, raw(sent, "8UC4"))[1], expected)
+
+
+def smooth(rng, height=48, width=64):
+    return cv2.resize(picture(rng), (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+def jpeg(pixels, *options):
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, 95, *options])[1].tobytes()
+
+
+def of_jpeg(data, form="jpeg", **options):
+    return images.decode_image(names.COMPRESSED_IMAGE, compressed(data, form), **options)[1]
+
+
+def test_the_order_of_channels_is_the_one_that_the_format_tells(rng):
+    """image_transport names what it gave to its JPEG library, which takes everything for BGR."""
+    pixels = smooth(rng)
+    swapped = of_jpeg(jpeg(pixels), "rgb8; jpeg compressed rgb8")
+    assert np.abs(swapped.astype(int) - pixels).mean() < 6
+    usual = of_jpeg(jpeg(pixels[..., ::-1]), "rgb8; jpeg compressed bgr8")
+    np.testing.assert_allclose(usual.astype(int), swapped, atol=12)
+    assert (of_jpeg(jpeg(pixels[..., ::-1]), "bgr8; jpeg compressed bgr8") == usual).all()
+
+
+@pytest.mark.parametrize("pattern", ["rggb", "bggr", "gbrg", "grbg"])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_compressed_mosaic_is_one_of_its_pattern(pattern, suffix):
+    data = cv2.imencode(suffix, mosaic(pattern, SOLID["red"]), [cv2.IMWRITE_JPEG_QUALITY, 100])[1].tobytes()
+    decoded = of_jpeg(data, f"bayer_{pattern}8; jpeg compressed ")
+    np.testing.assert_allclose(decoded[4:-4, 4:-4].reshape(-1, 3).astype(int), [SOLID["red"]] * 64, atol=6)
+
+
+def test_sixteen_bits_of_a_png_are_scaled_to_eight(rng):
+    deep = rng.integers(0, 65536, (16, 16)).astype(np.uint16)
+    decoded = of_jpeg(cv2.imencode(".png", deep)[1].tobytes(), "mono16; png compressed ")
+    np.testing.assert_allclose(decoded[..., 0].astype(int), np.round(deep / 257), atol=1)
+
+
+def test_exif_does_not_turn_a_picture_whose_calibration_does_not_turn(rng):
+    data = jpeg(smooth(rng))
+    tiff = b"II*\0\x08\0\0\0" + struct.pack("<HHHII", 1, 0x0112, 3, 1, 6) + bytes(4)
+    exif = b"\xff\xe1" + struct.pack(">H", 8 + len(tiff)) + b"Exif\0\0" + tiff
+    np.testing.assert_array_equal(of_jpeg(data[:2] + exif + data[2:]), of_jpeg(data))
+
+
+@pytest.mark.parametrize("options", [(), (cv2.IMWRITE_JPEG_PROGRESSIVE, 1)], ids=["baseline", "progressive"])
+def test_a_jpeg_without_its_end_mark_is_whole_and_one_cut_off_is_not(rng, options):
+    data = jpeg(smooth(rng), *options)
+    assert data[-2:] == b"\xff\xd9"
+    np.testing.assert_array_equal(of_jpeg(data[:-2]), of_jpeg(data))
+    np.testing.assert_array_equal(of_jpeg(data[:-2] + bytes(3)), of_jpeg(data))
+    for missing in (40, 100, len(data) // 3):
+        with pytest.raises(ImageError, match="cut off"):
+            of_jpeg(data[:-missing])
+
+
+def test_the_end_mark_of_a_thumbnail_is_not_the_pictures_own(rng):
+    data = jpeg(smooth(rng))
+    thumbnail = b"\xff\xe1" + struct.pack(">H", 2 + 4) + b"\xff\xd9ab"
+    with pytest.raises(ImageError, match="cut off"):
+        of_jpeg((data[:2] + thumbnail + data[2:])[:-60])
+
+
+@pytest.mark.parametrize("quality", [80, 101])
+def test_webp_of_both_kinds(rng, quality):
+    pixels = smooth(rng)
+    data = cv2.imencode(".webp", pixels[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+    assert np.abs(of_jpeg(data, "webp").astype(int) - pixels).mean() < (0.01 if quality > 100 else 8)
+    with pytest.raises(ImageError, match="cut off"):
+        of_jpeg(data[:-9], "webp")
+
+
+def huge_webp(width, height):
+    body = (
+        b"VP8X"
+        + struct.pack("<I", 10)
+        + bytes(4)
+        + (width - 1).to_bytes(3, "little")
+        + (height - 1).to_bytes(3, "little")
+    )
+    return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WEBP" + body + bytes(20)
+
+
+RVL = "16UC1; compressedDepth rvl"
+BOMBS = {
+    "jpeg": (huge_jpeg(5000, 5000), "jpeg"),
+    "png": (huge_png(5000, 5000), "png"),
+    "webp": (huge_webp(5000, 5000), "webp"),
+    "rvl": (bytes(12) + struct.pack("<ii", 5000, 5000) + bytes(8), RVL),
+    "compressedDepth": (bytes(12) + huge_png(5000, 5000), "16UC1; compressedDepth png"),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_refused_by_its_header_where_camera_info_tells_the_size(name):
+    """25 megapixels would be allowed by themselves."""
+    data, form = BOMBS[name]
+    decode = images.decode_depth if "Depth" in form else images.decode_image
+    with pytest.raises(ImageError, match="image is 5000x5000, camera_info says 64x48"):
+        decode(names.COMPRESSED_IMAGE, compressed(data, form), PictureLimits(sizes=((64, 48),)))
+    with pytest.raises(ImageError, match="expected at most 1000000 pixels"):
+        decode(names.COMPRESSED_IMAGE, compressed(data, form), PictureLimits(max_pixels=1_000_000))
+
+
+def test_a_jpeg_of_a_thousand_scans_is_refused(rng):
+    data = jpeg(smooth(rng))
+    scan = data[data.index(b"\xff\xda") : -2]
+    with pytest.raises(ImageError, match="more than 100 scans"):
+        of_jpeg(data[:-2] + scan * 1000 + data[-2:])
+
+
+def rvl_nibbles(depth):
+    """The encoder of the paper, number by number: runs of zeros and of zigzag differences, three bits to a nibble."""
+    flat, numbers, at, last = depth.reshape(-1).tolist(), [], 0, 0
+    while at < len(flat):
+        begin = at
+        while at < len(flat) and flat[at] == 0:
+            at += 1
+        numbers.append(at - begin)
+        begin = at
+        while at < len(flat) and flat[at] != 0:
+            at += 1
+        numbers.append(at - begin)
+        for value in flat[begin:at]:
+            numbers.append((value - last) << 1 ^ (value - last) >> 63)
+            last = value
+    nibbles = []
+    for number in numbers:
+        while number > 7:
+            nibbles.append(number & 7 | 8)
+            number >>= 3
+        nibbles.append(number)
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = [int("".join(f"{n:x}" for n in nibbles[i : i + 8]), 16) for i in range(0, len(nibbles), 8)]
+    return struct.pack(f"<ii{len(words)}I", depth.shape[1], depth.shape[0], *words)
+
+
+@pytest.mark.parametrize("holes", [0.0, 0.3, 1.0])
+def test_rvl_is_exact(rng, holes):
+    millimetres = rng.integers(1, 65536, (31, 45)).astype(np.uint16)
+    millimetres[rng.random((31, 45)) < holes] = 0
+    cdr = compressed(bytes(12) + rvl_nibbles(millimetres), RVL)
+    _, depth = images.decode_depth(names.COMPRESSED_IMAGE, cdr)
+    np.testing.assert_allclose(depth, millimetres / 1000, rtol=1e-6)
+    _, tenths = images.decode_depth(names.COMPRESSED_IMAGE, cdr, unit_m=0.0001)
+    np.testing.assert_allclose(tenths, millimetres / 10_000, rtol=1e-6)
+
+
+def test_damaged_rvl_raises_image_errors_or_is_another_image(rng):
+    millimetres = (rng.integers(1, 4000, (12, 16)) * (rng.random((12, 16)) < 0.7)).astype(np.uint16)
+    stream = rvl_nibbles(millimetres)
+    with pytest.raises(ImageError, match=r"ends after|holds a run"):
+        images.decode_depth(names.COMPRESSED_IMAGE, compressed(bytes(12) + stream[:-40], RVL))
+    for _ in range(300):
+        changed = bytearray(stream)
+        changed[int(rng.integers(8, len(stream)))] = int(rng.integers(256))
+        try:
+            _, depth = images.decode_depth(names.COMPRESSED_IMAGE, compressed(bytes(12) + changed, RVL))
+        except ImageError:
+            continue
+        assert depth.shape == (12, 16)

@@ -3,8 +3,9 @@ import pytest
 
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_MESSAGE
-from occupancy_nn_ros.runtime.discovery import close_topics, discover_sensors
+from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, MAP_STATUS, POINT_CLOUD, TF_MESSAGE
+from occupancy_nn_ros.runtime import topic_names
+from occupancy_nn_ros.runtime.discovery import close_topics, discover_sensors, left_out_cameras
 
 REALSENSE = {
     "/camera/color/image_raw": IMAGE,
@@ -113,3 +114,130 @@ def test_qos_settings_reach_the_sensor():
     (sensor,) = found(SURROUND, "cameras.left.qos_reliability=reliable", "cameras.left.qos_depth=2")
     assert (sensor.qos_reliability, sensor.qos_depth) == ("reliable", 2)
     assert {(s.qos_reliability, s.qos_depth) for s in found(SURROUND)} == {("auto", 5)}
+
+
+def topics_of(**kinds):
+    """Topics of each type, as ``image="/a /b"``."""
+    types = {
+        "image": IMAGE,
+        "compressed": COMPRESSED_IMAGE,
+        "info": CAMERA_INFO,
+        "cloud": POINT_CLOUD,
+        "status": MAP_STATUS,
+    }
+    return {topic: types[kind] for kind, names in kinds.items() for topic in names.split()}
+
+
+@pytest.mark.parametrize(
+    ("topics", "infos"),
+    [
+        # below the image, one level up, and far up where there is no other camera
+        (topics_of(image="/front/image_raw", info="/front/image_raw/camera_info"), ["/front/image_raw/camera_info"]),
+        (topics_of(image="/front/color/image_raw", info="/front/camera_info"), ["/front/camera_info"]),
+        (topics_of(compressed="/front/image/compressed", info="/camera_info"), ["/camera_info"]),
+        # two cameras in one folder
+        (topics_of(image="/cams/left /cams/right", info="/cams/left/camera_info /cams/right/camera_info"),
+         ["/cams/left/camera_info", "/cams/right/camera_info"]),
+        (topics_of(image="/cams/left_image_raw /cams/right_image_raw", info="/cams/left_camera_info /cams/right_camera_info"),
+         ["/cams/left_camera_info", "/cams/right_camera_info"]),
+        (topics_of(image="/cams/image_left /cams/image_right", info="/cams/camera_info_left /cams/camera_info_right"),
+         ["/cams/camera_info_left", "/cams/camera_info_right"]),
+        # a depth image beside it means the same device, and shares
+        (topics_of(image="/cam/image_raw /cam/depth/image_raw", info="/cam/camera_info /cam/depth/camera_info"),
+         ["/cam/camera_info"]),
+    ],
+)  # fmt: skip
+def test_a_camera_finds_its_own_camera_info(topics, infos):
+    assert [s.info_topic for s in found(topics)] == infos
+
+
+def test_a_camera_takes_no_other_cameras_camera_info():
+    """The rear camera has none: what lies above it is the main camera's, or could be either's."""
+    owned = topics_of(image="/robot/image_raw /robot/rear/image_raw", info="/robot/camera_info")
+    assert [(s.topic, s.info_topic) for s in found(owned)] == [("/robot/image_raw", "/robot/camera_info")]
+    shared = topics_of(image="/robot/front/image_raw /robot/rear/image_raw", info="/robot/camera_info")
+    assert [s.info_topic for s in found(shared)] == ["/robot/front/camera_info", "/robot/rear/camera_info"]
+    neighbours = topics_of(image="/cams/left /cams/right", info="/cams/camera_info")
+    assert [s.info_topic for s in found(neighbours)] == ["/cams/left/camera_info", "/cams/right/camera_info"]
+    (rear,) = found(owned, "cameras.rear.image_topic=/robot/rear/image_raw")
+    assert rear.info_topic == "/robot/rear/camera_info"  # which is not there: the node and the doctor say so
+
+
+def test_two_cameras_in_one_folder_without_intrinsics_are_both_named():
+    topics = topics_of(image="/cams/left /cams/right /front/image_raw", info="/front/camera_info")
+    assert [s.topic for s in found(topics)] == ["/front/image_raw"]
+    assert left_out_cameras(load_config(), topics) == ["/cams/left", "/cams/right"]
+
+
+def test_forms_of_one_picture_are_one_camera():
+    topics = topics_of(
+        image="/cam/image_raw /cam/image_rect /cam/image_rect_color /cam/image_mono", info="/cam/camera_info"
+    )
+    assert [s.topic for s in found(topics)] == ["/cam/image_raw"]
+
+
+@pytest.mark.parametrize(
+    ("topic", "encoding", "content"),
+    [
+        # "depth" in the camera's name does not hide its colour image
+        ("/depth_camera/image_raw", "", "picture"),
+        ("/depth_camera/image_raw", "rgb8", "picture"),
+        ("/depth_camera/depth/image_raw", "", "depth"),
+        ("/front_depth/color/image_raw", "", "picture"),
+        ("/front_depth/image_raw", "bgr8", "picture"),
+        ("/front_depth/image_raw", "", "depth"),
+        ("/depthai/rgb/image_raw", "", "picture"),
+        ("/front_depth/color/image_raw/compressed", "jpeg", "picture"),
+        # depth by encoding
+        ("/cam/image", "16UC1", "depth"),
+        ("/cam/image", "32FC1", "depth"),
+        ("/cam/image/compressedDepth", "16UC1; compressedDepth rvl", "depth"),
+        ("/cam/image/compressedDepth", "", "depth"),
+        ("/cam/depth/image/compressed", "16UC1; png compressed ", "depth"),
+        # 16 bits that are no depth
+        ("/cam/image", "mono16", "picture"),
+        ("/cam/depth/image", "mono16", "depth"),
+        ("/thermal/image_raw", "mono16", "picture"),
+        ("/thermal/image_raw", "16UC1", "neither"),
+        ("/zed/confidence/confidence_map", "32FC1", "neither"),
+        ("/stereo/disparity", "32FC1", "neither"),
+        ("/lidar/signal_image", "16UC1", "neither"),
+        # depth in colours for people
+        ("/cam/depth/image_color", "rgb8", "neither"),
+        ("/cam/depth_view", "bgr8", "neither"),
+    ],
+)
+def test_what_an_image_topic_holds(topic, encoding, content):
+    assert topic_names.content(topic, encoding) == content
+
+
+def test_a_raw_topic_without_messages_loses_against_a_full_compressed_one():
+    topics = topics_of(image="/cam/image_raw", compressed="/cam/image_raw/compressed", info="/cam/camera_info")
+    assert [s.topic for s in found(topics)] == ["/cam/image_raw"]
+    (sensor,) = discover_sensors(load_config(), topics, silent={"/cam/image_raw"})
+    assert sensor.topic == "/cam/image_raw/compressed"
+
+
+@pytest.mark.parametrize("node", ["/occupancy_nn", "/robot1/mapper"])
+def test_own_outputs_are_never_inputs(node):
+    topics = topics_of(
+        image=f"/front/image_raw {node}/front/depth", info=f"/front/camera_info {node}/front/camera_info",
+        cloud=f"/points {node}/occupied_voxels {node}/edges", status=f"{node}/status",
+    )  # fmt: skip
+    assert [s.topic for s in found(topics)] == ["/front/image_raw"]
+    assert found(topics, "source=depth") == ()
+    assert [s.topic for s in found(topics, "source=lidar")] == ["/points"]
+
+
+def test_clouds_that_are_no_sweeps_are_left_alone():
+    topics = topics_of(
+        cloud="/velodyne_points /cloud_registered /octomap_point_cloud_centers /rtabmap/cloud_map /global/points"
+    )
+    assert [s.topic for s in found(topics, "source=lidar")] == ["/velodyne_points"]
+
+
+def test_the_unit_of_depth_and_the_largest_picture_reach_the_sensor():
+    topics = topics_of(image="/cam/depth/image_raw", info="/cam/depth/camera_info")
+    settings = ("source=depth", "cameras.d.image_topic=/cam/depth/image_raw", "cameras.d.depth_unit_m=0.0001")
+    (sensor,) = found(topics, *settings, "max_image_pixels=1000000")
+    assert (sensor.depth_unit_m, sensor.max_pixels) == (0.0001, 1_000_000)

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames of a keyframe, as the intake placed them, to pixels, depths and points with their pose."""
+
+from __future__ import annotations
+
+from occupancy_nn_ros.errors import CalibrationError
+from occupancy_nn_ros.geometry.cameras import fit_to_image, sizes_of
+from occupancy_nn_ros.messages.decode import decode_point_cloud
+from occupancy_nn_ros.messages.images import decode_depth, decode_image
+from occupancy_nn_ros.messages.picture_headers import PictureLimits
+from occupancy_nn_ros.runtime.intake import RawFrame
+from occupancy_nn_ros.values import CameraModel, PosedCloud, PosedDepth, PosedImage
+
+
+def decode_image_frame(frame: RawFrame) -> PosedImage:
+    """Decoded image with its pose.
+
+    Raises:
+        MessageError: it does not decode, or is not of the size that camera_info tells, which is seen before decoding.
+        CalibrationError: no intrinsics.
+    """
+    model = _model_of(frame)
+    _, image = decode_image(frame.sensor.msgtype, frame.cdr, _limits(frame, model))
+    fitted = fit_to_image(model, image.shape[1], image.shape[0])
+    return PosedImage(frame.sensor.name, frame.stamp_ns, image, fitted, frame.T_map_sensor)
+
+
+def decode_depth_frame(frame: RawFrame) -> PosedDepth:
+    """Decoded depth image with its pose.
+
+    Raises:
+        MessageError: it does not decode, or is not of the size that camera_info tells, which is seen before decoding.
+        CalibrationError: no intrinsics.
+    """
+    model = _model_of(frame)
+    sensor = frame.sensor
+    _, depth = decode_depth(sensor.msgtype, frame.cdr, _limits(frame, model), sensor.depth_unit_m)
+    fitted = fit_to_image(model, depth.shape[1], depth.shape[0])
+    return PosedDepth(sensor.name, frame.stamp_ns, depth, fitted, frame.T_map_sensor)
+
+
+def decode_cloud_frame(frame: RawFrame) -> PosedCloud:
+    """Decoded cloud with its pose.
+
+    Raises:
+        MessageError: it does not decode.
+    """
+    _, points = decode_point_cloud(frame.cdr)
+    return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
+
+
+def _model_of(frame: RawFrame) -> CameraModel:
+    if frame.model is None:
+        raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
+    return frame.model
+
+
+def _limits(frame: RawFrame, model: CameraModel) -> PictureLimits:
+    return PictureLimits(frame.sensor.max_pixels, sizes_of(model))
