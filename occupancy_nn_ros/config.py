@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeVar
 import yaml
 
 from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 T = TypeVar("T")
 
@@ -118,6 +119,64 @@ class GridConfig(_Checked):
     min_known_voxels: int = setting(
         1, "Free voxels that a column of the band needs to be called free.", low=1, high=1000, live=True
     )
+    reference: Literal["base", "ground"] = setting(
+        "base",
+        "What the height band lies above: base_frame, or the ground that the map shows, so that ramps and bumps are no "
+        "obstacles.",
+        live=True,
+    )
+    class_costs: str = setting(
+        "",
+        "Costs of classes in ~/cost_grid, 0 to 100, such as 'vegetation=30, object=90'; others are lethal (100).",
+        live=True,
+    )
+    class_margins_m: str = setting(
+        "", "How far around a class its cost reaches in ~/cost_grid, such as 'person=0.5'.", live=True
+    )
+    max_step_down_m: float = setting(
+        0.0,
+        "Where the ground falls by more than this, or ends with nothing seen below, the grid is lethal; 0: not looked for.",
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
+    max_step_up_m: float = setting(
+        0.0,
+        "Where the ground rises by more than this from one cell to the next, the grid is lethal; steps are seen to within a "
+        "voxel. 0: not looked for.",
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
+
+    def __post_init__(self) -> None:
+        """Check ranges and the entries for classes."""
+        super().__post_init__()
+        for name, entries, high in (
+            ("class_costs", self.class_costs, 100.0),
+            ("class_margins_m", self.class_margins_m, 10.0),
+        ):
+            for entry, value in class_values(entries).items():
+                if not 0 <= value <= high:
+                    raise ConfigError(f"grid.{name}: {entry} is {value:g}, expected 0 to {high:g}")
+
+
+def class_values(entries: str) -> dict[str, float]:
+    """Numbers by class name from a setting such as ``person=0.5, vehicle=1``.
+
+    Raises:
+        ConfigError: an entry that is none, or an unknown class.
+    """
+    values = {}
+    for entry in filter(None, (part.strip() for part in entries.split(","))):
+        name, _, text = entry.partition("=")
+        try:
+            values[name.strip()] = float(text)
+        except ValueError:
+            raise ConfigError(f"'{entry}' is no cost of a class, expected CLASS=NUMBER such as person=0.5") from None
+        if name.strip() not in SEMANTIC_CLASSES:
+            raise ConfigError(f"'{name.strip()}' is no class, expected one of {', '.join(SEMANTIC_CLASSES)}")
+    return values
 
 
 @dataclass(frozen=True)

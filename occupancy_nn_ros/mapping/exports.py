@@ -28,17 +28,28 @@ def save_bt(view: MapView, path: Path) -> None:
     Raises:
         MapFileError: the window reaches further than 32768 voxels from the origin, or the file cannot be written.
     """
-    known = np.argwhere(view.state != VoxelState.UNKNOWN)
-    keys = known + np.asarray(view.window.origin) + (1 << (TREE_DEPTH - 1))
-    if len(keys) and (keys.min() < 0 or keys.max() >= 1 << TREE_DEPTH):
-        raise MapFileError(f"cannot write {path}: an OctoMap ends 32768 voxels from the origin of its frame")
-    occupied = view.state[tuple(known.T)] == VoxelState.OCCUPIED
-    data, nodes = _tree(_interleave(keys), np.where(occupied, NODE_OCCUPIED, NODE_FREE))
+    data, nodes = octree(view)
     header = (
         "# Octomap OcTree binary file\n# (feel free to add / change comments, but leave the first line as it is!)\n#\n"
         f"id OcTree\nsize {nodes}\nres {view.window.voxel_size_m:.12g}\ndata\n"
     )
     replace_file(path, (header.encode("ascii"), data))
+
+
+def octree(view: MapView) -> tuple[bytes, int]:
+    """The nodes of an OctoMap tree as its binary form has them, and how many there are.
+
+    Raises:
+        MapFileError: the window reaches further than 32768 voxels from the origin.
+    """
+    known = np.argwhere(view.state != VoxelState.UNKNOWN)
+    keys = known + np.asarray(view.window.origin) + (1 << (TREE_DEPTH - 1))
+    if len(keys) and (keys.min() < 0 or keys.max() >= 1 << TREE_DEPTH):
+        raise MapFileError(
+            f"voxels {keys.min(axis=0)} to {keys.max(axis=0)}: an OctoMap ends 32768 voxels from the origin of its frame"
+        )
+    occupied = view.state[tuple(known.T)] == VoxelState.OCCUPIED
+    return _tree(_interleave(keys), np.where(occupied, NODE_OCCUPIED, NODE_FREE))
 
 
 def save_ply(view: MapView, path: Path) -> None:

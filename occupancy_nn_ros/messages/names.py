@@ -11,6 +11,8 @@ POSE_STAMPED = "geometry_msgs/msg/PoseStamped"
 OCCUPANCY_GRID = "nav_msgs/msg/OccupancyGrid"
 MARKER_ARRAY = "visualization_msgs/msg/MarkerArray"
 DIAGNOSTIC_ARRAY = "diagnostic_msgs/msg/DiagnosticArray"
+LASER_SCAN = "sensor_msgs/msg/LaserScan"
+OCTOMAP = "octomap_msgs/msg/Octomap"
 VOXEL_GRID = "occupancy_nn_ros/msg/VoxelGrid"
 MAP_STATUS = "occupancy_nn_ros/msg/MapStatus"
 

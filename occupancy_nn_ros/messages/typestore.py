@@ -11,9 +11,15 @@ from rosbags.typesys.store import Typestore
 
 from occupancy_nn_ros.errors import MessageError
 from occupancy_nn_ros.messages.headers import SECOND_NS
+from occupancy_nn_ros.messages.names import OCTOMAP
 from occupancy_nn_ros.resources import resource_path
 
 OWN_MESSAGES = ("VoxelGrid", "MapStatus")
+
+FOREIGN_MESSAGES = {
+    OCTOMAP: "std_msgs/Header header\nbool binary\nstring id\nfloat64 resolution\nint8[] data\n",
+}
+"""Definitions of messages of other packages that ROS itself does not come with."""
 
 
 @cache
@@ -23,6 +29,8 @@ def typestore() -> Typestore:
     for name in OWN_MESSAGES:
         text = resource_path(f"msg/{name}.msg").read_text(encoding="utf-8")
         store.register(get_types_from_msg(text, f"occupancy_nn_ros/msg/{name}"))
+    for msgtype, text in FOREIGN_MESSAGES.items():
+        store.register(get_types_from_msg(text, msgtype))
     return store
 
 

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from occupancy_nn_ros.config import GridConfig
-from occupancy_nn_ros.mapping.slices import band, ground_height, occupancy_slice, probability_slice
+from occupancy_nn_ros.mapping.slices import band, occupancy_slice, probability_slice
+from occupancy_nn_ros.mapping.terrain import ground_height
 from occupancy_nn_ros.values import LatticeWindow, MapView
 
 SHAPE = (30, 30, 20)
@@ -75,7 +78,7 @@ def test_a_slope_is_no_obstacle_when_the_band_lies_above_the_ground():
     assert (occupancy_slice(view, grid).values[26:] == 100).all()
     heights = ground_height(view)
     np.testing.assert_allclose(heights[:, 5], 0.2 * surface - 1.6, atol=0.21)
-    relative = occupancy_slice(view, grid, ground_m=heights).values
+    relative = occupancy_slice(view, replace(grid, reference="ground")).values
     assert relative[10, 12] == 100
     assert int((relative == 100).sum()) == 1
 
