@@ -242,6 +242,9 @@ class OutputConfig(_Checked):
     grid_period_s: float = setting(
         0.0, "occupancy_grid, occupancy_probability, distance_field.", low=0.0, high=60.0, live=True
     )
+    depth_period_s: float = setting(
+        0.0, "Depth images of the cameras, and their camera_info.", low=0.0, high=60.0, live=True
+    )
     voxels_period_s: float = setting(0.5, "voxel_grid, occupied_voxels, markers.", low=0.0, high=60.0, live=True)
     voxels_max_mb_s: float = setting(
         0.0,

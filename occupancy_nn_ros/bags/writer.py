@@ -12,9 +12,8 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import TypesysError
 
 from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.messages.names import TF_TOPICS
 from occupancy_nn_ros.messages.typestore import typestore
-
-LATCHED = ("/tf_static", "/occupancy_grid", "/occupancy_probability", "/distance_field", "/voxel_grid")
 
 
 class BagWriter:
@@ -75,8 +74,15 @@ class BagWriter:
         else:
             self._folder.rename(self.path)
 
-    def write(self, topic: str, msgtype: str, stamp_ns: int, cdr: bytes) -> None:
+    def write(self, topic: str, msgtype: str, stamp_ns: int, cdr: bytes, *, is_latched: bool = False) -> None:
         """Append a message.
+
+        Args:
+            topic: its full name.
+            msgtype: its type.
+            stamp_ns: when it was sent.
+            cdr: its bytes.
+            is_latched: whether the topic is offered so that late joiners get the last message; static transforms always are.
 
         Raises:
             BagError: a type without a known definition, or a disk that takes no more.
@@ -85,18 +91,20 @@ class BagWriter:
         try:
             if key not in self._connections:
                 self._connections[key] = self._writer.add_connection(
-                    topic, msgtype, typestore=typestore(), offered_qos_profiles=[_qos(topic)]
+                    topic,
+                    msgtype,
+                    typestore=typestore(),
+                    offered_qos_profiles=[_qos(is_latched or TF_TOPICS.get(topic, False))],
                 )
             self._writer.write(self._connections[key], stamp_ns, cdr)
         except (OSError, WriterError, TypesysError) as error:
             raise BagError(f"cannot write {msgtype} on {topic} to bag {self.path}: {error}") from None
 
 
-def _qos(topic: str) -> Qos:
-    latched = topic.endswith(LATCHED)
-    durability = QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE
+def _qos(is_latched: bool) -> Qos:
+    durability = QosDurability.TRANSIENT_LOCAL if is_latched else QosDurability.VOLATILE
     forever = QosTime(2147483647, 4294967295)
     return Qos(
-        QosHistory.KEEP_LAST, 1 if latched else 10, QosReliability.RELIABLE, durability,
+        QosHistory.KEEP_LAST, 1 if is_latched else 10, QosReliability.RELIABLE, durability,
         forever, forever, QosLiveliness.AUTOMATIC, forever, False,
     )  # fmt: skip

@@ -28,9 +28,9 @@ from occupancy_nn_ros.ros.services import MapServices, path_inside
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.runtime.allocator import keep_freed_memory
-from occupancy_nn_ros.runtime.depth_outputs import depth_topics
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import RawKeyframe
+from occupancy_nn_ros.runtime.outputs import output_topics
 from occupancy_nn_ros.runtime.session import MappingSession
 
 DEFAULT_NAME = "occupancy_nn"
@@ -136,7 +136,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             raise OccupancyError("the node is not configured")
 
         def offer_depths(sensors: Sequence[SensorStream]) -> None:
-            outputs.add(depth_topics(self._shared.config, sensors))
+            outputs.add(output_topics(self._shared.config, sensors))
 
         self._receiver = Receiver(self._shared, self._offer, offer_depths)
         self._watch = Watch(self._shared, outputs, self._receiver)

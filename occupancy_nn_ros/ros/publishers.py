@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
-from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, OutputTopic
 
 
 class OutputPublishers:
@@ -24,20 +22,13 @@ class OutputPublishers:
             MissingDependencyError: a message type is not built.
         """
         self._context = context
-        self._publishers: dict[str, Any] = {
-            topic.name: self._create(topic.name, topic.msgtype, LATCHED_QOS if topic.is_latched else STREAM_QOS)
-            for topic in OUTPUTS
-        }
+        self._publishers: dict[str, Any] = {topic.name: self._create(topic) for topic in OUTPUTS}
         self._of_the_map = frozenset(self._publishers)
         self._sent: set[str] = set()
 
-    def add(self, topics: Mapping[str, str]) -> None:
-        """Offer more topics, by name and message type, which depend on the cameras."""
-        added = {
-            name: self._create(name, msgtype, STREAM_QOS)
-            for name, msgtype in topics.items()
-            if name not in self._publishers
-        }
+    def add(self, topics: Iterable[OutputTopic]) -> None:
+        """Offer the topics that are not offered yet, such as those that depend on the cameras."""
+        added = {topic.name: self._create(topic) for topic in topics if topic.name not in self._publishers}
         # A new dictionary, since the worker's thread may be reading the old one.
         self._publishers = {**self._publishers, **added}
 
@@ -78,5 +69,6 @@ class OutputPublishers:
             self._context.ros.destroy_publisher(publisher)
         self._publishers.clear()
 
-    def _create(self, name: str, msgtype: str, qos: QoSProfile) -> Any:
-        return self._context.ros.create_publisher(interface_class(msgtype), f"~/{name}", qos)
+    def _create(self, topic: OutputTopic) -> Any:
+        qos = LATCHED_QOS if topic.is_latched else STREAM_QOS
+        return self._context.ros.create_publisher(interface_class(topic.msgtype), f"~/{topic.name}", qos)

@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.mapping.distance_field import distance_field
@@ -19,9 +22,53 @@ from occupancy_nn_ros.messages.maps import (
     encode_voxel_grid,
     occupied_indices,
 )
-from occupancy_nn_ros.messages.names import MARKER_ARRAY, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
-from occupancy_nn_ros.values import MapView
+from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE, MARKER_ARRAY, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
+from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.values import GridSlice, MapView, PosedDepth
 from occupancy_nn_ros.visualization.colors import class_colors, height_colors
+
+
+@dataclass(frozen=True)
+class MapSource:
+    """A map and the settings by which it is shown; what several topics need is computed once."""
+
+    view: MapView
+    config: Config
+
+    @property
+    def stamp_ns(self) -> int:
+        """Time of the newest data in the map."""
+        return self.view.stamp_ns
+
+    @cached_property
+    def slice_2d(self) -> GridSlice:
+        """The height band as a cost map."""
+        return occupancy_slice(self.view, self.config.grid)
+
+    @cached_property
+    def voxels(self) -> OccupiedVoxels:
+        """Centres, probabilities, classes and colours of the occupied voxels."""
+        view, cells = self.view, occupied_indices(self.view)
+        i, j, k = cells.T
+        points = ((cells + view.window.origin + 0.5) * view.window.voxel_size_m).astype("float32")
+        classes = view.classes[i, j, k]
+        by_class = self.config.outputs.color_by == "class"
+        colors = class_colors(classes) if by_class else height_colors(points[:, 2], view)
+        return OccupiedVoxels(points, view.probability[i, j, k], classes, colors)
+
+
+@dataclass(frozen=True)
+class DepthSource:
+    """A predicted depth image, and the header frame of its camera."""
+
+    depth: PosedDepth
+    frame_id: str
+
+    @property
+    def stamp_ns(self) -> int:
+        """When the image was taken that the depth belongs to."""
+        return self.depth.stamp_ns
 
 
 @dataclass(frozen=True)
@@ -31,44 +78,106 @@ class OutputTopic:
     Attributes:
         name: below the node's own name.
         msgtype: its message type.
+        encode: makes the message's bytes from a :class:`MapSource`, or from the :class:`DepthSource` of its camera.
         is_latched: reliable and transient local, so that late joiners get the last message.
-        is_heavy: voxels rather than a 2D grid; goes out at its own, slower rate.
+        group: whose period it has in ``outputs``; the voxels share a bandwidth as well.
+        camera: whose depth it shows; empty for topics of the map.
     """
 
     name: str
     msgtype: str
+    encode: Callable[..., bytes]
     is_latched: bool
-    is_heavy: bool
+    group: Literal["grid", "voxels", "depth"]
+    camera: str = ""
+
+    def period_s(self, config: Config) -> float:
+        """Least time between two messages."""
+        outputs = config.outputs
+        return {"grid": outputs.grid_period_s, "voxels": outputs.voxels_period_s, "depth": outputs.depth_period_s}[
+            self.group
+        ]
+
+
+def _probability(source: MapSource) -> bytes:
+    return encode_occupancy_grid(probability_slice(source.view, source.config.grid))
+
+
+def _distances(source: MapSource) -> bytes:
+    cells, limit_m = source.slice_2d, source.config.outputs.max_distance_m
+    return encode_distance_cloud(cells, distance_field(cells.values == LETHAL, cells.resolution_m, limit_m))
+
+
+def _cloud(source: MapSource) -> bytes:
+    return encode_occupied_cloud(source.stamp_ns, source.view.frame_id, source.voxels)
+
+
+def _markers(source: MapSource) -> bytes:
+    view = source.view
+    return encode_cube_markers(view.stamp_ns, view.frame_id, source.voxels, view.window.voxel_size_m)
+
+
+def _depth_image(source: DepthSource) -> bytes:
+    """Depth in millimetres (16UC1), 0 where the network is not sure."""
+    return encode_depth_image(source.stamp_ns, source.frame_id, source.depth.depth_m)
+
+
+def _depth_info(source: DepthSource) -> bytes:
+    return encode_camera_info(source.stamp_ns, source.frame_id, source.depth.model)
 
 
 OUTPUTS = (
-    OutputTopic("occupancy_grid", OCCUPANCY_GRID, is_latched=True, is_heavy=False),
-    OutputTopic("occupancy_probability", OCCUPANCY_GRID, is_latched=True, is_heavy=False),
-    OutputTopic("distance_field", POINT_CLOUD, is_latched=True, is_heavy=False),
-    OutputTopic("voxel_grid", VOXEL_GRID, is_latched=True, is_heavy=True),
-    OutputTopic("occupied_voxels", POINT_CLOUD, is_latched=False, is_heavy=True),
-    OutputTopic("markers", MARKER_ARRAY, is_latched=False, is_heavy=True),
+    OutputTopic("occupancy_grid", OCCUPANCY_GRID, lambda map_: encode_occupancy_grid(map_.slice_2d), True, "grid"),
+    OutputTopic("occupancy_probability", OCCUPANCY_GRID, _probability, True, "grid"),
+    OutputTopic("distance_field", POINT_CLOUD, _distances, True, "grid"),
+    OutputTopic("voxel_grid", VOXEL_GRID, lambda map_: encode_voxel_grid(map_.view), True, "voxels"),
+    OutputTopic("occupied_voxels", POINT_CLOUD, _cloud, False, "voxels"),
+    OutputTopic("markers", MARKER_ARRAY, _markers, False, "voxels"),
 )
+"""Topics that every node has."""
+
+
+def depth_topics(camera: str) -> tuple[OutputTopic, OutputTopic]:
+    """What a depth camera would send in a camera's place: a depth image of what the network is sure of, its intrinsics."""
+    token = re.sub(r"\W", "_", camera, flags=re.ASCII)
+    token = f"_{token}" if token[:1].isdigit() else token  # a part of a topic's name cannot begin with a digit
+    return (
+        OutputTopic(f"depth/{token}/image", IMAGE, _depth_image, False, "depth", camera),
+        OutputTopic(f"depth/{token}/camera_info", CAMERA_INFO, _depth_info, False, "depth", camera),
+    )
+
+
+def output_topics(config: Config, sensors: Iterable[SensorStream] = ()) -> tuple[OutputTopic, ...]:
+    """All topics of a node with these sensors: those of the map, and the depth of each camera that the network sees.
+
+    With ``network.sure_depth`` at 1 the network is never sure, so that there are no depth images.
+    """
+    cameras = [sensor.name for sensor in sensors if sensor.kind == "image"] if config.network.sure_depth < 1 else []
+    return (*OUTPUTS, *(topic for camera in cameras for topic in depth_topics(camera)))
 
 
 @dataclass(frozen=True)
 class OutMessage:
-    """One message to send: the topic's name below the node's own, its type, the time of its data, its bytes."""
+    """One message to send: its topic, the time of its data, its bytes."""
 
-    name: str
-    msgtype: str
+    topic: OutputTopic
     stamp_ns: int
     cdr: bytes
 
+    @property
+    def name(self) -> str:
+        """The topic's name below the node's own."""
+        return self.topic.name
+
 
 class OutputEncoder:
-    """Turns map views into messages, each topic at its own rate in message time.
+    """Turns maps and depth images into messages, each topic at its own rate in message time.
 
-    Heavy topics share a link of ``outputs.voxels_max_mb_s``: what was sent occupies it for as long as its bytes take, and
-    the next heavy messages wait until it is free.
+    Voxel topics share a link of ``outputs.voxels_max_mb_s``: what was sent occupies it for as long as its bytes take, and
+    the next voxel messages wait until it is free.
 
     Attributes:
-        held_back: how often a heavy topic was due and not made, for the limit; by topic.
+        held_back: how often a voxel topic was due and not made, for the limit; by topic.
     """
 
     def __init__(self, config: Config) -> None:
@@ -78,26 +187,20 @@ class OutputEncoder:
         self._sent_ns: dict[str, int] = {}
         self._link_free_ns = 0
 
-    def due(self, stamp_ns: int, wanted: Collection[str], *, final: bool = False) -> list[OutputTopic]:
-        """The wanted topics whose period has passed; all of them for the final map."""
-        if final:
-            return [topic for topic in OUTPUTS if topic.name in wanted]
-        due = [topic for topic in OUTPUTS if topic.name in wanted and self._is_due(topic, stamp_ns)]
+    def due(self, topics: Iterable[OutputTopic], stamp_ns: int, wanted: Collection[str]) -> list[OutputTopic]:
+        """The wanted ones of these topics whose period has passed, and for which the link is free."""
+        due = [topic for topic in topics if topic.name in wanted and self._is_due(topic, stamp_ns)]
         if self.config.outputs.voxels_max_mb_s == 0 or stamp_ns >= self._link_free_ns:
             return due
-        self.held_back.update(topic.name for topic in due if topic.is_heavy)
-        return [topic for topic in due if not topic.is_heavy]
+        self.held_back.update(topic.name for topic in due if topic.group == "voxels")
+        return [topic for topic in due if topic.group != "voxels"]
 
-    def encode(self, view: MapView, topics: Collection[OutputTopic]) -> list[OutMessage]:
-        """Messages of these topics for a map."""
-        messages = []
-        names = {topic.name for topic in topics}
-        voxels = self._occupied(view) if names & {"occupied_voxels", "markers"} else None
-        for topic in topics:
-            self._sent_ns[topic.name] = view.stamp_ns
-            messages.append(OutMessage(topic.name, topic.msgtype, view.stamp_ns, self._bytes(topic.name, view, voxels)))
-        heavy = {topic.name for topic in topics if topic.is_heavy}
-        self._occupy_link(view.stamp_ns, sum(len(message.cdr) for message in messages if message.name in heavy))
+    def encode(self, topics: Iterable[OutputTopic], source: MapSource | DepthSource) -> list[OutMessage]:
+        """Messages of these topics, all of which show this source."""
+        messages = [OutMessage(topic, source.stamp_ns, topic.encode(source)) for topic in topics]
+        self._sent_ns.update((message.name, source.stamp_ns) for message in messages)
+        size = sum(len(message.cdr) for message in messages if message.topic.group == "voxels")
+        self._occupy_link(source.stamp_ns, size)
         return messages
 
     def reset(self) -> None:
@@ -112,35 +215,5 @@ class OutputEncoder:
             self._link_free_ns = max(stamp_ns, self._link_free_ns) + round(size * 1000 / limit)
 
     def _is_due(self, topic: OutputTopic, stamp_ns: int) -> bool:
-        period_s = self.config.outputs.voxels_period_s if topic.is_heavy else self.config.outputs.grid_period_s
         sent = self._sent_ns.get(topic.name)
-        return sent is None or stamp_ns < sent or stamp_ns - sent >= round(period_s * 1e9)
-
-    def _bytes(self, name: str, view: MapView, voxels: OccupiedVoxels | None) -> bytes:
-        grid = self.config.grid
-        if name == "occupancy_grid":
-            return encode_occupancy_grid(occupancy_slice(view, grid))
-        if name == "occupancy_probability":
-            return encode_occupancy_grid(probability_slice(view, grid))
-        if name == "distance_field":
-            slice_2d = occupancy_slice(view, grid)
-            distances = distance_field(
-                slice_2d.values == LETHAL, slice_2d.resolution_m, self.config.outputs.max_distance_m
-            )
-            return encode_distance_cloud(slice_2d, distances)
-        if name == "voxel_grid":
-            return encode_voxel_grid(view)
-        if voxels is None:
-            raise ValueError(f"output '{name}' needs the occupied voxels")
-        if name == "markers":
-            return encode_cube_markers(view.stamp_ns, view.frame_id, voxels, view.window.voxel_size_m)
-        return encode_occupied_cloud(view.stamp_ns, view.frame_id, voxels)
-
-    def _occupied(self, view: MapView) -> OccupiedVoxels:
-        cells = occupied_indices(view)
-        i, j, k = cells.T
-        points = ((cells + view.window.origin + 0.5) * view.window.voxel_size_m).astype("float32")
-        classes = view.classes[i, j, k]
-        by_class = self.config.outputs.color_by == "class"
-        colors = class_colors(classes) if by_class else height_colors(points[:, 2], view)
-        return OccupiedVoxels(points, view.probability[i, j, k], classes, colors)
+        return sent is None or stamp_ns < sent or stamp_ns - sent >= round(topic.period_s(self.config) * 1e9)

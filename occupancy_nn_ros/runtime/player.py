@@ -20,10 +20,9 @@ from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
 from occupancy_nn_ros.messages.status import encode_map_status
 from occupancy_nn_ros.runtime.decoding import decode_image_frame
-from occupancy_nn_ros.runtime.depth_outputs import depth_topics
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
-from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, output_topics
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.sync.frame_names import choose_frames
 from occupancy_nn_ros.values import FloatArray, MapView, PosedDepth, PosedImage, Prediction, VoxelState
@@ -118,7 +117,7 @@ def play_bag(
     session = MappingSession(plan.config)
     session.viewer = viewer
     session.warm_up()
-    wanted = () if out is None else (*ALL_OUTPUTS, *depth_topics(plan.config, plan.sensors))
+    wanted = () if out is None else tuple(topic.name for topic in output_topics(plan.config, plan.sensors))
     path = [np.zeros((0, 3))]
     raw: RawKeyframe | None = None
     with nullcontext() if out is None else BagWriter(out / "map.mcap", overwrite=True) as writer:
@@ -167,7 +166,9 @@ def _looks(raw: RawKeyframe, prediction: Prediction | None) -> tuple[Look, ...]:
 
 def _record(writer: BagWriter, messages: Iterable[OutMessage], stamp_ns: int) -> None:
     for message in messages:
-        writer.write(f"{NODE_NAME}/{message.name}", message.msgtype, stamp_ns, message.cdr)
+        topic = message.topic
+        name = f"{NODE_NAME}/{topic.name}"
+        writer.write(name, topic.msgtype, stamp_ns, message.cdr, is_latched=topic.is_latched)
 
 
 def write_summary(result: PlayResult, out: Path) -> None:

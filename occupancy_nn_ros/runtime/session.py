@@ -20,10 +20,17 @@ import torch
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.runtime.decoding import decode_cloud_frame, decode_depth_frame, decode_image_frame
-from occupancy_nn_ros.runtime.depth_outputs import encode_depths
 from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
-from occupancy_nn_ros.runtime.outputs import OutMessage, OutputEncoder, OutputTopic
+from occupancy_nn_ros.runtime.outputs import (
+    OUTPUTS,
+    DepthSource,
+    MapSource,
+    OutMessage,
+    OutputEncoder,
+    OutputTopic,
+    depth_topics,
+)
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.values import (
     Float32Array,
@@ -113,10 +120,8 @@ class MappingSession:
         self.keyframes += 1
         self._recent.append(keyframe.stamp_ns)
         encoding = time.perf_counter()
-        messages = self._encode(self._encoder.due(keyframe.stamp_ns, wanted))
-        if keyframe.images and self.pipeline.prediction is not None:
-            frames = {frame.sensor.name: frame.frame_id for frame in raw.frames}
-            messages += encode_depths(self.pipeline.prediction.depths, frames, wanted)
+        messages = self._encode_map(self._encoder.due(OUTPUTS, keyframe.stamp_ns, wanted))
+        messages += self._encode_depths(raw, wanted)
         times["encode"] = time.perf_counter() - encoding
         times["total"] = time.perf_counter() - began
         self.latency.add(times)
@@ -126,7 +131,7 @@ class MappingSession:
 
     def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
         """The wanted outputs for the map as it is now, whatever their rate."""
-        return self._encode(self._encoder.due(self.newest_ns or 0, wanted, final=True))
+        return self._encode_map([topic for topic in OUTPUTS if topic.name in wanted])
 
     def view(self) -> MapView | None:
         """A copy of the map, or None before the first keyframe."""
@@ -207,11 +212,19 @@ class MappingSession:
             latency_ms = {stage: seconds * 1e3 for stage, seconds in times.items()}
             viewer.offer(Snapshot(keyframe.images, depths, view, latency_ms, dict(self.dropped)))
 
-    def _encode(self, topics: list[OutputTopic]) -> list[OutMessage]:
-        if not topics:
-            return []
-        view = self.view()
-        return [] if view is None else self._encoder.encode(view, topics)
+    def _encode_map(self, topics: list[OutputTopic]) -> list[OutMessage]:
+        view = self.view() if topics else None
+        return [] if view is None else self._encoder.encode(topics, MapSource(view, self.config))
+
+    def _encode_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[OutMessage]:
+        """Depth images of the keyframe's cameras, each in its camera's own frame and at its own stamp."""
+        frames = {frame.sensor.name: frame.frame_id for frame in raw.frames if frame.sensor.kind == "image"}
+        prediction = self.pipeline.prediction if frames else None
+        messages = []
+        for depth in () if prediction is None else prediction.depths:
+            topics = self._encoder.due(depth_topics(depth.camera), depth.stamp_ns, wanted)
+            messages += self._encoder.encode(topics, DepthSource(depth, frames[depth.camera]))
+        return messages
 
     def _decode(self, raw: RawKeyframe) -> Keyframe | None:
         """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""

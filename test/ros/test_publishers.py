@@ -17,7 +17,7 @@ import rclpy
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.messages.maps import encode_occupancy_grid
 from occupancy_nn_ros.messages.sensors import encode_point_cloud
-from occupancy_nn_ros.runtime.outputs import OutMessage
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.values import GridSlice
@@ -27,13 +27,14 @@ publishers = OutputPublishers(NodeContext(rclpy.create_node("sender"), Config())
 while publishers.wanted() != {{"occupancy_grid", "occupied_voxels"}}:
     time.sleep(0.05)
 time.sleep(1.0)  # until the other side knows them as well
+topics = {{topic.name: topic for topic in OUTPUTS}}
 points, cells = np.zeros((70_000, 3), np.float32), np.zeros((200, 200), np.int8)
 for stamp in range(1, {ROUNDS} + 1):
     grid = encode_occupancy_grid(GridSlice(stamp, "odom", 0.2, (0.0, 0.0, 0.0), cells))
     cloud = encode_point_cloud(stamp, "odom", points)
     publishers.publish([
-        OutMessage("occupancy_grid", "{names.OCCUPANCY_GRID}", stamp, grid),
-        OutMessage("occupied_voxels", "{names.POINT_CLOUD}", stamp, cloud),
+        OutMessage(topics["occupancy_grid"], stamp, grid),
+        OutMessage(topics["occupied_voxels"], stamp, cloud),
     ])
     time.sleep(0.15)
 """

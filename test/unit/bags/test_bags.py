@@ -85,7 +85,7 @@ def test_our_own_types_carry_their_definition(tmp_path):
         np.ones((2, 2, 2), np.float32), np.ones((2, 2, 2), np.uint8),
     )  # fmt: skip
     with BagWriter(tmp_path / "bag") as bag:
-        bag.write("/voxel_grid", names.VOXEL_GRID, S, maps.encode_voxel_grid(view))
+        bag.write("/voxel_grid", names.VOXEL_GRID, S, maps.encode_voxel_grid(view), is_latched=True)
     with AnyReader([tmp_path / "bag"]) as reader:
         ((connection, _, raw),) = reader.messages()
         assert reader.deserialize(raw, connection.msgtype).size_x == 2

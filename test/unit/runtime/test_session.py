@@ -24,7 +24,7 @@ MODEL = CameraModel(64, 48, np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]]
 CAMERA = make_transform((0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
 SENSOR = SensorStream("depth", "/depth/image", IMAGE, "/depth/camera_info", kind="depth")
 ALL = {topic.name for topic in OUTPUTS}
-HEAVY = {topic.name for topic in OUTPUTS if topic.is_heavy}
+HEAVY = {topic.name for topic in OUTPUTS if topic.group == "voxels"}
 
 
 def wall(stamp_ns, x_m=0.0, depth_m=2.0, shape=(48, 64)):
