@@ -17,6 +17,9 @@ from occupancy_nn_ros.values import Float32Array, UInt8Array
 
 SIZE = 256
 PHOTO_SHARE = 0.5
+PLAIN_SHARE = 0.25
+"""Share of textures of all families but the held-out one that are plain paint: rooms are mostly made of it."""
+
 Rng = np.random.Generator
 
 
@@ -30,6 +33,8 @@ def make_texture(rng: Rng, family: str) -> UInt8Array:
     Raises:
         MissingDependencyError: photographs are asked for, but the package that brings them is not installed.
     """
+    if family != "heldout" and rng.random() < PLAIN_SHARE:
+        return plain(rng)
     patterns = HELDOUT_PATTERNS if family == "heldout" else TRAIN_PATTERNS
     if family == "photo" and rng.random() < PHOTO_SHARE:
         texture = _photograph(rng)
@@ -40,6 +45,15 @@ def make_texture(rng: Rng, family: str) -> UInt8Array:
     if family != "heldout" and rng.random() < 0.25:
         texture = _scribble(rng, texture)
     return np.asarray(np.clip(texture * 255, 0, 255), dtype=np.uint8)
+
+
+def plain(rng: Rng) -> UInt8Array:
+    """Paint (256, 256, 3) uint8 RGB, mostly light and grey, that nothing but slow shading and a faint grain tells apart."""
+    tone = rng.uniform(0.55, 0.98) if rng.random() < 0.8 else rng.uniform(0.08, 0.5)
+    color = tone * (1 + rng.uniform(-1, 1, 3) * rng.choice([0.02, 0.06, 0.25], p=[0.5, 0.35, 0.15]))
+    shading = 1 + rng.uniform(0, 0.2) * noise(rng, octaves=2)
+    grain = rng.uniform(0, 0.012) * noise(rng, octaves=7, roughness=0.95)
+    return np.asarray(np.clip(color * (shading + grain)[..., None] * 255, 0, 255), dtype=np.uint8)
 
 
 def noise(rng: Rng, octaves: int = 5, roughness: float = 0.55, stretch: tuple[float, float] = (1, 1)) -> Float32Array:

@@ -20,9 +20,10 @@ from safetensors.numpy import save_file
 from occupancy_nn_ros.errors import SimulationError, TrainingError
 from occupancy_nn_ros.simulation.drives import plan_drive
 from occupancy_nn_ros.simulation.layouts import build_world
-from occupancy_nn_ros.simulation.rendering import RenderedView, WorldRenderer
+from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, random_rig
 from occupancy_nn_ros.simulation.world import World
+from occupancy_nn_ros.training.point_sampling import sample_points
 from occupancy_nn_ros.values import SEMANTIC_CLASSES, Float32Array, FloatArray, UInt8Array
 
 FRAMES = 24
@@ -211,7 +212,7 @@ def _render_frame(
     poses = np.stack([T_map_base @ camera.T_base_cam for camera in rig.cameras])
     views = [renderer.render(c.model, pose, with_classes=False) for c, pose in zip(rig.cameras, poses, strict=True)]
     edge = float(rng.choice([0.1, 0.2, 0.2]))
-    points = sample_points(rig, views, poses, T_map_base, rng)
+    points = sample_points(rig, views, poses, T_map_base, rng, POINTS)
     labels = label_points(renderer.world, points, edge, time_s)
     half = DEPTH_STRIDE // 2
     return {
@@ -223,30 +224,6 @@ def _render_frame(
         "edge_m": np.asarray(edge, dtype=np.float32),
         "labels": labels,
     }
-
-
-def sample_points(
-    rig: Rig, views: list[RenderedView], poses: FloatArray, T_map_base: FloatArray, rng: np.random.Generator
-) -> Float32Array:
-    """Where to supervise: near surfaces that cameras see, in the free space before them, and anywhere in the window."""
-    base = T_map_base[:3, 3]
-    count = POINTS * 3 // 8
-    anywhere = base + rng.uniform((-8.0, -8.0, -1.4), (8.0, 8.0, 2.4), (count, 3))
-    rest = POINTS - count
-    view = rng.integers(len(views), size=rest)
-    height, width = views[0].depth_m.shape
-    u, v = rng.integers(width, size=rest), rng.integers(height, size=rest)
-    depth = np.stack([item.depth_m for item in views])[view, v, u]
-    near_surface = rng.random(rest) < 0.65
-    noise = rng.normal(0, 1, rest) * rng.choice([0.06, 0.2, 0.5], rest)
-    depth = np.where(near_surface, depth + noise, depth * rng.uniform(0.05, 1.0, rest))
-    depth = np.clip(depth, 0.1, 11.0)
-    K = np.stack([camera.model.K for camera in rig.cameras])[view]
-    rays = np.stack([(u - K[:, 0, 2]) / K[:, 0, 0], (v - K[:, 1, 2]) / K[:, 1, 1], np.ones(rest)], axis=1)
-    seen = np.einsum("nij,nj->ni", poses[view][:, :3, :3], rays * depth[:, None]) + poses[view][:, :3, 3]
-    inside = (np.abs(seen[:, :2] - base[:2]) < 8.2).all(axis=1) & (np.abs(seen[:, 2] - base[2] - 0.6) < 2.2)
-    seen[~inside] = (base + rng.uniform((-8, -8, -1.4), (8, 8, 2.4), (rest, 3)))[~inside]
-    return np.concatenate([anywhere, seen]).astype(np.float32)
 
 
 def label_points(world: World, points: Float32Array, edge_m: float, time_s: float) -> UInt8Array:
