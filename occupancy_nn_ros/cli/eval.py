@@ -28,6 +28,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, metavar="N", help="seeds of each kind (default: 9000 9001)")
     parser.add_argument("--rig", default="surround4", help="front, stereo, surround4 or surround6 (default: surround4)")
     parser.add_argument("--duration", type=float, default=8.0, metavar="S", help="seconds of each drive (default: 8)")
+    parser.add_argument(
+        "--imperfect", action="store_true",
+        help="simulated pictures, poses and calibration as imperfect as those of real robots",
+    )  # fmt: skip
+    parser.add_argument("--handheld", action="store_true", help="carry the simulated rig, instead of driving it")
     parser.add_argument("--voxel-size", type=float, default=0.2, metavar="M", help="edge of a voxel (default: 0.2)")
     parser.add_argument(
         "--canvas-pixels", type=int, default=0, metavar="N",
@@ -73,6 +78,8 @@ def _run_worlds(args: argparse.Namespace) -> int:
         args.rig,
         args.duration,
         args.voxel_size,
+        imperfect=args.imperfect,
+        handheld=args.handheld,
     )
     tally = Tally()
     with progress_bar(args.json) as progress:

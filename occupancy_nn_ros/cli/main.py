@@ -20,6 +20,7 @@ COMMANDS = {
     "live": "run the ROS 2 node",
     "view": "look at what play wrote: map, pictures and path on one time line",
     "sim": "simulate a drive and record it as a bag with exact truth",
+    "assets": "import installed furniture for simulated rooms",
     "shards": "simulate many drives as training data",
     "label": "make training data of your own recordings",
     "train": "train an occupancy network",

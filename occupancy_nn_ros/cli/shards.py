@@ -20,6 +20,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--photos", action="store_true", help="photographic textures too; needs: pip install --no-deps robosuite"
     )
+    parser.add_argument(
+        "--furnished", action="store_true",
+        help="every second drive in rooms of real furniture; needs: occupancy-nn assets",
+    )  # fmt: skip
     add_scale(parser)
     parser.add_argument(
         "--processes", type=int, default=os.cpu_count() or 1, help="drives simulated at once (default: all cores)"
@@ -32,7 +36,10 @@ def run(args: argparse.Namespace) -> int:
 
     with progress_bar(quiet=False) as progress:
         task = progress.add_task("simulating drives", total=args.count)
-        for done in make_shards(args.out, args.count, args.processes, photos=args.photos, scale=args.scale):
+        shards = make_shards(
+            args.out, args.count, args.processes, photos=args.photos, furnished=args.furnished, scale=args.scale
+        )
+        for done in shards:
             progress.update(task, completed=done)
     print(f"{len(list(args.out.glob('*.safetensors')))} shards in {args.out}")
     return 0

@@ -13,15 +13,20 @@ from torch.nn import functional
 
 from occupancy_nn_ros.errors import SimulationError, TrainingError
 from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan
+from occupancy_nn_ros.evaluation.imperfect import imperfect
 from occupancy_nn_ros.evaluation.metrics import interior, with_border
-from occupancy_nn_ros.evaluation.truth import seen_voxels, true_keyframes
+from occupancy_nn_ros.evaluation.truth import TrueKeyframe, planned_drive, rendered, seen_voxels
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.network.checkpoint import Calibration
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.simulation.layouts import build_world
+from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import named_rig
+from occupancy_nn_ros.simulation.world import World
 
-CALIBRATION_PLAN = EvaluationPlan(worlds=("indoor", "warehouse", "street"), seeds=(80000, 80001), duration_s=6.0)
+CALIBRATION_PLAN = EvaluationPlan(
+    worlds=("indoor", "warehouse", "street"), seeds=(80000, 80001), duration_s=6.0, imperfect=True
+)
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def collect_logits(predictor: Predictor, plan: EvaluationPlan = CALIBRATION_PLAN
             grid = RollingMap(plan.voxel_size_m, (120, 120, 20), plan.config().map)
             predictor.reset()
             try:
-                for frame in true_keyframes(world, named_rig(plan.rig), plan.duration_s):
+                for frame in _keyframes(world, plan):
                     grid.move_to(frame.images.T_map_base)
                     prediction = predictor.predict(frame.images, grid.window)
                     if prediction.visible is None:
@@ -62,6 +67,13 @@ def collect_logits(predictor: Predictor, plan: EvaluationPlan = CALIBRATION_PLAN
                     )
             except SimulationError:
                 continue  # a world with no room to drive in
+
+
+def _keyframes(world: World, plan: EvaluationPlan) -> Iterator[TrueKeyframe]:
+    rig, drive = named_rig(plan.rig), planned_drive(world, plan.duration_s, handheld=plan.handheld)
+    with WorldRenderer(world) as renderer:
+        frames = rendered(renderer, rig, drive)
+        yield from imperfect(frames, rig, drive, world.seed) if plan.imperfect else frames
 
 
 def fit_calibration(samples: list[LabelledLogits]) -> Calibration:

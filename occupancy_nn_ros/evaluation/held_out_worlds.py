@@ -16,6 +16,7 @@ from occupancy_nn_ros.config import Config, GridConfig
 from occupancy_nn_ros.errors import SimulationError
 from occupancy_nn_ros.evaluation.changes import CHANGES_PROTOCOL, plan_change, react
 from occupancy_nn_ros.evaluation.depth_scores import DepthErrors
+from occupancy_nn_ros.evaluation.imperfect import imperfect
 from occupancy_nn_ros.evaluation.metrics import (
     ClassCounts,
     Counts,
@@ -85,6 +86,8 @@ class EvaluationPlan:
         voxel_size_m: edge of the voxels.
         range_m: voxels further than this from the robot, horizontally, are not judged.
         changes: whether to time how the map follows what appears and leaves.
+        imperfect: whether pictures, poses and calibration are as imperfect as those of real robots.
+        handheld: whether the rig is carried and looks around, instead of driving.
     """
 
     worlds: tuple[str, ...] = HELDOUT_WORLDS
@@ -94,6 +97,8 @@ class EvaluationPlan:
     voxel_size_m: float = 0.2
     range_m: float = 8.0
     changes: bool = True
+    imperfect: bool = False
+    handheld: bool = False
 
     def config(self) -> Config:
         """Settings to map with."""
@@ -108,6 +113,8 @@ class EvaluationPlan:
             "inside of solids ignored; f_score and tolerant rates within one voxel along each axis; rays from "
             f"{ORIGINS} places of the drive, 39 elevations, every {AZIMUTH_DEG} degrees, every {GRID_EVERY}rd keyframe"
             + (f"; {CHANGES_PROTOCOL}" if self.changes else "")
+            + ("; pictures, poses and calibration as imperfect as real ones" if self.imperfect else "")
+            + ("; hand-held" if self.handheld else "")
         )
 
 
@@ -150,11 +157,18 @@ def evaluate_mapper(make: MakeMapper, plan: EvaluationPlan, *, from_depth: bool 
 
 
 def _judge_drive(make: MakeMapper, world: World, plan: EvaluationPlan, tally: Tally, *, from_depth: bool) -> None:
-    config, rig, drive = plan.config(), named_rig(plan.rig), planned_drive(world, plan.duration_s)
+    config, rig, drive = (
+        plan.config(),
+        named_rig(plan.rig),
+        planned_drive(world, plan.duration_s, handheld=plan.handheld),
+    )
     mapped, ceiling = make(config), OccupancyPipeline(replace(config, source="depth"))
     judge = _DriveJudge(world, plan, camera_places(rig, drive), tally)
     with WorldRenderer(world) as renderer:
-        for index, frame in enumerate(rendered(renderer, rig, drive)):
+        frames = rendered(renderer, rig, drive)
+        if plan.imperfect:
+            frames = imperfect(frames, rig, drive, world.seed)
+        for index, frame in enumerate(frames):
             mapped.step(frame.depths if from_depth else frame.images)
             ceiling.step(frame.depths)
             view = mapped.view("odom")

@@ -28,23 +28,20 @@ class TrueKeyframe:
     depths: Keyframe
 
 
-def planned_drive(world: World, duration_s: float) -> Drive:
-    """The drive through a world that is judged.
+def planned_drive(world: World, duration_s: float, *, handheld: bool = False) -> Drive:
+    """The drive through a world that is judged; ``handheld`` swings and looks around.
 
     Raises:
         SimulationError: the world has no free floor to drive on.
     """
-    return plan_drive(world, world.seed, duration_s, RATE_HZ)
-
-
-def true_keyframes(world: World, rig: Rig, duration_s: float) -> Iterator[TrueKeyframe]:
-    """Render a drive. Movers stand still, so that a fused map has one truth."""
-    with WorldRenderer(world) as renderer:
-        yield from rendered(renderer, rig, planned_drive(world, duration_s))
+    return plan_drive(world, world.seed, duration_s, RATE_HZ, handheld=handheld)
 
 
 def rendered(renderer: WorldRenderer, rig: Rig, drive: Drive, *, moving: bool = False) -> Iterator[TrueKeyframe]:
-    """What a rig sees along a drive; with ``moving``, movers are where they are at each moment."""
+    """Render what a rig sees along a drive.
+
+    Movers stand still, so that a fused map has one truth; with ``moving`` they are where they are at each moment.
+    """
     for time_s, pose in zip(drive.stamps_s, drive.T_map_base, strict=True):
         stamp = round(float(time_s) * 1e9)
         if moving:

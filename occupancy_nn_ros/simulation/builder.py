@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from occupancy_nn_ros.simulation.assets import AssetRecord
 from occupancy_nn_ros.simulation.world import Mover, Solid
 from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
@@ -53,6 +54,12 @@ class WorldBuilder:
     def sphere(self, center: Vector, radius: float, label: str, *, texture: int | None = None, mover: int = -1) -> None:
         """Add a sphere."""
         self._add("sphere", center, (radius, radius, radius), label, 0.0, texture, mover)
+
+    def mesh(self, piece: AssetRecord, place: Vector, yaw: float, scale: float, label: str) -> None:
+        """Add furniture that stands on ``place`` and looks along ``yaw``, scaled."""
+        a, b, c = (side / 2 for side in piece.size_m)
+        half, center = (a * scale, b * scale, c * scale), (place[0], place[1], place[2] + c * scale)
+        self.solids.append(Solid("mesh", center, half, yaw, LABELS[label], 0, -1, piece.name, (a, b, c)))
 
     def wall(
         self, start: tuple[float, float], end: tuple[float, float], height: float, thickness: float, texture: int
@@ -145,12 +152,8 @@ class WorldBuilder:
     def add_shelf(self, x: float, y: float, yaw: float) -> None:
         """Boards between two sides, partly filled."""
         rng = self.rng
-        width, depth, height, texture = (
-            rng.uniform(0.4, 1.2),
-            rng.uniform(0.15, 0.3),
-            rng.uniform(1.0, 2.2),
-            self.texture(),
-        )
+        width, depth, height = rng.uniform(0.4, 1.2), rng.uniform(0.15, 0.3), rng.uniform(1.0, 2.2)
+        texture = self.texture()
         for side in (-1, 1):
             px, py = self._turned(x, y, yaw, side * width, 0.0)
             self.box((px, py, height / 2), (0.025, depth, height / 2), "object", yaw=yaw, texture=texture)
@@ -235,12 +238,8 @@ class WorldBuilder:
     def add_rack(self, x: float, y: float, yaw: float) -> None:
         """A pallet rack with goods."""
         rng = self.rng
-        length, depth, height, texture = (
-            rng.uniform(1.0, 1.6),
-            rng.uniform(0.4, 0.6),
-            rng.uniform(2.0, 4.0),
-            self.texture(),
-        )
+        length, depth, height = rng.uniform(1.0, 1.6), rng.uniform(0.4, 0.6), rng.uniform(2.0, 4.0)
+        texture = self.texture()
         for i, j in ((-1, -1), (-1, 1), (1, -1), (1, 1)):
             px, py = self._turned(x, y, yaw, i * length, j * depth)
             self.box((px, py, height / 2), (0.05, 0.05, height / 2), "structure", yaw=yaw, texture=texture)
@@ -284,12 +283,8 @@ class WorldBuilder:
     def add_gate(self, x: float, y: float, yaw: float) -> None:
         """Two posts with a beam across, or a plank at any height."""
         rng = self.rng
-        half, height, beam, texture = (
-            rng.uniform(0.3, 0.9),
-            rng.uniform(0.3, 2.2),
-            rng.uniform(0.03, 0.2),
-            self.texture(),
-        )
+        half, height, beam = rng.uniform(0.3, 0.9), rng.uniform(0.3, 2.2), rng.uniform(0.03, 0.2)
+        texture = self.texture()
         for side in (-1, 1):
             px, py = self._turned(x, y, yaw, side * half, 0.0)
             self.cylinder((px, py, height / 2), float(rng.uniform(0.02, 0.1)), height / 2, "structure", texture=texture)

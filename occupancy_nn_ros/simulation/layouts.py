@@ -9,54 +9,35 @@ import numpy as np
 
 from occupancy_nn_ros.errors import SimulationError
 from occupancy_nn_ros.simulation.builder import TEXTURES, WorldBuilder
-from occupancy_nn_ros.simulation.world import Mover, World
-
-Bounds = tuple[float, float, float, float]
-Place = Callable[[float, float, float], None]
+from occupancy_nn_ros.simulation.building import Bounds, Place, door_wall, inner, scatter, shell, walkers
+from occupancy_nn_ros.simulation.furnished_layouts import FURNISHED
+from occupancy_nn_ros.simulation.world import World
 
 
 def build_world(kind: str, seed: int, *, photos: bool = False) -> World:
-    """A random world of a kind (see ``LAYOUTS``), the same for the same seed, perhaps with photographic textures.
+    """A random world of a kind (see ``LAYOUTS`` and ``FURNISHED``), perhaps with photographic textures.
+
+    It is the same for the same seed, furnished ones as long as the same assets are imported.
 
     Raises:
-        SimulationError: unknown kind; names the known ones.
+        SimulationError: unknown kind, and names the known ones; or it needs furniture, and none was imported.
     """
-    if kind not in LAYOUTS:
-        raise SimulationError(f"unknown world '{kind}', expected one of {', '.join(LAYOUTS)}")
-    rng = np.random.default_rng([seed, list(LAYOUTS).index(kind)])
+    known = LAYOUTS | FURNISHED
+    if kind not in known:
+        raise SimulationError(f"unknown world '{kind}', expected one of {', '.join(known)}")
+    rng = np.random.default_rng([seed, list(known).index(kind)])
     builder = WorldBuilder(rng)
-    bounds = LAYOUTS[kind](builder)
+    bounds = known[kind](builder)
+    family = "heldout" if kind.endswith("_heldout") else "photo" if photos else "train"
     return World(
         name=kind,
         seed=seed,
         solids=tuple(builder.solids),
         bounds=bounds,
         ground_texture=int(rng.integers(TEXTURES)),
-        texture_family="heldout" if kind.endswith("_heldout") else "photo" if photos else "train",
+        texture_family=f"real_{family}" if kind in FURNISHED else family,
         movers=tuple(builder.movers),
     )
-
-
-def _scatter(build: WorldBuilder, bounds: Bounds, things: list[tuple[Place, float]], count: int) -> None:
-    """Place random things of given radius at free spots."""
-    for _ in range(count):
-        place, radius = things[int(build.rng.integers(len(things)))]
-        x = float(build.rng.uniform(bounds[0] + radius, bounds[2] - radius))
-        y = float(build.rng.uniform(bounds[1] + radius, bounds[3] - radius))
-        if build.place(x, y, radius):
-            place(x, y, float(build.rng.uniform(-np.pi, np.pi)))
-
-
-def _walkers(build: WorldBuilder, bounds: Bounds, count: int, duration_s: float = 120.0) -> None:
-    """People who walk to and fro."""
-    for _ in range(count):
-        x, y = float(build.rng.uniform(bounds[0], bounds[2])), float(build.rng.uniform(bounds[1], bounds[3]))
-        heading, reach = build.rng.uniform(-np.pi, np.pi), build.rng.uniform(1.0, 3.0)
-        step = float(reach / build.rng.uniform(0.6, 1.4))
-        times = np.arange(0.0, duration_s, step)
-        far = (reach * np.cos(heading), reach * np.sin(heading), 0.0)
-        positions = tuple((0.0, 0.0, 0.0) if n % 2 == 0 else tuple(map(float, far)) for n in range(len(times)))
-        build.add_person(x, y, float(heading), Mover(tuple(map(float, times)), positions))  # type: ignore[arg-type]
 
 
 def _furniture(build: WorldBuilder) -> list[tuple[Place, float]]:
@@ -67,60 +48,20 @@ def _furniture(build: WorldBuilder) -> list[tuple[Place, float]]:
     ]  # fmt: skip
 
 
-def _door_wall(
-    build: WorldBuilder, start: tuple[float, float], end: tuple[float, float], height: float, texture: int
-) -> None:
-    """A wall with one doorway, lintel above it."""
-    rng = build.rng
-    a, b = np.array(start), np.array(end)
-    length = float(np.linalg.norm(b - a))
-    width, thickness = float(rng.uniform(0.9, 1.6)), float(rng.uniform(0.1, 0.25))
-    if length < width + 1:
-        return
-    at = float(rng.uniform(0.5, length - width - 0.5))
-    along = (b - a) / length
-    p, q = a + along * at, a + along * (at + width)
-    build.wall(start, (float(p[0]), float(p[1])), height, thickness, texture)
-    build.wall((float(q[0]), float(q[1])), end, height, thickness, texture)
-    middle = (p + q) / 2
-    top = min(2.1, height - 0.2)
-    center = (float(middle[0]), float(middle[1]), (top + height) / 2)
-    yaw = float(np.arctan2(along[1], along[0]))
-    build.box(center, (width / 2, thickness / 2, (height - top) / 2), "structure", yaw=yaw, texture=texture)
-    build.place(float(middle[0]), float(middle[1]), 0.9)
-
-
-def _shell(build: WorldBuilder, bounds: Bounds, height: float, *, ceiling: bool) -> None:
-    """Four outer walls, perhaps with different surfaces, and perhaps a ceiling."""
-    x0, y0, x1, y1 = bounds
-    corners = [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-    texture = build.texture()
-    for n in range(4):
-        surface = texture if build.rng.random() < 0.6 else build.texture()
-        build.wall(corners[n], corners[(n + 1) % 4], height, 0.2, surface)
-    if ceiling:
-        center = ((x0 + x1) / 2, (y0 + y1) / 2, height + 0.1)
-        build.box(center, ((x1 - x0) / 2 + 0.2, (y1 - y0) / 2 + 0.2, 0.1), "structure")
-
-
-def _inner(bounds: Bounds, margin: float) -> Bounds:
-    return bounds[0] + margin, bounds[1] + margin, bounds[2] - margin, bounds[3] - margin
-
-
 def _indoor(build: WorldBuilder) -> Bounds:
     """Rooms divided by walls with doors."""
     rng = build.rng
     w, d, height = float(rng.uniform(7, 16)), float(rng.uniform(6, 14)), float(rng.uniform(2.4, 3.6))
     bounds = (-w / 2, -d / 2, w / 2, d / 2)
-    _shell(build, bounds, height, ceiling=bool(rng.random() < 0.6))
+    shell(build, bounds, height, ceiling=bool(rng.random() < 0.6))
     for _ in range(int(rng.integers(0, 3))):
         texture = build.texture()
         if rng.random() < 0.5:
             x = float(rng.uniform(-w / 2 + 2.5, w / 2 - 2.5))
-            _door_wall(build, (x, -d / 2), (x, d / 2), height, texture)
+            door_wall(build, (x, -d / 2), (x, d / 2), height, texture)
         else:
             y = float(rng.uniform(-d / 2 + 2.5, d / 2 - 2.5))
-            _door_wall(build, (-w / 2, y), (w / 2, y), height, texture)
+            door_wall(build, (-w / 2, y), (w / 2, y), height, texture)
     for _ in range(int(rng.integers(2, 9))):  # shelves and counters along the walls
         side, along = int(rng.integers(4)), float(rng.uniform(-0.4, 0.4))
         x, y = (
@@ -132,8 +73,8 @@ def _indoor(build: WorldBuilder) -> Bounds:
         if build.place(x, y, 0.7):
             place = (build.add_shelf, build.add_cabinet)[int(rng.integers(2))]
             place(x, y, 0.0 if side < 2 else np.pi / 2)
-    _scatter(build, _inner(bounds, 0.5), _furniture(build), int(w * d * rng.uniform(0.08, 0.28)))
-    _walkers(build, _inner(bounds, 1.0), int(rng.integers(0, 3)))
+    scatter(build, inner(bounds, 0.5), _furniture(build), int(w * d * rng.uniform(0.08, 0.28)))
+    walkers(build, inner(bounds, 1.0), int(rng.integers(0, 3)))
     return bounds
 
 
@@ -142,7 +83,7 @@ def _warehouse(build: WorldBuilder) -> Bounds:
     rng = build.rng
     w, d, height = float(rng.uniform(14, 24)), float(rng.uniform(12, 20)), float(rng.uniform(4, 7))
     bounds = (-w / 2, -d / 2, w / 2, d / 2)
-    _shell(build, bounds, height, ceiling=bool(rng.random() < 0.4))
+    shell(build, bounds, height, ceiling=bool(rng.random() < 0.4))
     aisle, length = float(rng.uniform(2.4, 4.0)), float(rng.uniform(2.6, 3.4))
     for y in np.arange(-d / 2 + 2.5, d / 2 - 2, aisle + 1.0):
         for x in np.arange(-w / 2 + 3, w / 2 - 3, length):
@@ -152,8 +93,8 @@ def _warehouse(build: WorldBuilder) -> Bounds:
         (build.add_pile, 0.8), (build.add_barrel, 0.4), (build.add_pole, 0.2), (build.add_person, 0.4),
         (build.add_cabinet, 0.8), (build.add_car, 2.0),
     ]  # fmt: skip
-    _scatter(build, _inner(bounds, 1.0), things, int(rng.integers(10, 40)))
-    _walkers(build, _inner(bounds, 2.0), int(rng.integers(0, 4)))
+    scatter(build, inner(bounds, 1.0), things, int(rng.integers(10, 40)))
+    walkers(build, inner(bounds, 2.0), int(rng.integers(0, 4)))
     return bounds
 
 
@@ -187,7 +128,7 @@ def _street(build: WorldBuilder) -> Bounds:
             if build.place(x, y, 0.5):
                 things[int(rng.integers(len(things)))](x, y, 0.0)
     bounds = (-length / 2 + 2, -road, length / 2 - 2, road)
-    _walkers(build, bounds, int(rng.integers(0, 4)))
+    walkers(build, bounds, int(rng.integers(0, 4)))
     return bounds
 
 
@@ -196,7 +137,7 @@ def _indoor_heldout(build: WorldBuilder) -> Bounds:
     rng = build.rng
     w, d, height = float(rng.uniform(9, 15)), float(rng.uniform(8, 13)), float(rng.uniform(2.6, 3.4))
     bounds = (-w / 2, -d / 2, w / 2, d / 2)
-    _shell(build, bounds, height, ceiling=bool(rng.random() < 0.6))
+    shell(build, bounds, height, ceiling=bool(rng.random() < 0.6))
     for x in np.linspace(-w / 4, w / 4, int(rng.integers(1, 4))):
         for y in (-d / 4, d / 4):
             if build.place(float(x), y, 0.5):
@@ -216,8 +157,8 @@ def _indoor_heldout(build: WorldBuilder) -> Bounds:
             build.cylinder((x, y, 0.36), 0.06, 0.36, "object")
             for angle in np.arange(0, 2 * np.pi, 2 * np.pi / int(rng.integers(2, 5))):
                 build.add_barrel(x + 0.9 * float(np.cos(angle)), y + 0.9 * float(np.sin(angle)), 0.0)
-    _scatter(build, _inner(bounds, 0.7), _furniture(build), int(rng.integers(4, 12)))
-    _walkers(build, _inner(bounds, 1.0), int(rng.integers(0, 3)))
+    scatter(build, inner(bounds, 0.7), _furniture(build), int(rng.integers(4, 12)))
+    walkers(build, inner(bounds, 1.0), int(rng.integers(0, 3)))
     return bounds
 
 
@@ -226,7 +167,7 @@ def _warehouse_heldout(build: WorldBuilder) -> Bounds:
     rng = build.rng
     w, d = float(rng.uniform(14, 22)), float(rng.uniform(14, 22))
     bounds = (-w / 2, -d / 2, w / 2, d / 2)
-    _shell(build, bounds, float(rng.uniform(3, 6)), ceiling=False)
+    shell(build, bounds, float(rng.uniform(3, 6)), ceiling=False)
     for _ in range(int(rng.integers(6, 14))):
         x, y = float(rng.uniform(-w / 2 + 2, w / 2 - 2)), float(rng.uniform(-d / 2 + 2, d / 2 - 2))
         if build.place(x, y, 2.2):
@@ -245,8 +186,8 @@ def _warehouse_heldout(build: WorldBuilder) -> Bounds:
         (build.add_barrel, 0.4), (build.add_pile, 0.8), (build.add_pole, 0.2), (build.add_person, 0.4),
         (build.add_bush, 0.6),
     ]  # fmt: skip
-    _scatter(build, _inner(bounds, 0.8), things, int(rng.integers(14, 40)))
-    _walkers(build, _inner(bounds, 2.0), int(rng.integers(0, 3)))
+    scatter(build, inner(bounds, 0.8), things, int(rng.integers(14, 40)))
+    walkers(build, inner(bounds, 2.0), int(rng.integers(0, 3)))
     return bounds
 
 
@@ -271,8 +212,8 @@ def _street_heldout(build: WorldBuilder) -> Bounds:
         (build.add_car, 2.3), (build.add_bush, 0.7), (build.add_tree, 0.7), (build.add_pole, 0.3),
         (build.add_person, 0.5), (build.add_table, 1.0), (build.add_cabinet, 0.8),
     ]  # fmt: skip
-    _scatter(build, bounds, things, int(rng.integers(16, 40)))
-    _walkers(build, bounds, int(rng.integers(0, 3)))
+    scatter(build, bounds, things, int(rng.integers(16, 40)))
+    walkers(build, bounds, int(rng.integers(0, 3)))
     return bounds
 
 
@@ -281,7 +222,7 @@ def _workspace(build: WorldBuilder) -> Bounds:
     rng = build.rng
     w, d, height = float(rng.uniform(5, 10)), float(rng.uniform(4.5, 9)), float(rng.uniform(2.4, 3.2))
     bounds = (-w / 2, -d / 2, w / 2, d / 2)
-    _shell(build, bounds, height, ceiling=bool(rng.random() < 0.7))
+    shell(build, bounds, height, ceiling=bool(rng.random() < 0.7))
     for side in range(4):  # the local x axis runs along the wall, which is on the left
         yaw = side * np.pi / 2
         span, away = (w, d / 2) if side % 2 == 0 else (d, w / 2)
@@ -297,13 +238,13 @@ def _workspace(build: WorldBuilder) -> Bounds:
         elif kind < 0.9 and build.place(float(x), float(y), 1.0):
             build.add_shelf(float(x), float(y), yaw)
         _pictures(build, yaw, span, away - 0.12)
-    _scatter(build, _inner(bounds, 0.8), [(build.add_dining_set, 1.2)], int(w * d * rng.uniform(0.05, 0.3)))
+    scatter(build, inner(bounds, 0.8), [(build.add_dining_set, 1.2)], int(w * d * rng.uniform(0.05, 0.3)))
     things: list[tuple[Place, float]] = [
         (build.add_table, 1.0), (build.add_chair, 0.4),
         (build.add_cabinet, 0.8), (build.add_plant, 0.4), (build.add_barrel, 0.4), (build.add_person, 0.4),
     ]  # fmt: skip
-    _scatter(build, _inner(bounds, 0.6), things, int(w * d * rng.uniform(0.1, 0.3)))
-    _walkers(build, _inner(bounds, 1.0), int(rng.integers(0, 2)))
+    scatter(build, inner(bounds, 0.6), things, int(w * d * rng.uniform(0.1, 0.3)))
+    walkers(build, inner(bounds, 1.0), int(rng.integers(0, 2)))
     return bounds
 
 
@@ -322,14 +263,14 @@ def _clutter(build: WorldBuilder) -> Bounds:
     w, d = float(rng.uniform(8, 18)), float(rng.uniform(8, 18))
     bounds = (-w / 2, -d / 2, w / 2, d / 2)
     if rng.random() < 0.7:
-        _shell(build, bounds, float(rng.uniform(2, 6)), ceiling=bool(rng.random() < 0.4))
+        shell(build, bounds, float(rng.uniform(2, 6)), ceiling=bool(rng.random() < 0.4))
     things: list[tuple[Place, float]] = [
         (build.add_gate, 1.0), (build.add_screen, 1.3), (build.add_heap, 0.8), (build.add_heap, 0.8),
         (build.add_pole, 0.2), (build.add_shelf, 0.9), (build.add_person, 0.4), (build.add_chair, 0.4),
         (build.add_car, 2.2), (build.add_plant, 0.4),
     ]  # fmt: skip
-    _scatter(build, _inner(bounds, 0.6), things, int(w * d * rng.uniform(0.1, 0.4)))
-    _walkers(build, _inner(bounds, 1.0), int(rng.integers(0, 3)))
+    scatter(build, inner(bounds, 0.6), things, int(w * d * rng.uniform(0.1, 0.4)))
+    walkers(build, inner(bounds, 1.0), int(rng.integers(0, 3)))
     return bounds
 
 

@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from occupancy_nn_ros.errors import MissingDependencyError, SimulationError
 from occupancy_nn_ros.geometry.cameras import MAX_TANGENT, unproject
 from occupancy_nn_ros.simulation.builder import TEXTURES
+from occupancy_nn_ros.simulation.mesh_models import mesh_assets, mesh_files, mesh_geoms, part_count
 from occupancy_nn_ros.simulation.textures import make_texture
 from occupancy_nn_ros.simulation.world import GROUND, Solid, World
 from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, UInt8Array
@@ -73,11 +74,13 @@ class WorldRenderer:
         self.world = world
         rng = np.random.default_rng([world.seed, 77])
         try:
-            self._model: Any = mujoco.MjModel.from_xml_string(_model_xml(world, rng), _texture_files(world, rng))
+            xml = _model_xml(world, rng)
+            files = _texture_files(world, rng) | mesh_files(world)
+            self._model: Any = mujoco.MjModel.from_xml_string(xml, files)
         except ValueError as error:
             raise SimulationError(f"world {world.name} {world.seed} cannot be built: {error}") from None
         self._data: Any = mujoco.MjData(self._model)
-        labels = [solid.label for solid in world.solids for _ in _tiles(solid)]
+        labels = [solid.label for solid in world.solids for _ in range(_geom_count(solid))]
         self._labels = np.array([GROUND, *labels], dtype=np.uint8)
         self._renderers: dict[tuple[int, int], Any] = {}
         self._lenses: dict[tuple[object, ...], _Lens] = {}
@@ -148,7 +151,9 @@ class WorldRenderer:
     def _renderer(self, width: int, height: int) -> Any:
         if (width, height) not in self._renderers:
             try:
-                self._renderers[width, height] = self._mujoco.Renderer(self._model, height, width)
+                renderer = self._mujoco.Renderer(self._model, height, width)
+                renderer.scene.flags[self._mujoco.mjtRndFlag.mjRND_CULL_FACE] = 0  # furniture shows both of its sides
+                self._renderers[width, height] = renderer
             except Exception as error:  # each GL platform raises its own kind
                 raise _gl_error(error) from error
         return self._renderers[width, height]
@@ -204,6 +209,7 @@ def _model_xml(world: World, rng: np.random.Generator) -> str:
             f"<material name='p{index}' texture='p{index}' texuniform='true' "
             f"texrepeat='{repeat:.2f} {repeat:.2f}' {shine}/>"
         )
+    assets.append(mesh_assets(world))
     geoms.append(f"<geom type='plane' size='60 60 1' material='p{world.ground_texture}'/>")
     # Geometry ids must follow the order of the solids, so movers come as bodies after all that stands still.
     order = sorted(range(len(world.solids)), key=lambda n: world.solids[n].mover)
@@ -237,8 +243,14 @@ def _tiles(solid: Solid) -> list[tuple[FloatArray, FloatArray]]:
     return [((2 * step + 1 - counts) * half / counts, half / counts) for step in steps]
 
 
+def _geom_count(solid: Solid) -> int:
+    return part_count(solid) if solid.shape == "mesh" else len(_tiles(solid))
+
+
 def _geom_xml(solid: Solid, rng: np.random.Generator) -> str:
     tint = 1.0 - rng.uniform(0, 0.35, 3) * rng.uniform(0, 1)
+    if solid.shape == "mesh":
+        return mesh_geoms(solid)
     turn = Rotation.from_euler("z", solid.yaw)
     quat = (np.cos(solid.yaw / 2), 0.0, 0.0, np.sin(solid.yaw / 2))
     parts = ""

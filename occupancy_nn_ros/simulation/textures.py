@@ -13,6 +13,7 @@ import numpy as np
 from scipy.special import expit
 
 from occupancy_nn_ros.errors import MissingDependencyError, SimulationError
+from occupancy_nn_ros.simulation.assets import assets_folder, read_index
 from occupancy_nn_ros.values import Float32Array, UInt8Array
 
 SIZE = 256
@@ -28,11 +29,14 @@ def make_texture(rng: Rng, family: str) -> UInt8Array:
 
     Args:
         rng: source of randomness.
-        family: ``train``, ``photo`` (train mixed with cut-outs of photographs) or ``heldout``.
+        family: ``train``, ``photo`` (train mixed with cut-outs of photographs) or ``heldout``; with ``real_`` before it
+            mostly plain paint and imported photographs of floors and walls.
 
     Raises:
         MissingDependencyError: photographs are asked for, but the package that brings them is not installed.
     """
+    if family.startswith("real_"):
+        return _real_surface(rng, family.removeprefix("real_"))
     if family != "heldout" and rng.random() < PLAIN_SHARE:
         return plain(rng)
     patterns = HELDOUT_PATTERNS if family == "heldout" else TRAIN_PATTERNS
@@ -105,6 +109,31 @@ def _photograph(rng: Rng) -> Float32Array:
     )
     tint = rng.uniform(0.6, 1.3) * (1 + rng.uniform(-0.25, 0.25, 3) * rng.uniform(0, 1))
     return np.asarray(cut.astype(np.float32) / 255 * tint, dtype=np.float32)
+
+
+def _real_surface(rng: Rng, family: str) -> UInt8Array:
+    """What rooms are mostly covered with: paint, wood, tiles, carpets, wallpaper; the rest is of the family."""
+    kind = rng.random()
+    if kind < 0.4:
+        return plain(rng)
+    photos = imported_photos(heldout=family == "heldout")
+    if kind > 0.75 or not photos:
+        return make_texture(rng, family)
+    picture = _read_photo(photos[int(rng.integers(len(photos)))])
+    repeats = int(rng.integers(1, 5))
+    tiled = np.tile(
+        cv2.resize(picture, (SIZE // repeats + 1,) * 2, interpolation=cv2.INTER_AREA), (repeats, repeats, 1)
+    )
+    tint = rng.uniform(0.75, 1.15) * (1 + rng.uniform(-0.08, 0.08, 3))
+    shading = 1 + rng.uniform(0, 0.15) * noise(rng, octaves=2)[..., None]
+    return np.asarray(np.clip(tiled[:SIZE, :SIZE] * tint * shading, 0, 255), dtype=np.uint8)
+
+
+def imported_photos(*, heldout: bool) -> list[Path]:
+    """Photographs of floors and walls that were imported, for training or for held-out worlds."""
+    folder = assets_folder()
+    records = [record for record in read_index(folder) if record.kind == "texture" and record.is_heldout == heldout]
+    return [folder / f"{record.name}.png" for record in records if record.category in ("Floor", "Wall", "Roof")]
 
 
 def _grid() -> tuple[Float32Array, Float32Array]:

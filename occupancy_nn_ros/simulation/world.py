@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Worlds made of solid primitives, so that occupancy is known exactly at any place, scale and time.
+"""Worlds made of solid primitives and furniture, so that occupancy is known exactly at any place, scale and time.
 
 The ground fills everything below z = 0. Movers follow keyed paths. A world is stored as JSON beside its recording.
 """
@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from occupancy_nn_ros.errors import SimulationError
+from occupancy_nn_ros.simulation.assets import load_asset
 from occupancy_nn_ros.values import SEMANTIC_CLASSES, Float32Array, FloatArray, LatticeWindow, UInt8Array
 
 GROUND = SEMANTIC_CLASSES.index("ground") + 1
@@ -29,23 +31,27 @@ class Solid:
     """One primitive.
 
     Attributes:
-        shape: ``box`` (half sizes x, y, z), ``cylinder`` (radius, radius, half height; upright) or ``sphere``
-            (radius three times).
+        shape: ``box`` (half sizes x, y, z), ``cylinder`` (radius, radius, half height; upright), ``sphere``
+            (radius three times) or ``mesh`` (half sizes x, y, z, to which its asset is scaled).
         center: (x, y, z) metres; for a mover relative to its path.
         half: half extents as above, metres.
         yaw: rotation about z, radians.
         label: class id, index into ``SEMANTIC_CLASSES`` plus 1.
-        texture: index of the world's texture.
+        texture: index of the world's texture; a mesh has its own.
         mover: index into ``World.movers``, or -1 for what stands still.
+        asset: name of a mesh's asset.
+        asset_half: half sizes of the asset itself, metres.
     """
 
-    shape: Literal["box", "cylinder", "sphere"]
+    shape: Literal["box", "cylinder", "sphere", "mesh"]
     center: tuple[float, float, float]
     half: tuple[float, float, float]
     yaw: float
     label: int
     texture: int
     mover: int = -1
+    asset: str = ""
+    asset_half: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -117,8 +123,6 @@ class World:
         offset = (SUBSAMPLES - 1) / (2 * SUBSAMPLES) * edge_m
         labels = np.where(points[:, 2] - offset < 0, GROUND, 0).astype(np.uint8)
         reach = offset * 3**0.5
-        steps = np.linspace(-offset, offset, SUBSAMPLES, dtype=np.float32)
-        corners = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(1, -1, 3)
         order = np.argsort(points[:, 0], kind="stable")
         sorted_x = points[order, 0]
         for solid, center in zip(self.solids, self.centers(time_s), strict=True):
@@ -134,9 +138,7 @@ class World:
             labels[near[inside]] = solid.label
             maybe = near[~inside & (distance <= reach)]
             if len(maybe):
-                samples = (points[maybe][:, None] + corners).reshape(-1, 3)
-                hit = (_distance(solid, center, samples) < 0).reshape(len(maybe), -1).any(axis=1)
-                labels[maybe[hit]] = solid.label
+                labels[maybe[_reaches_into(solid, center, points[maybe], offset)]] = solid.label
         return labels
 
     def occupancy(self, window: LatticeWindow, time_s: float = 0.0) -> UInt8Array:
@@ -177,11 +179,11 @@ class World:
 
 
 def _solid_from_json(values: dict[str, Any], movers: int) -> Solid:
-    values = {**values, "center": tuple(values["center"]), "half": tuple(values["half"])}
-    solid = Solid(**values)
-    numbers = np.array([*solid.center, *solid.half, solid.yaw], dtype=np.float64)
-    is_shape = solid.shape in ("box", "cylinder", "sphere") and len(solid.center) == len(solid.half) == 3
-    if not is_shape or not np.isfinite(numbers).all() or min(solid.half) <= 0:
+    triples: dict[str, Any] = {key: tuple(values[key]) for key in ("center", "half", "asset_half") if key in values}
+    solid = Solid(**{**values, **triples})
+    numbers = np.array([*solid.center, *solid.half, *solid.asset_half, solid.yaw], dtype=np.float64)
+    is_shape = solid.shape in ("box", "cylinder", "sphere", "mesh") and len(solid.center) == len(solid.half) == 3
+    if not is_shape or not np.isfinite(numbers).all() or min(*solid.half, *solid.asset_half) <= 0:
         raise SimulationError(f"solid {values} is not a shape with finite positive size")
     if not isinstance(solid.texture, int) or solid.texture < 0:
         raise SimulationError(f"solid {values} has texture {solid.texture!r}, expected an index")
@@ -205,16 +207,43 @@ def _mover_from_json(values: dict[str, Any]) -> Mover:
 
 
 def _distance(solid: Solid, center: FloatArray, points: Float32Array) -> Float32Array:
-    """Exact signed distance of points (N, 3) to one solid."""
+    """Signed distance of points (N, 3) to one solid: exact, but for meshes, which have that of the nearest cell."""
     local = points - center.astype(np.float32)
     if solid.shape == "sphere":
         return np.asarray(np.linalg.norm(local, axis=1) - np.float32(solid.half[0]), dtype=np.float32)
+    if solid.shape == "mesh":
+        return _mesh_distance(solid, local)
     if solid.shape == "cylinder":
         radial = np.hypot(local[:, 0], local[:, 1]) - np.float32(solid.half[0])
         outside = np.stack([radial, np.abs(local[:, 2]) - np.float32(solid.half[2])], axis=1)
     else:
-        c, s = np.float32(np.cos(solid.yaw)), np.float32(np.sin(solid.yaw))
-        x, y = c * local[:, 0] + s * local[:, 1], c * local[:, 1] - s * local[:, 0]
-        outside = np.abs(np.stack([x, y, local[:, 2]], axis=1)) - np.asarray(solid.half, dtype=np.float32)
+        outside = np.abs(_turned_back(solid, local)) - np.asarray(solid.half, dtype=np.float32)
     inside = np.minimum(outside.max(axis=1), 0)
     return np.asarray(np.linalg.norm(np.maximum(outside, 0), axis=1) + inside, dtype=np.float32)
+
+
+def _turned_back(solid: Solid, local: Float32Array) -> Float32Array:
+    """Points (N, 3) about a solid's centre, along its own axes."""
+    c, s = np.float32(np.cos(solid.yaw)), np.float32(np.sin(solid.yaw))
+    x, y = c * local[:, 0] + s * local[:, 1], c * local[:, 1] - s * local[:, 0]
+    return np.stack([x, y, local[:, 2]], axis=1)
+
+
+def _mesh_distance(solid: Solid, local: Float32Array) -> Float32Array:
+    """The asset's own distance, on the axes and in the size of its file; its origin is in the middle of its lower side."""
+    shrunk = np.asarray(solid.asset_half, dtype=np.float32) / np.asarray(solid.half, dtype=np.float32)
+    places = _turned_back(solid, local) * shrunk + np.array([0, 0, solid.asset_half[2]], dtype=np.float32)
+    distance = load_asset(solid.asset).grid.distance(np.asarray(places, dtype=np.float32))
+    return np.asarray(distance / shrunk.max(), dtype=np.float32)
+
+
+def _reaches_into(solid: Solid, center: FloatArray, cubes: Float32Array, offset_m: float) -> npt.NDArray[np.bool_]:
+    """Whether a solid has matter within ``offset_m`` along each axis of the middle of cubes (N, 3), (N,).
+
+    Meshes may be thinner than the samples are apart, so each sample stands for the ball around it.
+    """
+    balls = offset_m / SUBSAMPLES if solid.shape == "mesh" else 0.0
+    steps = np.linspace(balls - offset_m, offset_m - balls, SUBSAMPLES, dtype=np.float32)
+    corners = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), axis=-1).reshape(1, -1, 3)
+    samples = (cubes[:, None] + corners).reshape(-1, 3)
+    return np.asarray((_distance(solid, center, samples) < balls).reshape(len(cubes), -1).any(axis=1))

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from occupancy_nn_ros.errors import SimulationError, TrainingError
 from occupancy_nn_ros.simulation.drives import plan_drive
+from occupancy_nn_ros.simulation.furniture import load_furniture
 from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, random_rig
@@ -44,7 +45,10 @@ MOST_VIEWS = 8
 KINDS = ("indoor", "workspace", "warehouse", "street", "clutter")
 """World of each shard by its number."""
 
-HANDHELD_SHARE = {"workspace": 0.7}
+FURNISHED_KINDS = ("home", "office", "home", "hall")
+"""World of every second shard where imported furniture is asked for."""
+
+HANDHELD_SHARE = {"workspace": 0.7, "home": 0.6, "office": 0.6}
 """Share of drives with a hand-held rig by kind of world, ``HANDHELD_ELSEWHERE`` in the others."""
 
 HANDHELD_ELSEWHERE = 0.3
@@ -103,19 +107,34 @@ def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale:
     return True
 
 
-def make_shards(folder: Path, count: int, processes: int, *, photos: bool = False, scale: float = 1.0) -> Iterator[int]:
+def kind_of(number: int, *, furnished: bool) -> str:
+    """World of a shard by its number."""
+    if furnished and number % 2:
+        return FURNISHED_KINDS[number // 2 % len(FURNISHED_KINDS)]
+    return KINDS[(number // 2 if furnished else number) % len(KINDS)]
+
+
+def make_shards(
+    folder: Path, count: int, processes: int, *, photos: bool = False, furnished: bool = False, scale: float = 1.0
+) -> Iterator[int]:
     """Make shards 0 to ``count`` - 1 in a folder in parallel, and yield the number finished after each.
 
     Shards that exist are kept, so that an interrupted run goes on where it stopped. Two of three worlds get
-    photographic textures where those are asked for. ``scale`` multiplies width and height of the images.
+    photographic textures, every second one imported furniture, where those are asked for. ``scale`` multiplies width
+    and height of the images.
+
+    Raises:
+        SimulationError: furniture is asked for, and none was imported.
     """
-    jobs = [(n, folder / f"{KINDS[n % len(KINDS)]}_{n:05d}.safetensors") for n in range(count)]
+    if furnished:
+        load_furniture(heldout=False)
+    jobs = [(n, folder / f"{kind_of(n, furnished=furnished)}_{n:05d}.safetensors") for n in range(count)]
     missing = [(n, path) for n, path in jobs if not path.exists()]
     done = count - len(missing)
     yield done
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
         pending = [
-            pool.submit(make_shard, KINDS[n % len(KINDS)], n, path, photos=photos and n % 3 != 0, scale=scale)
+            pool.submit(make_shard, path.stem.split("_")[0], n, path, photos=photos and n % 3 != 0, scale=scale)
             for n, path in missing
         ]
         for future in as_completed(pending):

@@ -4,15 +4,11 @@ import pytest
 import torch
 
 from occupancy_nn_ros.errors import TrainingError
+from occupancy_nn_ros.simulation.measurement_errors import EXACT, MeasurementErrors
 from occupancy_nn_ros.simulation.world import Solid, World
-from occupancy_nn_ros.training.dataset import (
-    Sample,
-    SampleSource,
-    _flip_or_turn,
-    _photometric,
-    _random_filter,
-    make_sample,
-)
+from occupancy_nn_ros.training import dataset
+from occupancy_nn_ros.training.augmentation import flip_or_turn, random_filter
+from occupancy_nn_ros.training.dataset import Sample, SampleSource, make_sample
 from occupancy_nn_ros.training.shards import IGNORED, label_points, read_shard
 
 
@@ -67,8 +63,9 @@ def project(points, pose, K):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_augmented_surface_points_land_on_the_augmented_depth(room_shard, ray_cast, seed):
+def test_augmented_surface_points_land_on_the_augmented_depth(room_shard, ray_cast, seed, monkeypatch):
     """Points of the walls, labelled as surface, are seen where and as far as the turned or mirrored views say."""
+    monkeypatch.setattr(dataset, "random_errors", lambda rng: EXACT)
     shard, frame = room_shard, 3
     u, v = np.meshgrid(np.arange(24) * 4 + 2, np.arange(16) * 4 + 2)
     surface = [ray_cast(pose.astype(float), shard.K[0].astype(float), u, v)[1] for pose in shard.T_map_cam[frame]]
@@ -99,7 +96,7 @@ def test_turned_and_mirrored_pictures_show_the_same_places(room_shard, place_col
     walls = np.random.default_rng(9).uniform((-4, -3, 0), (4, 3, 2.5), (3000, 3))
     walls[::2, 0] = np.where(walls[::2, 0] > 0, 4.0, -4.0)
     walls[1::2, 1] = np.where(walls[1::2, 1] > 0, 3.0, -3.0)
-    images, _, turned, intrinsics, points = _flip_or_turn(
+    images, _, turned, intrinsics, points = flip_or_turn(
         shard.images[frame], shard.depth_m[frame], poses, K, walls, np.random.default_rng(seed)
     )
     compared = 0
@@ -114,12 +111,23 @@ def test_turned_and_mirrored_pictures_show_the_same_places(room_shard, place_col
     assert compared > 300
 
 
-def test_photometric_changes_keep_shape_and_range(room_shard):
-    images = room_shard.images[:3].reshape(-1, 64, 96, 3)
-    for seed in range(10):
-        out = _photometric(images, 3, np.random.default_rng(seed))
-        assert out.shape == images.shape and out.dtype == np.uint8
-        assert out.std() > 1
+def test_labels_stay_while_poses_and_intrinsics_are_measured(room_shard, monkeypatch):
+    """The first base is where it is, so points and depth are those of exact poses, and the past is off by what was asked."""
+    samples = []
+    for errors in (EXACT, MeasurementErrors(position_m=0.02, rotation_rad=0.01, focal=0.02)):
+        monkeypatch.setattr(dataset, "random_errors", lambda rng, errors=errors: errors)
+        monkeypatch.setattr(dataset, "flip_or_turn", lambda *sample: sample[:5])
+        samples.append(make_sample(room_shard, 3, np.random.default_rng(6), augment=True))
+    exact, measured = samples
+    assert torch.equal(exact.points, measured.points) and torch.equal(exact.depth_m, measured.depth_m)
+    now, past = slice(0, exact.views), slice(exact.views, None)
+    assert len(exact.T_world_cam) > exact.views
+    torch.testing.assert_close(exact.T_world_cam[now], measured.T_world_cam[now])
+    off = (exact.T_world_cam[past] - measured.T_world_cam[past])[:, :3, 3].norm(dim=1)
+    assert 0.003 < off.mean() < 0.08
+    ratio = measured.K[:, 0, 0] / exact.K[:, 0, 0]
+    assert 0.0005 < (ratio - 1).abs().mean() < 0.08
+    torch.testing.assert_close(measured.K[:, 1, 1] / exact.K[:, 1, 1], ratio)
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -127,7 +135,7 @@ def test_a_random_filter_does_the_same_to_all_images(room_shard, seed):
     """Wherever two images show the same pixels around, they do so afterwards."""
     images = room_shard.images[:2].reshape(-1, 64, 96, 3).copy()
     images[1] = np.roll(images[0], (4, 7), axis=(0, 1))
-    out = _random_filter(images, np.random.default_rng(seed))
+    out = random_filter(images, np.random.default_rng(seed))
     assert out.shape == images.shape and out.dtype == np.uint8 and not np.array_equal(out, images)
     np.testing.assert_array_equal(out[1, 8:60, 12:90], out[0, 4:56, 5:83])
     assert out.std() > 1 and abs(out.mean() - images.mean()) < 12
