@@ -180,6 +180,40 @@ def class_values(entries: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
+class RobotConfig(_Checked):
+    """The robot itself."""
+
+    body: str = setting(
+        "",
+        "Boxes in base_frame that hold the robot's body, which never marks: x y z of the lowest and of the highest corner in "
+        "metres, several boxes separated by semicolons, such as '-0.3 -0.25 0.05 0.3 0.25 0.6'.",
+    )
+
+    def __post_init__(self) -> None:
+        """Check that the boxes are boxes."""
+        super().__post_init__()
+        body_boxes(self.body)
+
+
+def body_boxes(text: str) -> list[list[float]]:
+    """Six numbers for each box of ``robot.body``.
+
+    Raises:
+        ConfigError: other than six finite numbers, or a corner that is not below the other.
+    """
+    boxes = []
+    for part in filter(None, (piece.strip() for piece in text.split(";"))):
+        try:
+            box = [float(value) for value in part.split()]
+        except ValueError:
+            raise ConfigError(f"robot.body: '{part}' holds more than numbers") from None
+        if len(box) != 6 or not all(math.isfinite(v) for v in box) or any(box[n] >= box[n + 3] for n in range(3)):
+            raise ConfigError(f"robot.body: '{part}', expected x y z of the lowest corner, then of the highest")
+        boxes.append(box)
+    return boxes
+
+
+@dataclass(frozen=True)
 class SyncConfig(_Checked):
     """Matching the frames of several cameras."""
 
@@ -276,6 +310,7 @@ class Config(_Checked):
     voxel_size_m: float = setting(0.2, "Edge of a voxel.", low=0.01, high=2.0)
     map: MapConfig = field(default_factory=MapConfig)
     grid: GridConfig = field(default_factory=GridConfig)
+    robot: RobotConfig = field(default_factory=RobotConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
@@ -344,6 +379,8 @@ def _convert(hint: Any, value: Any, name: str) -> Any:
         return from_mapping(typing.cast("type[Any]", hint), _as_mapping(value, name), f"{name}.")
     if hint is float and isinstance(value, int | str) and not isinstance(value, bool):
         return _as_float(value, name)
+    if hint is str and value is None:  # as YAML reads a setting with nothing behind its colon
+        return ""
     if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
         raise ConfigError(f"{name} is {value!r}, expected {hint.__name__}")
     return value

@@ -19,6 +19,7 @@ from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.warm_up import warm_up
+from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, MapView, PosedImage, Prediction
 
@@ -56,6 +57,7 @@ class OccupancyPipeline:
         needs_network = config.source == "network"
         self.predictor = (predictor or Predictor.load(config.model, config.network)) if needs_network else None
         self.map = RollingMap.from_config(config, str(self.predictor.device) if self.predictor else "cpu")
+        self.body = OwnBody(config.robot.body)
         self.prediction: Prediction | None = None
         self._last: tuple[int, FloatArray] | None = None
 
@@ -67,6 +69,7 @@ class OccupancyPipeline:
     def step(self, keyframe: Keyframe) -> StageTimes:
         """Fuse one keyframe; returns the seconds that each stage took."""
         times: StageTimes = {}
+        keyframe = self.body.leave_out(keyframe)
         if self._is_jump(keyframe) and self.predictor is not None:
             self.predictor.reset()
         self._last = (keyframe.stamp_ns, keyframe.T_map_base)
@@ -75,7 +78,8 @@ class OccupancyPipeline:
             self.map.forget(keyframe.stamp_ns)
         if keyframe.images and self.predictor is not None:
             with self._timed(times, "predict"):
-                self.prediction = self.predictor.predict(keyframe, self.map.window)
+                predicted = self.predictor.predict(keyframe, self.map.window)
+                self.prediction = self.body.discount(predicted, keyframe.T_map_base)
             with self._timed(times, "integrate"):
                 # Each look tells what it adds to the prior; the prior itself must not be added again with every look.
                 prior = self.predictor.calibration.prior_log_odds
