@@ -30,8 +30,12 @@ def setting(default: Any, help: str, *, low: float | None = None, high: float | 
     return field(default=default, metadata={"help": help, "low": low, "high": high, "live": live})
 
 
-class _Checked:
-    """Checks ranges and choices on construction, naming key, value and what is allowed."""
+class CheckedSettings:
+    """Base of settings made with :func:`setting`: ranges are checked on construction.
+
+    Raises:
+        ConfigError: a value is out of range; names the key, the value and what is allowed.
+    """
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):  # type: ignore[arg-type]
@@ -55,7 +59,7 @@ def _range_text(low: float | None, high: float | None) -> str:
 
 
 @dataclass(frozen=True)
-class CameraConfig(_Checked):
+class CameraConfig(CheckedSettings):
     """Where the data of one camera, depth camera or LiDAR comes from; empty strings are filled in by discovery."""
 
     image_topic: str = setting("", "Image, CompressedImage or PointCloud2 topic; empty: found by the camera's name.")
@@ -78,7 +82,7 @@ class CameraConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class MapConfig(_Checked):
+class MapConfig(CheckedSettings):
     """The rolling map."""
 
     size_xy_m: float = setting(24.0, "Edge of the square window that moves with the robot.", low=1.0, high=500.0)
@@ -111,7 +115,7 @@ class MapConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class GridConfig(_Checked):
+class GridConfig(CheckedSettings):
     """The 2D occupancy grid cut from the map."""
 
     min_height_m: float = setting(0.2, "Bottom of the height band above base_frame.", low=-50.0, high=50.0, live=True)
@@ -180,7 +184,7 @@ def class_values(entries: str) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class RobotConfig(_Checked):
+class RobotConfig(CheckedSettings):
     """The robot itself."""
 
     body: str = setting(
@@ -214,7 +218,7 @@ def body_boxes(text: str) -> list[list[float]]:
 
 
 @dataclass(frozen=True)
-class SyncConfig(_Checked):
+class SyncConfig(CheckedSettings):
     """Matching the frames of several cameras."""
 
     tolerance_s: float = setting(0.05, "Frames of one set lie at most this far apart.", low=0.0, high=10.0)
@@ -227,7 +231,7 @@ class SyncConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class KeyframeConfig(_Checked):
+class KeyframeConfig(CheckedSettings):
     """When a frame set becomes a map update."""
 
     distance_m: float = setting(0.1, "Motion of base_frame that triggers a keyframe.", low=0.0, high=100.0, live=True)
@@ -237,7 +241,7 @@ class KeyframeConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class NetworkConfig(_Checked):
+class NetworkConfig(CheckedSettings):
     """How the network is run."""
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
@@ -270,7 +274,7 @@ class NetworkConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class OutputConfig(_Checked):
+class OutputConfig(CheckedSettings):
     """How often each output goes out while somebody listens; 0 means with every map update."""
 
     grid_period_s: float = setting(
@@ -292,7 +296,7 @@ class OutputConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class Config(_Checked):
+class Config(CheckedSettings):
     """All settings of the node and of the offline player."""
 
     cameras: dict[str, CameraConfig] = field(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
+from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.evaluation.depth_scores import DepthErrors
 from occupancy_nn_ros.evaluation.held_out_worlds import MakeMapper, Mapper, judge_probabilities
 from occupancy_nn_ros.evaluation.metrics import Counts, NearCounts, count, count_near
@@ -24,10 +24,10 @@ from occupancy_nn_ros.evaluation.ray_iou import ORIGINS, RayEnds, RayScore, firs
 from occupancy_nn_ros.evaluation.tally import Calibrations
 from occupancy_nn_ros.evaluation.truth import overlapping_parts
 from occupancy_nn_ros.geometry.depth_lookup import look_up_depth, measured_points
-from occupancy_nn_ros.runtime.decoding import decode_depth_frame
+from occupancy_nn_ros.runtime.decoding import decode_depth_frame, decode_keyframe
 from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.player import PlayProgress, plan_play, steps
-from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import Float32Array, FloatArray, LatticeWindow, MapView, PosedDepth, VoxelState
 
 LEAST_POINTS, LEAST_LOOKS = 3, 2
@@ -66,7 +66,7 @@ class DepthTruth:
         near = [frame for frame in self.frames if abs(frame.stamp_ns - stamp_ns) <= SAME_MOMENT_NS]
         near.sort(key=lambda frame: -abs(frame.stamp_ns - stamp_ns))
         nearest = {frame.sensor.name: frame for frame in near}
-        return [_within_reach(depth) for depth in _decoded(nearest.values())]
+        return [_within_reach(depth) for _, depth in _decoded(nearest.values())]
 
     @property
     def occupied(self) -> npt.NDArray[np.bool_]:
@@ -162,9 +162,9 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
     window = _reached(np.stack([raw.T_map_base[:3, 3] for raw in raws]), config)
     points, looks = np.zeros(window.shape, np.int64), np.zeros(window.shape, np.int64)
     centers = window.centers_m().reshape(-1, 3).astype(np.float64)
-    picked = set(np.linspace(0, len(raws) - 1, ORIGINS).round().astype(int).tolist())
+    picked = set(np.linspace(0, len(frames) - 1, ORIGINS).round().astype(int).tolist())
     origins, ends = [np.zeros((0, 3))], [np.zeros((0, 3))]
-    for index, depth in enumerate(_decoded(frames)):
+    for index, depth in _decoded(frames):
         near = _within_reach(depth)
         cells = window.index_of(measured_points(near))
         inside = ((cells >= 0) & (cells < window.shape)).all(axis=1)
@@ -188,14 +188,24 @@ def _play(
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, config)
         intake = Intake(plan.config, plan.sensors)
-        session = MappingSession(plan.config if make is None else replace(plan.config, source="depth"))
-        if make is not None:
-            session.pipeline = make(plan.config)  # type: ignore[assignment]  # all that is called is what a mapper has
+        mapper = OccupancyPipeline(plan.config) if make is None else make(plan.config)
         for _, ready in steps(reader, intake, report):
             for raw in ready:
-                session.process(raw, intake.map_frame, ())
-                keyframed(session.pipeline)
-    return session.view()
+                if _fuse(mapper, raw, config):
+                    keyframed(mapper)
+    return mapper.view(intake.map_frame)
+
+
+def _fuse(mapper: Mapper, raw: RawKeyframe, config: Config) -> bool:
+    """Fuse what can be decoded of a keyframe; False if it was dropped, so that there is nothing new to judge."""
+    keyframe, _ = decode_keyframe(raw, config.sync.min_cameras)
+    if keyframe is None:
+        return False
+    try:
+        mapper.step(keyframe)
+    except (OccupancyError, ValueError):
+        return False
+    return True
 
 
 def _judge_prediction(mapped: Mapper, truth: DepthTruth, scores: BagScores) -> None:
@@ -259,11 +269,11 @@ def _raw_depth_frames(bag: Path, part: BagPart | None, config: Config) -> list[R
         return [raw for _, ready in steps(reader, intake) for raw in ready]
 
 
-def _decoded(frames: Iterable[RawFrame]) -> Iterator[PosedDepth]:
-    """Depth images; those that cannot be decoded are left out."""
-    for frame in frames:
+def _decoded(frames: Iterable[RawFrame]) -> Iterator[tuple[int, PosedDepth]]:
+    """Depth images with their place among the frames; those that cannot be decoded are left out."""
+    for index, frame in enumerate(frames):
         try:
-            yield decode_depth_frame(frame)
+            yield index, decode_depth_frame(frame)
         except (MessageError, CalibrationError):
             continue
 

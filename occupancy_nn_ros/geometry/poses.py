@@ -10,6 +10,9 @@ from scipy.spatial.transform import Rotation
 from occupancy_nn_ros.errors import TransformError
 from occupancy_nn_ros.values import FloatArray
 
+MAX_SKEW = 1e-3
+"""Rotations written with three decimals pass; what is scaled or sheared does not."""
+
 MAX_COORDINATE_M = 1e9
 """Beyond, lattice indices overflow; no map frame is that large."""
 
@@ -32,6 +35,27 @@ def make_transform(translation: npt.ArrayLike, quaternion_xyzw: npt.ArrayLike) -
     matrix[:3, :3] = Rotation.from_quat(q / largest).as_matrix()
     matrix[:3, 3] = t
     return matrix
+
+
+def check_rigid(matrix: npt.ArrayLike, name: str) -> None:
+    """Check that a matrix moves and turns points, and does nothing else.
+
+    Raises:
+        TransformError: another shape, not finite, an absurd distance, scaled, sheared or mirrored; says which, by ``name``.
+    """
+    values = np.asarray(matrix)
+    if values.shape != (4, 4) or values.dtype.kind not in "fiu":
+        raise TransformError(f"{name} is {values.dtype} {values.shape}, expected numbers (4, 4)")
+    if not np.isfinite(values).all() or np.abs(values[:3, 3]).max() > MAX_COORDINATE_M:
+        raise TransformError(
+            f"{name} has position {values[:3, 3].tolist()}, expected finite numbers within {MAX_COORDINATE_M:.0e} m"
+        )
+    turn = values[:3, :3]
+    off = float(np.abs(turn.T @ turn - np.eye(3)).max())
+    if off > MAX_SKEW or np.linalg.det(turn) < 0 or np.abs(values[3] - (0, 0, 0, 1)).max() > 0:
+        raise TransformError(
+            f"{name} is no rigid transform: {values.tolist()}, expected a rotation and (0, 0, 0, 1) below it"
+        )
 
 
 def quaternion(matrix: FloatArray) -> FloatArray:

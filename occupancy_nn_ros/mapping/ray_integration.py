@@ -56,11 +56,14 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth, weight: float = 1.0) ->
     Args:
         grid: the map, changed in place.
         depth: the image.
-        weight: scales what its rays add.
+        weight: scales what its rays add, and how fast they clear what stood there; more than 0.
 
     Raises:
-        ValueError: the image's size is not the camera model's, or the pose is not finite; the map stays as it was.
+        ValueError: the weight is not positive, the image's size is not the camera model's, or the pose is not finite; the
+            map stays as it was.
     """
+    if not weight > 0.0:
+        raise ValueError(f"weight is {weight}, expected more than 0")
     model, shape = depth.model, depth.depth_m.shape
     if shape != (model.height, model.width):
         raise ValueError(f"depth image is {shape}, the camera model says {(model.height, model.width)}")
@@ -146,7 +149,8 @@ def _carve(grid: RollingMap, marks: Marks, rays: FloatArray, rule: RayRule) -> t
 def _rule(grid: RollingMap, stamp_ns: int, surface: float, weight: float = 1.0) -> RayRule:
     config = grid.config
     clamps = (config.log_odds_min, config.log_odds_max)
-    times = (config.clear_in_view_s * 1000.0, grid.time_ms(stamp_ns))
+    # What counts half clears half as fast, too.
+    times = (config.clear_in_view_s * 1000.0 / weight, grid.time_ms(stamp_ns))
     return RayRule(weight * config.hit_log_odds, weight * config.pass_log_odds, *clamps, surface, *times)
 
 

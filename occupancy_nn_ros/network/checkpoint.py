@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from occupancy_nn_ros.config import _Checked, from_mapping, setting
+from occupancy_nn_ros.config import CheckedSettings, from_mapping, setting
 from occupancy_nn_ros.errors import CheckpointError, ConfigError, OccupancyError
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.resources import resource_path
@@ -27,7 +27,7 @@ MAX_BYTES = 4 << 30
 
 
 @dataclass(frozen=True)
-class Calibration(_Checked):
+class Calibration(CheckedSettings):
     """Affine maps from raw logits to calibrated log-odds (Platt scaling), fitted on worlds not trained on."""
 
     visible_scale: float = setting(1.0, "Scale where a camera sees the point.", low=0.0, high=100.0)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from occupancy_nn_ros.config import _Checked, setting
+from occupancy_nn_ros.config import CheckedSettings, setting
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
@@ -38,7 +38,7 @@ MAX_VOLUME_CELLS = 1 << 22
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(CheckedSettings):
     """Everything that fixes the network's shape; stored in the checkpoint."""
 
     canvas_pixels: int = setting(49152, "Area of the pinhole images that the network sees.", low=4096, high=4194304)

@@ -31,6 +31,7 @@ from occupancy_nn_ros.runtime.allocator import keep_freed_memory
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import RawKeyframe
 from occupancy_nn_ros.runtime.outputs import output_topics
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.session import MappingSession
 
 DEFAULT_NAME = "occupancy_nn"
@@ -116,7 +117,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         OpenMP keeps a team of threads for each thread that calls it. Were the model warmed in another one, there would be
         more of them than cores, and they would sleep at each barrier: on two cores a keyframe took 700 ms, not 480 to 670.
         """
-        session = MappingSession(self._shared.config)
+        session = MappingSession(self._shared.config, OccupancyPipeline(self._shared.config))
         session.warm_up()
         self._load_start_map(session)
         return session

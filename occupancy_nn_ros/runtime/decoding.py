@@ -3,13 +3,38 @@
 
 from __future__ import annotations
 
-from occupancy_nn_ros.errors import CalibrationError
+from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.geometry.cameras import fit_to_image, sizes_of
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.messages.picture_headers import PictureLimits
-from occupancy_nn_ros.runtime.intake import RawFrame
-from occupancy_nn_ros.values import CameraModel, PosedCloud, PosedDepth, PosedImage
+from occupancy_nn_ros.runtime.intake import RawFrame, RawKeyframe
+from occupancy_nn_ros.values import CameraModel, Keyframe, PosedCloud, PosedDepth, PosedImage
+
+BadFrames = list[tuple[RawFrame, OccupancyError]]
+
+
+def decode_keyframe(raw: RawKeyframe, min_cameras: int) -> tuple[Keyframe | None, BadFrames]:
+    """The keyframe's sensors decoded, and the frames that cannot be used, each with the reason.
+
+    A bad frame costs itself; the keyframe is None if none remains, or fewer than ``min_cameras`` of as many or more.
+    """
+    images, depths, clouds = [], [], []
+    bad: BadFrames = []
+    for frame in raw.frames:
+        try:
+            if frame.sensor.kind == "cloud":
+                clouds.append(decode_cloud_frame(frame))
+            elif frame.sensor.kind == "depth":
+                depths.append(decode_depth_frame(frame))
+            else:
+                images.append(decode_image_frame(frame))
+        except (MessageError, CalibrationError) as error:
+            bad.append((frame, error))
+    usable = len(raw.frames) - len(bad)
+    if usable < max(1, min(min_cameras, len(raw.frames))):
+        return None, bad
+    return Keyframe(raw.stamp_ns, raw.T_map_base, tuple(images), tuple(depths), tuple(clouds)), bad
 
 
 def decode_image_frame(frame: RawFrame) -> PosedImage:

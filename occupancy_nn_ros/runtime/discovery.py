@@ -7,6 +7,7 @@ The live node gives it the ROS graph, the offline player a bag's topics; both ge
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -29,6 +30,7 @@ from occupancy_nn_ros.runtime.topic_names import (
 )
 
 SENSOR_TYPES = (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)
+RECTIFIED_WORDS = frozenset({"rect", "rectified"})
 PREFERRED_ENDINGS = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
 GENERIC_PARTS = {
     "image_raw",
@@ -240,13 +242,19 @@ def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> Senso
         else camera.camera_info_topic or seen.info_of(topic) or _expected_info(topic, topics),
         frame_id=camera.frame_id,
         time_offset_ns=round(camera.time_offset_s * 1e9),
-        is_rectified="rect" in base(topic).rsplit("/", 1)[-1],
+        is_rectified=_says_rectified(topic),
         kind=seen.kind(camera, topic),
         qos_reliability=camera.qos_reliability,
         qos_depth=camera.qos_depth,
         depth_unit_m=camera.depth_unit_m,
         max_pixels=seen.config.max_image_pixels,
     )
+
+
+def _says_rectified(topic: str) -> bool:
+    """Whether a word of an image topic's own name is "rect", as in ``image_rect_color``."""
+    words = re.split(r"[\W_]+", base(topic).rsplit("/", 1)[-1].lower())
+    return not RECTIFIED_WORDS.isdisjoint(words)
 
 
 def _expected_info(topic: str, topics: Mapping[str, str]) -> str:

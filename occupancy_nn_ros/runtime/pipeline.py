@@ -19,6 +19,7 @@ from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.warm_up import warm_up
+from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, MapView, PosedImage, Prediction
@@ -39,7 +40,7 @@ class OccupancyPipeline:
     Attributes:
         predictor: runs the network, None where the map is built from depth or LiDAR.
         map: the rolling map.
-        prediction: the network's answer to the latest keyframe.
+        prediction: the network's answer to the latest keyframe, None where it had no images.
     """
 
     def __init__(self, config: Config, predictor: Predictor | None = None) -> None:
@@ -67,9 +68,18 @@ class OccupancyPipeline:
         return self._last is not None
 
     def step(self, keyframe: Keyframe) -> StageTimes:
-        """Fuse one keyframe; returns the seconds that each stage took."""
+        """Fuse one keyframe; returns the seconds that each stage took.
+
+        Raises:
+            TransformError: a pose is not finite, no rotation, or too far out.
+            CalibrationError: intrinsics that cannot be used, or that do not fit their image.
+            ValueError: pixels or points of another type or shape than expected.
+                After any of these nothing is changed: map, past keyframes and prediction are those of the keyframe before.
+        """
+        check_keyframe(keyframe)
         times: StageTimes = {}
         keyframe = self.body.leave_out(keyframe)
+        self.prediction = None
         if self._is_jump(keyframe) and self.predictor is not None:
             self.predictor.reset()
         self._last = (keyframe.stamp_ns, keyframe.T_map_base)

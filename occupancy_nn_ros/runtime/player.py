@@ -23,6 +23,7 @@ from occupancy_nn_ros.runtime.decoding import decode_image_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, output_topics
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.sync.frame_names import choose_frames
 from occupancy_nn_ros.values import FloatArray, MapView, PosedDepth, PosedImage, Prediction, VoxelState
@@ -114,7 +115,7 @@ def play_bag(
         CheckpointError: the model cannot be loaded.
     """
     intake = Intake(plan.config, plan.sensors)
-    session = MappingSession(plan.config)
+    session = MappingSession(plan.config, OccupancyPipeline(plan.config))
     session.viewer = viewer
     session.warm_up()
     wanted = () if out is None else tuple(topic.name for topic in output_topics(plan.config, plan.sensors))

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
-from occupancy_nn_ros.runtime.decoding import decode_cloud_frame, decode_depth_frame, decode_image_frame
+from occupancy_nn_ros.errors import OccupancyError
+from occupancy_nn_ros.runtime.decoding import decode_keyframe
 from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
 from occupancy_nn_ros.runtime.outputs import (
@@ -72,15 +72,14 @@ class MappingSession:
         viewer: shown each keyframe, if there is one.
     """
 
-    def __init__(self, config: Config) -> None:
-        """Load the network and start with an unknown map.
+    def __init__(self, config: Config, pipeline: OccupancyPipeline) -> None:
+        """Start to map.
 
-        Raises:
-            CheckpointError: the model cannot be loaded.
-            ConfigError: impossible map size or device.
+        Args:
+            config: all settings.
+            pipeline: the network and the map, made with the same settings.
         """
-        self.config = config
-        self.pipeline = OccupancyPipeline(config)
+        self.config, self.pipeline = config, pipeline
         self.latency = LatencyRecorder()
         self.keyframes = 0
         self.dropped: Counter[str] = Counter()
@@ -228,27 +227,14 @@ class MappingSession:
 
     def _decode(self, raw: RawKeyframe) -> Keyframe | None:
         """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""
-        images, depths, clouds = [], [], []
-        for frame in raw.frames:
-            try:
-                if frame.sensor.kind == "cloud":
-                    clouds.append(decode_cloud_frame(frame))
-                elif frame.sensor.kind == "depth":
-                    depths.append(decode_depth_frame(frame))
-                else:
-                    images.append(decode_image_frame(frame))
-            except (MessageError, CalibrationError) as error:
-                self._drop(
-                    f"{frame.sensor.name}: frame does not decode",
-                    f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}",
-                )
-        usable = len(images) + len(depths) + len(clouds)
-        if usable == 0 or usable < min(self.config.sync.min_cameras, len(raw.frames)):
-            self._drop(
-                "keyframe without usable frames", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {usable} usable frames"
-            )
-            return None
-        return Keyframe(raw.stamp_ns, raw.T_map_base, tuple(images), tuple(depths), tuple(clouds))
+        keyframe, bad = decode_keyframe(raw, self.config.sync.min_cameras)
+        for frame, error in bad:
+            text = f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}"
+            self._drop(f"{frame.sensor.name}: frame does not decode", text)
+        if keyframe is None:
+            text = f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {len(raw.frames) - len(bad)} usable frames"
+            self._drop("keyframe without usable frames", text)
+        return keyframe
 
     def _drop(self, reason: str, text: str) -> None:
         self.dropped[reason] += 1

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import cv2
 import torch
 
-from occupancy_nn_ros.config import _Checked, setting
+from occupancy_nn_ros.config import CheckedSettings, setting
 from occupancy_nn_ros.errors import ConfigError, TrainingError
 from occupancy_nn_ros.network.checkpoint import (
     Calibration,
@@ -43,7 +43,7 @@ CURVE_EVERY = 50
 
 
 @dataclass(frozen=True)
-class TrainConfig(_Checked):
+class TrainConfig(CheckedSettings):
     """A training run."""
 
     name: str = setting("nano", "Name of the model.")

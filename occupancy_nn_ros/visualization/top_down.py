@@ -5,14 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-
-import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from occupancy_nn_ros.config import GridConfig
@@ -25,7 +22,12 @@ MARGIN_CELLS = 5
 
 
 def draw_top_down(
-    view: MapView, grid: GridConfig, path_m: FloatArray, file: Path, truth: MapView | None = None, title: str = ""
+    view: MapView,
+    grid: GridConfig,
+    path_m: FloatArray,
+    file: Path,
+    truth: MapView | None = None,
+    title: str = "",
 ) -> None:
     """Write a picture of the 2D grid.
 
@@ -41,7 +43,10 @@ def draw_top_down(
         OSError: the file cannot be written.
     """
     panels = [("map", view)] + ([("simulator's truth", truth)] if truth is not None else [])
-    figure, axes = plt.subplots(1, len(panels), figsize=(7.2 * len(panels), 7.6), squeeze=False, layout="constrained")
+    # Not by pyplot, which would choose a backend for the whole process and keep the figure.
+    figure = Figure(figsize=(7.2 * len(panels), 7.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, len(panels), squeeze=False)
     limits = _limits(view, path_m)
     for axis, (name, panel) in zip(axes[0], panels, strict=True):
         _draw_panel(axis, panel, grid, path_m, limits)
@@ -52,7 +57,6 @@ def draw_top_down(
         title or f"obstacles {low:g} to {high:g} m above the robot's base, {view.window.voxel_size_m:g} m cells"
     )
     figure.savefig(file, dpi=110)
-    plt.close(figure)
 
 
 def top_down_image(view: MapView, grid: GridConfig) -> UInt8Array:

@@ -6,11 +6,16 @@ import json
 import numpy as np
 import pytest
 
+from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.evaluation.recordings import entry_distance, evaluate_bag
+from occupancy_nn_ros.evaluation.ray_iou import ORIGINS
+from occupancy_nn_ros.evaluation.recordings import depth_truth, entry_distance, evaluate_bag
+from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image, encode_tf
 from occupancy_nn_ros.simulation.world import World
-from occupancy_nn_ros.values import LatticeWindow, MapView, VoxelState
+from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, StampedTransform, VoxelState
 
 
 @pytest.fixture(scope="module")
@@ -84,3 +89,67 @@ def test_the_command_scores_a_model_at_the_size_of_picture_that_it_is_told(recor
     assert {"iou", "mcc", "precision", "recall", "protocol"} <= set(larger)
     assert the_same == as_its_model_says
     assert larger["brier_visible"] != the_same["brier_visible"]
+
+
+MODEL = CameraModel(16, 12, np.array([[10.0, 0, 7.5], [0, 10, 5.5], [0, 0, 1]]), "plumb_bob", np.zeros(5))
+MOMENTS, STEP_M = 6, 0.5
+
+
+@pytest.fixture(scope="module")
+def two_eyes(tmp_path_factory):
+    """Two depth cameras that look ahead and back at walls 2 m away, on a robot that moves half a metre between frames."""
+    path = tmp_path_factory.mktemp("eyes") / "bag"
+    mounts = {"ahead": (-0.5, 0.5, -0.5, 0.5), "back": (0.5, 0.5, -0.5, -0.5)}
+    with BagWriter(path) as writer:
+        for name, turn in mounts.items():
+            mount = StampedTransform(0, "base_link", name, make_transform((0, 0, 0.5), turn))
+            writer.write("/tf_static", names.TF_MESSAGE, 0, encode_tf([mount]))
+        for n in range(MOMENTS):
+            stamp = n * 1_000_000_000
+            place = StampedTransform(stamp, "odom", "base_link", make_transform((n * STEP_M, 0, 0), (0, 0, 0, 1)))
+            writer.write("/tf", names.TF_MESSAGE, stamp, encode_tf([place]))
+            for name in mounts:
+                info = encode_camera_info(stamp, name, MODEL)
+                writer.write(f"/{name}/depth/camera_info", names.CAMERA_INFO, stamp, info)
+                depth = encode_depth_image(stamp, name, np.full((12, 16), 2.0, np.float32))
+                writer.write(f"/{name}/depth/image_raw", names.IMAGE, stamp, depth)
+    return path
+
+
+def test_rays_come_from_all_depth_cameras_and_from_the_whole_recording(two_eyes):
+    truth = depth_truth(two_eyes, Config(voxel_size_m=0.1, source="depth"))
+    origins, ends = truth.rays
+    places = {(round(x, 3), np.sign(way)) for x, way in zip(origins[:, 0], (ends - origins)[:, 0], strict=True)}
+    assert len(truth.frames) == 2 * MOMENTS
+    assert len(places) == ORIGINS
+    assert {x for x, _ in places} >= {0.0, (MOMENTS - 1) * STEP_M}
+    assert {way for _, way in places} == {-1.0, 1.0}
+
+
+class Moody:
+    """Fails at every second keyframe, and remembers at which ones it was asked what it predicted."""
+
+    def __init__(self):
+        self.stamps, self.judged, self.last = [], [], None
+
+    @property
+    def prediction(self):
+        self.judged.append(self.stamps[-1])
+
+    def step(self, keyframe):
+        self.stamps.append(keyframe.stamp_ns)
+        self.last = keyframe
+        if len(self.stamps) % 2 == 0:
+            raise ValueError("not this one")
+
+    def view(self, frame_id):
+        state = np.zeros((40, 40, 10), np.int8)
+        window = LatticeWindow(0.1, (0, 0, 0), state.shape)
+        return MapView(0, frame_id, window, np.eye(4), state, state.astype(np.float32), state.astype(np.uint8))
+
+
+def test_a_dropped_keyframe_is_not_judged_by_what_came_before_it(two_eyes):
+    mapper = Moody()
+    evaluate_bag(two_eyes, Config(voxel_size_m=0.1, source="depth"), make=lambda _: mapper)
+    assert len(mapper.stamps) == MOMENTS
+    assert mapper.judged == mapper.stamps[::2]

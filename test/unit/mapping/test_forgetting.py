@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from occupancy_nn_ros.config import MapConfig
+from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.clock import LAST_MS
-from occupancy_nn_ros.mapping.ray_integration import integrate_rays
+from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.values import Prediction, VoxelState
+from occupancy_nn_ros.values import CameraModel, PosedDepth, Prediction, VoxelState
 
 SECOND = 1_000_000_000
 SHAPE = (40, 40, 10)
@@ -52,6 +53,30 @@ def test_a_person_who_leaves_is_gone_within_a_second_of_being_predicted_free():
     for n in range(20, 31):
         grid.integrate(Prediction(grid.window, -0.2 * ones, 0.9 * ones), n * SECOND // 10)
     assert not (grid.view(0, "map", np.eye(4)).state == VoxelState.OCCUPIED).any()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.5, 0.01])
+def test_depth_that_counts_less_clears_as_much_more_slowly(weight):
+    """One look past what stood there 0.5 s ago: it decays by the series of exp(0.5 s * weight / clear_in_view_s)."""
+    grid = make_map(clear_in_view_s=0.25, pass_log_odds=-0.01)
+    camera = CameraModel(3, 3, np.array([[4.0, 0, 1], [0, 4, 1], [0, 0, 1]]), "none", np.zeros(0))
+    pose = make_transform((0.1, 0.1, 1.1), (-0.5, 0.5, -0.5, 0.5))
+    grid.time_ms(0)
+    cell = grid.storage_index(torch.tensor([[5, 0, 5]]))
+    grid.log_odds.view(-1)[cell] = 3.0
+    grid.seen_ms.view(-1)[cell] = 0
+    integrate_depth(grid, PosedDepth("c", SECOND // 2, np.full((3, 3), 3.0, np.float32), camera, pose), weight)
+    t = 0.5 * weight / 0.25
+    expected = min(3.0 - 0.01 * weight, 3.0 / (1 + t + t**2 / 2 + t**3 / 6))
+    assert float(grid.log_odds.view(-1)[cell]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_depth_without_weight_is_refused():
+    camera = CameraModel(4, 4, np.array([[4.0, 0, 1.5], [0, 4, 1.5], [0, 0, 1]]), "none", np.zeros(0))
+    depth = PosedDepth("c", 0, np.ones((4, 4), np.float32), camera, np.eye(4))
+    for weight in (0.0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match=f"weight is {weight}, expected more than 0"):
+            integrate_depth(make_map(), depth, weight)
 
 
 def test_a_wall_behind_the_robot_stays_while_the_front_is_updated():

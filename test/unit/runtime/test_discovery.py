@@ -110,6 +110,19 @@ def test_topics_close_to_a_missing_one_are_told_and_only_those_of_its_type():
     assert close_topics("/zzz", topics, [POINT_CLOUD]) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("image_rect", True), ("image_rect_color", True), ("rectified", True), ("image_rect/compressed", True),
+        ("image_direct", False), ("unrectified", False), ("image_raw", False), ("image_rectangle", False),
+    ],
+)  # fmt: skip
+def test_rectified_is_what_says_so_in_a_word_of_its_own(name, expected):
+    msgtype = COMPRESSED_IMAGE if name.endswith("compressed") else IMAGE
+    (sensor,) = found({f"/rect/{name}": msgtype}, f"cameras.x.image_topic=/rect/{name}")
+    assert sensor.is_rectified is expected
+
+
 def test_qos_settings_reach_the_sensor():
     (sensor,) = found(SURROUND, "cameras.left.qos_reliability=reliable", "cameras.left.qos_depth=2")
     assert (sensor.qos_reliability, sensor.qos_depth) == ("reliable", 2)

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 import itertools
+import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,9 +18,11 @@ from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import CameraModel
 
+NODE = Path(__file__).parents[3] / "occupancy_nn_ros" / "ros" / "node.py"
 SECOND = 1_000_000_000
 MODEL = CameraModel(64, 48, np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]]), "none", np.zeros(0))
 CAMERA = make_transform((0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
@@ -36,9 +40,8 @@ def wall(stamp_ns, x_m=0.0, depth_m=2.0, shape=(48, 64)):
 
 @pytest.fixture
 def session():
-    return MappingSession(
-        load_config([], ["source=depth", "voxel_size_m=0.25", "map.size_xy_m=8", "outputs.voxels_period_s=1"])
-    )
+    config = load_config([], ["source=depth", "voxel_size_m=0.25", "map.size_xy_m=8", "outputs.voxels_period_s=1"])
+    return MappingSession(config, OccupancyPipeline(config))
 
 
 def grid_cell(cdr, x, y):
@@ -236,3 +239,16 @@ def test_live_settings_take_effect(session):
     config = load_config([], ["source=depth", "voxel_size_m=0.25", "map.size_xy_m=8", "map.occupied_probability=0.99"])
     session.reconfigure(config)
     assert (session.view().state == 1).sum() == 0
+
+
+def test_stages_are_called_what_the_message_says(session):
+    """``MapStatus.msg`` lists them in the order in which they come; the last two are added by the node."""
+    session.process(wall(0), "odom", ALL)
+    text = (Path(__file__).parents[3] / "msg" / "MapStatus.msg").read_text(encoding="utf-8")
+    (comment,) = re.findall(r"^string\[\] stages +# (.*(?:\n +#.*)*)", text, re.M)
+    assert re.findall(r"[a-z_]{5,}", comment.split(";")[0]) == ["decode", "integrate", "predict", "encode"]
+    told = [re.search(r"[a-z_]+", part)[0] for part in comment.split(";")[1:]]
+    assert told == ["total", "stamp_to_grid", "without_network"]
+    own = list(session.latency.summary())
+    assert own == ["decode", "integrate", "encode", "total"]  # no network here
+    assert set(told) - {"total"} <= set(re.findall(r'"(\w+)": total_s', NODE.read_text(encoding="utf-8")))

@@ -1,4 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -88,3 +91,15 @@ def test_colours(view):
 def test_a_file_that_cannot_be_written_is_an_error(view, tmp_path):
     with pytest.raises(OSError, match="cannot write"):
         draw_voxels(view, np.zeros((0, 3)), tmp_path / "missing" / "b.png")
+
+
+def test_pictures_leave_the_programs_backend_alone():
+    """A notebook that imports them goes on to show its figures."""
+    code = (
+        "import sys, matplotlib\nmatplotlib.use('svg')\n"
+        "import occupancy_nn_ros.visualization.top_down, occupancy_nn_ros.visualization.voxel_picture\n"
+        "import occupancy_nn_ros.visualization.depth_picture\n"
+        "assert matplotlib.get_backend().lower() == 'svg'\nassert 'matplotlib.pyplot' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
