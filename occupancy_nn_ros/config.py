@@ -278,20 +278,23 @@ class OutputConfig(CheckedSettings):
     """How often each output goes out while somebody listens; 0 means with every map update."""
 
     grid_period_s: float = setting(
-        0.0, "occupancy_grid, occupancy_probability, distance_field.", low=0.0, high=60.0, live=True
+        0.0, "occupancy_grid, occupancy_probability, cost_grid, scan, distance_field.", low=0.0, high=60.0, live=True
     )
     depth_period_s: float = setting(
         0.0, "Depth images of the cameras, and their camera_info.", low=0.0, high=60.0, live=True
     )
-    voxels_period_s: float = setting(0.5, "voxel_grid, occupied_voxels, markers.", low=0.0, high=60.0, live=True)
+    voxels_period_s: float = setting(
+        0.5, "voxel_grid, occupied_voxels, markers, mesh, octomap_binary.", low=0.0, high=60.0, live=True
+    )
     voxels_max_mb_s: float = setting(
         0.0,
-        "Limit in MB/s for voxel_grid, occupied_voxels and markers together; they go out less often when over it; 0: none.",
+        "Limit in MB/s for what voxels_period_s is for, together; it goes out less often when over it; 0: none.",
         low=0.0,
         high=1e4,
         live=True,
     )
     max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
+    scan_max_range_m: float = setting(10.0, "Length of the beams of scan.", low=0.1, high=100.0, live=True)
     color_by: Literal["height", "class"] = setting("height", "Colours of markers and clouds.", live=True)
 
 

@@ -23,7 +23,7 @@ from occupancy_nn_ros.values import (
     VoxelState,
 )
 
-CUBE_LIST, ADD = 6, 0
+CUBE_LIST, TRIANGLE_LIST, ADD = 6, 11, 0
 FLOAT32, UINT8, UINT32 = 7, 2, 6
 MAX_COORDINATE_M = 1e9
 
@@ -168,25 +168,38 @@ def encode_cloud(
 
 
 def encode_cube_markers(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels, edge_m: float) -> bytes:
-    """A MarkerArray with one CUBE_LIST, which replaces the one before it in RViz.
+    """A MarkerArray with one CUBE_LIST, which replaces the one before it in RViz."""
+    marker = ("occupied_voxels", CUBE_LIST, edge_m)
+    return _encode_marker(stamp_ns, frame_id, marker, voxels.points_m, voxels.colors)
+
+
+def encode_mesh_marker(stamp_ns: int, frame_id: str, corners_m: Float32Array, colors: UInt8Array) -> bytes:
+    """A MarkerArray with one TRIANGLE_LIST; corners (3 T, 3) and their colours (3 T, 3), three for each triangle."""
+    return _encode_marker(stamp_ns, frame_id, ("surface", TRIANGLE_LIST, 1.0), corners_m, colors)
+
+
+def _encode_marker(
+    stamp_ns: int, frame_id: str, marker: tuple[str, int, float], points_m: Float32Array, colors_rgb: UInt8Array
+) -> bytes:
+    """A MarkerArray with one marker of a name, a type and a scale.
 
     Points and colours go out as one block each, however many there are.
     """
-    count = len(voxels.points_m)
+    count, (name, kind, scale) = len(points_m), marker
     writer = CdrWriter()
     writer.put("I", 1)
     writer.header(stamp_ns, frame_id)
-    writer.string("occupied_voxels")
-    writer.put("i", 0, CUBE_LIST, ADD)
+    writer.string(name)
+    writer.put("i", 0, kind, ADD)
     writer.put("d", 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-    writer.put("d", edge_m, edge_m, edge_m)
+    writer.put("d", scale, scale, scale)
     writer.put("f", 1.0, 1.0, 1.0, 1.0)
     writer.put("i", 0)
     writer.put("I", 0)
     writer.put("B", 0)
-    writer.block(count, voxels.points_m.astype("<f8"), 8)
+    writer.block(count, points_m.astype("<f8"), 8)
     colors = np.ones((count, 4), "<f4")
-    np.multiply(voxels.colors, np.float32(1 / 255), out=colors[:, :3], casting="unsafe")
+    np.multiply(colors_rgb, np.float32(1 / 255), out=colors[:, :3], casting="unsafe")
     writer.block(count, colors, 4)
     writer.string("")  # texture_resource
     writer.header(0, "")  # texture

@@ -64,7 +64,7 @@ def _look_for_sensors(listener: _Listener, config: Config) -> tuple[tuple[Sensor
 
 def _check_interfaces() -> list[Finding]:
     """Whether the message types of all outputs are installed and built."""
-    for topic in OUTPUTS:
+    for topic in (topic for topic in OUTPUTS if not topic.is_optional):
         try:
             interface_class(topic.msgtype)
         except MissingDependencyError as error:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
@@ -22,7 +23,9 @@ class OutputPublishers:
             MissingDependencyError: a message type is not built.
         """
         self._context = context
-        self._publishers: dict[str, Any] = {topic.name: self._create(topic) for topic in OUTPUTS}
+        self._publishers: dict[str, Any] = {
+            topic.name: self._create(topic) for topic in OUTPUTS if self._can_offer(topic)
+        }
         self._of_the_map = frozenset(self._publishers)
         self._sent: set[str] = set()
 
@@ -68,6 +71,20 @@ class OutputPublishers:
         for publisher in self._publishers.values():
             self._context.ros.destroy_publisher(publisher)
         self._publishers.clear()
+
+    def _can_offer(self, topic: OutputTopic) -> bool:
+        """Whether what an optional topic needs is there; says so if not."""
+        if not topic.is_optional:
+            return True
+        try:
+            interface_class(topic.msgtype)
+        except MissingDependencyError:
+            missing = topic.msgtype.split("/")[0]
+        else:
+            missing = "" if topic.is_available else topic.extra
+        if missing:
+            self._context.log.info(f"~/{topic.name} is left out: {missing} is not installed")
+        return not missing
 
     def _create(self, topic: OutputTopic) -> Any:
         qos = LATCHED_QOS if topic.is_latched else STREAM_QOS

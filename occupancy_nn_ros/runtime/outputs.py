@@ -8,21 +8,38 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Literal
 
 from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.mapping.costs import cost_slice
 from occupancy_nn_ros.mapping.distance_field import distance_field
+from occupancy_nn_ros.mapping.exports import octree
+from occupancy_nn_ros.mapping.scan import scan_ranges
 from occupancy_nn_ros.mapping.slices import LETHAL, occupancy_slice, probability_slice
+from occupancy_nn_ros.mapping.surface import surface_mesh
+from occupancy_nn_ros.messages.laser_scan import encode_laser_scan
 from occupancy_nn_ros.messages.maps import (
     OccupiedVoxels,
     encode_cube_markers,
     encode_distance_cloud,
+    encode_mesh_marker,
     encode_occupancy_grid,
     encode_occupied_cloud,
     encode_voxel_grid,
     occupied_indices,
 )
-from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE, MARKER_ARRAY, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
+from occupancy_nn_ros.messages.names import (
+    CAMERA_INFO,
+    IMAGE,
+    LASER_SCAN,
+    MARKER_ARRAY,
+    OCCUPANCY_GRID,
+    OCTOMAP,
+    POINT_CLOUD,
+    VOXEL_GRID,
+)
+from occupancy_nn_ros.messages.octomap import encode_octomap
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.values import GridSlice, MapView, PosedDepth
@@ -82,6 +99,9 @@ class OutputTopic:
         is_latched: reliable and transient local, so that late joiners get the last message.
         group: whose period it has in ``outputs``; the voxels share a bandwidth as well.
         camera: whose depth it shows; empty for topics of the map.
+        is_optional: for other programs, from what other topics hold too: not written to bags, and not offered where its message
+            type or ``extra`` is missing.
+        extra: a Python module that it needs and that not everybody has.
     """
 
     name: str
@@ -90,6 +110,13 @@ class OutputTopic:
     is_latched: bool
     group: Literal["grid", "voxels", "depth"]
     camera: str = ""
+    is_optional: bool = False
+    extra: str = ""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether what it needs is installed."""
+        return not self.extra or find_spec(self.extra) is not None
 
     def period_s(self, config: Config) -> float:
         """Least time between two messages."""
@@ -117,6 +144,25 @@ def _markers(source: MapSource) -> bytes:
     return encode_cube_markers(view.stamp_ns, view.frame_id, source.voxels, view.window.voxel_size_m)
 
 
+def _scan(source: MapSource) -> bytes:
+    """What a laser scanner at the robot's base would see of the 2D grid."""
+    view, limit_m = source.view, source.config.outputs.scan_max_range_m
+    ranges = scan_ranges(source.slice_2d, view.T_map_base, limit_m)
+    return encode_laser_scan(view.stamp_ns, source.config.base_frame, ranges, (view.window.voxel_size_m / 4, limit_m))
+
+
+def _octomap(source: MapSource) -> bytes:
+    view = source.view
+    return encode_octomap(view.stamp_ns, view.frame_id, view.window.voxel_size_m, octree(view)[0])
+
+
+def _mesh(source: MapSource) -> bytes:
+    mesh = surface_mesh(source.view)
+    corners = mesh.vertices_m[mesh.triangles.reshape(-1)]
+    colors = height_colors(corners[:, 2], source.view)
+    return encode_mesh_marker(source.stamp_ns, source.view.frame_id, corners, colors)
+
+
 def _depth_image(source: DepthSource) -> bytes:
     """Depth in millimetres (16UC1), 0 where the network is not sure."""
     return encode_depth_image(source.stamp_ns, source.frame_id, source.depth.depth_m)
@@ -129,10 +175,20 @@ def _depth_info(source: DepthSource) -> bytes:
 OUTPUTS = (
     OutputTopic("occupancy_grid", OCCUPANCY_GRID, lambda map_: encode_occupancy_grid(map_.slice_2d), True, "grid"),
     OutputTopic("occupancy_probability", OCCUPANCY_GRID, _probability, True, "grid"),
+    OutputTopic(
+        "cost_grid",
+        OCCUPANCY_GRID,
+        lambda map_: encode_occupancy_grid(cost_slice(map_.view, map_.config.grid)),
+        True,
+        "grid",
+    ),
+    OutputTopic("scan", LASER_SCAN, _scan, False, "grid"),
     OutputTopic("distance_field", POINT_CLOUD, _distances, True, "grid"),
     OutputTopic("voxel_grid", VOXEL_GRID, lambda map_: encode_voxel_grid(map_.view), True, "voxels"),
     OutputTopic("occupied_voxels", POINT_CLOUD, _cloud, False, "voxels"),
     OutputTopic("markers", MARKER_ARRAY, _markers, False, "voxels"),
+    OutputTopic("mesh", MARKER_ARRAY, _mesh, False, "voxels", is_optional=True, extra="skimage"),
+    OutputTopic("octomap_binary", OCTOMAP, _octomap, True, "voxels", is_optional=True),
 )
 """Topics that every node has."""
 

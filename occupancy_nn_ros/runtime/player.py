@@ -30,7 +30,7 @@ from occupancy_nn_ros.values import FloatArray, MapView, PosedDepth, PosedImage,
 from occupancy_nn_ros.visualization.snapshot import Viewer
 
 NODE_NAME = "/occupancy_nn"
-ALL_OUTPUTS = tuple(topic.name for topic in OUTPUTS)
+RECORDED = tuple(topic.name for topic in OUTPUTS if not topic.is_optional)
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def play_bag(
     session = MappingSession(plan.config, OccupancyPipeline(plan.config))
     session.viewer = viewer
     session.warm_up()
-    wanted = () if out is None else tuple(topic.name for topic in output_topics(plan.config, plan.sensors))
+    topics = () if out is None else output_topics(plan.config, plan.sensors)
+    wanted = tuple(topic.name for topic in topics if not topic.is_optional)
     path = [np.zeros((0, 3))]
     raw: RawKeyframe | None = None
     with nullcontext() if out is None else BagWriter(out / "map.mcap", overwrite=True) as writer:
@@ -129,7 +130,7 @@ def play_bag(
                 if writer is not None:
                     _record(writer, messages, stamp_ns)
         if writer is not None:
-            _record(writer, session.final_outputs(ALL_OUTPUTS), stamp_ns)
+            _record(writer, session.final_outputs(RECORDED), stamp_ns)
             status = session.status(intake, stamp_ns, "mapping" if session.keyframes else "waiting")
             writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
     view = session.view()
