@@ -26,6 +26,20 @@ class ImageError(MessageError):
     """An image message decodes, but its pixels cannot be used (unknown encoding, zero size, wrong step)."""
 
 
+class ImplausibleError(MessageError):
+    """A frame decodes, but what it holds cannot be what it is taken for (a blind camera, depth that is none).
+
+    Attributes:
+        reason: the short kind under which it is counted.
+        spoils_map: whether frames before it, which were taken, are wrong too.
+    """
+
+    def __init__(self, message: str, *, reason: str, spoils_map: bool = False) -> None:
+        """Keep the message, its kind, and whether what came before is wrong."""
+        super().__init__(message)
+        self.reason, self.spoils_map = reason, spoils_map
+
+
 class TransformError(OccupancyError):
     """A transform is invalid (NaN, not a rotation) or the tree is (loops, two parents)."""
 

@@ -88,7 +88,7 @@ def play(
     if not quiet:
         _print_result(result, out, pictures)
     if result.view is None:
-        raise BagError(f"no keyframe could be made of {bag}; {_why(result)}")
+        raise BagError(f"no keyframe could be made of {bag}; {result.summary['cause']}")
     return result
 
 
@@ -150,8 +150,3 @@ def _print_result(result: PlayResult, out: Path, pictures: list[Path]) -> None:
         print(
             f"look at {', '.join(map(str, pictures))}; topics in {out / 'map.mcap'}, figures in {out / 'summary.json'}"
         )
-
-
-def _why(result: PlayResult) -> str:
-    problems = list(result.summary["problems"].values())
-    return problems[-1] if problems else f"messages received: {result.summary['received']}"

@@ -6,7 +6,7 @@ The judging is in :mod:`occupancy_nn_ros.doctor.findings`. Where the messages co
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from occupancy_nn_ros.doctor.findings import (
     problem,
     warning,
 )
+from occupancy_nn_ros.doctor.looks import Looks
 from occupancy_nn_ros.errors import BagError, ConfigError, MessageError
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.runtime.discovery import (
@@ -35,7 +36,7 @@ from occupancy_nn_ros.runtime.discovery import (
     left_out_cameras,
     wanted_types,
 )
-from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 from occupancy_nn_ros.runtime.player import choose_poses
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
@@ -74,6 +75,7 @@ class Examination:
         self.intake = Intake(config, sensors, PoseBuffer(FOREVER_NS))
         self.records = {sensor.name: SensorRecord() for sensor in sensors}
         self.keyframes = 0
+        self._looks = Looks()
 
     def receive(self, topic: str, cdr: bytes, now_ns: int | None = None) -> None:
         """Take one message.
@@ -83,14 +85,14 @@ class Examination:
             cdr: its bytes.
             now_ns: when it arrived, on the clock of its stamps; None where that clock is not known.
         """
-        self.keyframes += len(self.intake.receive(topic, cdr))
+        self._look(self.intake.receive(topic, cdr))
         for name, sensor in self.intake.sensors.items():
             if sensor.topic == topic:
                 self._note(name, sensor, cdr, now_ns)
 
     def findings(self, topics: Mapping[str, str], why_silent: WhySilent) -> list[Finding]:
         """What the messages so far say, check by check."""
-        self.keyframes += len(self.intake.flush())
+        self._look(self.intake.flush())
         found = []
         for name, sensor in self.intake.sensors.items():
             record = self.records[name]
@@ -101,7 +103,16 @@ class Examination:
         found += check_sync(stamps_ns, self.config.sync)
         found += check_pose_topic(self.intake, why_silent)
         found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent)
+        found += self._looks.findings()
+        if self._looks.keyframes and not self._looks.usable:
+            text = f"no map update would be made: no frame is usable, {self._looks.cause}"
+            return [*found, problem("map", text, "solve the problems above")]
         return [*found, check_keyframes(self.intake, self.keyframes)]
+
+    def _look(self, ready: Sequence[RawKeyframe]) -> None:
+        self.keyframes += len(ready)
+        for raw in ready:
+            self._looks.take(raw, self.intake.map_frame, self.config.sync.min_cameras)
 
     def _note(self, name: str, sensor: SensorStream, cdr: bytes, now_ns: int | None) -> None:
         record = self.records[name]

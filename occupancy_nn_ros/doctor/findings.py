@@ -26,9 +26,10 @@ from occupancy_nn_ros.messages.images import decode_depth, decode_image, peek_en
 from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, TF_MESSAGE, TF_TOPICS
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.plausibility import odd_mounting
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.sync.frame_names import FrameNames, choose_frames
-from occupancy_nn_ros.values import CameraModel, FloatArray
+from occupancy_nn_ros.values import CameraModel
 
 SLOW_HZ = 1.0
 """Below this a robot moves far between two looks."""
@@ -323,13 +324,12 @@ def _check_optical(intake: Intake, name: str, frame: str, names: FrameNames, sta
     if intake.sensors[name].msgtype == POINT_CLOUD:
         return []
     try:
-        T_base_cam: FloatArray = intake.poses.lookup(names.base_frame, frame, stamps_ns[-1])
+        T_map_cam = intake.poses.lookup(names.map_frame, frame, stamps_ns[-1])
+        T_map_base = intake.poses.lookup(names.map_frame, names.base_frame, stamps_ns[-1])
     except LookupTransformError:
         return []
-    if T_base_cam[2, 2] < 0.95:
-        return []
-    text = f"by its frame '{frame}' the camera looks straight up"
-    return [warning(name, text, f"set cameras.{name}.frame_id to its optical frame (z forward)")]
+    text = odd_mounting(frame, T_map_cam, T_map_base)
+    return [warning(name, text, f"set cameras.{name}.frame_id to its optical frame (z forward)")] if text else []
 
 
 def check_keyframes(intake: Intake, keyframes: int) -> Finding:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.geometry.cameras import fit_to_image, sizes_of
 from occupancy_nn_ros.messages.decode import decode_point_cloud
@@ -11,30 +13,47 @@ from occupancy_nn_ros.messages.picture_headers import PictureLimits
 from occupancy_nn_ros.runtime.intake import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedCloud, PosedDepth, PosedImage
 
+Decoded = PosedImage | PosedDepth | PosedCloud
 BadFrames = list[tuple[RawFrame, OccupancyError]]
+Judge = Callable[[RawFrame, Decoded], None]
+"""Raises a MessageError for a frame that decodes but should not be used."""
 
 
-def decode_keyframe(raw: RawKeyframe, min_cameras: int) -> tuple[Keyframe | None, BadFrames]:
+def decode_keyframe(
+    raw: RawKeyframe, min_cameras: int, judge: Judge | None = None
+) -> tuple[Keyframe | None, BadFrames]:
     """The keyframe's sensors decoded, and the frames that cannot be used, each with the reason.
 
     A bad frame costs itself; the keyframe is None if none remains, or fewer than ``min_cameras`` of as many or more.
     """
-    images, depths, clouds = [], [], []
+    decoded: list[Decoded] = []
     bad: BadFrames = []
     for frame in raw.frames:
         try:
-            if frame.sensor.kind == "cloud":
-                clouds.append(decode_cloud_frame(frame))
-            elif frame.sensor.kind == "depth":
-                depths.append(decode_depth_frame(frame))
-            else:
-                images.append(decode_image_frame(frame))
+            item = decode_frame(frame)
+            if judge is not None:
+                judge(frame, item)
+            decoded.append(item)
         except (MessageError, CalibrationError) as error:
             bad.append((frame, error))
-    usable = len(raw.frames) - len(bad)
-    if usable < max(1, min(min_cameras, len(raw.frames))):
+    if len(decoded) < max(1, min(min_cameras, len(raw.frames))):
         return None, bad
-    return Keyframe(raw.stamp_ns, raw.T_map_base, tuple(images), tuple(depths), tuple(clouds)), bad
+    images = tuple(item for item in decoded if isinstance(item, PosedImage))
+    depths = tuple(item for item in decoded if isinstance(item, PosedDepth))
+    clouds = tuple(item for item in decoded if isinstance(item, PosedCloud))
+    return Keyframe(raw.stamp_ns, raw.T_map_base, images, depths, clouds), bad
+
+
+def decode_frame(frame: RawFrame) -> Decoded:
+    """A frame of any kind, decoded.
+
+    Raises:
+        MessageError: it does not decode.
+        CalibrationError: an image without intrinsics.
+    """
+    if frame.sensor.kind == "cloud":
+        return decode_cloud_frame(frame)
+    return decode_depth_frame(frame) if frame.sensor.kind == "depth" else decode_image_frame(frame)
 
 
 def decode_image_frame(frame: RawFrame) -> PosedImage:

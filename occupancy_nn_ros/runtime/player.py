@@ -207,10 +207,28 @@ def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapV
         "keyframes": session.keyframes,
         "dropped": dict(sorted((intake.dropped + session.dropped).items())),
         "problems": {**intake.problems, **session.problems},
+        "cause": "" if session.keyframes else _cause(intake, session),
         "latency_ms": {stage: asdict(item) for stage, item in session.latency.summary().items()},
         "map": _map_statistics(view),
         "config": to_mapping(plan.config),
     }
+
+
+def _cause(intake: Intake, session: MappingSession) -> str:
+    """Why there is no map, worded for people: what cost most frames, else what never came."""
+    problems = {**intake.problems, **session.problems}
+    dropped = intake.dropped + session.dropped
+    del dropped["keyframe without usable frames"]  # a consequence
+    told = [reason for reason, _ in dropped.most_common() if reason in problems]
+    if told:
+        return problems[told[0]]
+    silent = list(intake.silent_topics().values())
+    if silent:
+        return silent[0]
+    if dropped:
+        reason, count = dropped.most_common(1)[0]
+        return f"{count} frames dropped, {reason}"
+    return f"messages received: {dict(intake.received)}"
 
 
 def _map_statistics(view: MapView | None) -> dict[str, Any] | None:

@@ -10,6 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -18,9 +19,9 @@ import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import OccupancyError
+from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
 from occupancy_nn_ros.runtime.decoding import decode_keyframe
-from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
+from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
 from occupancy_nn_ros.runtime.outputs import (
     OUTPUTS,
@@ -32,6 +33,7 @@ from occupancy_nn_ros.runtime.outputs import (
     depth_topics,
 )
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.values import (
     Float32Array,
     FloatArray,
@@ -65,6 +67,7 @@ class MappingSession:
 
     Attributes:
         pipeline: the network and the map.
+        plausibility: judges what the sensors send.
         latency: seconds by stage of recent map updates.
         keyframes: map updates so far.
         dropped: frames and keyframes that could not be used, by reason.
@@ -81,6 +84,7 @@ class MappingSession:
         """
         self.config, self.pipeline = config, pipeline
         self.latency = LatencyRecorder()
+        self.plausibility = Plausibility()
         self.keyframes = 0
         self.dropped: Counter[str] = Counter()
         self.problems: dict[str, str] = {}
@@ -227,14 +231,26 @@ class MappingSession:
 
     def _decode(self, raw: RawKeyframe) -> Keyframe | None:
         """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""
-        keyframe, bad = decode_keyframe(raw, self.config.sync.min_cameras)
+        judge = partial(self.plausibility.check, raw.T_map_base, self.frame_id)
+        keyframe, bad = decode_keyframe(raw, self.config.sync.min_cameras, judge)
         for frame, error in bad:
-            text = f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}"
-            self._drop(f"{frame.sensor.name}: frame does not decode", text)
+            self._refuse(frame, error)
+        self.problems |= {f"{name}: mounting": text for name, text in self.plausibility.mountings.items()}
         if keyframe is None:
             text = f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {len(raw.frames) - len(bad)} usable frames"
             self._drop("keyframe without usable frames", text)
         return keyframe
+
+    def _refuse(self, frame: RawFrame, error: Exception) -> None:
+        """Count a frame that is not used; what an impostor has told the map so far is forgotten with all the rest."""
+        text = f"{frame.sensor.topic} at {frame.stamp_ns * 1e-9:.3f} s: {error}"
+        reason = "frame does not decode"
+        if isinstance(error, ImplausibleError):
+            reason = error.reason
+            if error.spoils_map and self.keyframes:
+                self.clear()
+                text += "; the map is begun anew"
+        self._drop(f"{frame.sensor.name}: {reason}", text)
 
     def _drop(self, reason: str, text: str) -> None:
         self.dropped[reason] += 1

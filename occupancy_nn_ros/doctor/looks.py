@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor sees when it looks at keyframes as the mapper does: decoded, and judged whether they can be what they seem."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import partial
+
+from occupancy_nn_ros.doctor.findings import Finding, warning
+from occupancy_nn_ros.errors import ImplausibleError
+from occupancy_nn_ros.runtime.decoding import decode_keyframe
+from occupancy_nn_ros.runtime.intake import RawKeyframe
+from occupancy_nn_ros.runtime.plausibility import Plausibility
+
+MOST_LOOKS = 60
+"""Keyframes that are decoded: enough for motion to tell depth from what is none."""
+
+ADVICE = {
+    "picture shows nothing": "look at it: is the lens covered, the light off, the stream lost? The map is made without it",
+    "picture is in part lost": "look at its stream: packets get lost on the way. The map is made without it",
+    "picture is frozen": "restart its driver: it sends old pictures with new stamps. The map is made without it",
+    "depth is not in metres": "set cameras.{name}.depth_unit_m, or name the topic that holds depth. The map is made without it",
+    "depth lies below the floor": "set cameras.{name}.depth_unit_m. The map is made without it until motion has shown it to be right",
+    "cloud is not in its sensor's frame": "name the sensor's own cloud. The map is made without it",
+    "frame does not decode": "publish what can be decoded",
+}
+
+
+@dataclass
+class Looks:
+    """Keyframes looked at, and what was wrong with their frames.
+
+    Attributes:
+        keyframes: looked at.
+        usable: of these, how many a map update could be made of.
+        seen: frames of each sensor that were looked at.
+        refused: frames of each sensor that were not usable, by reason.
+        words: the latest message for each sensor and reason.
+    """
+
+    keyframes: int = 0
+    usable: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
+    refused: dict[str, Counter[str]] = field(default_factory=dict)
+    words: dict[tuple[str, str], str] = field(default_factory=dict)
+    _plausibility: Plausibility = field(default_factory=Plausibility)
+
+    def take(self, raw: RawKeyframe, map_frame: str, min_cameras: int) -> None:
+        """Look at a keyframe, unless enough were looked at."""
+        if self.keyframes >= MOST_LOOKS:
+            return
+        self.keyframes += 1
+        self.seen.update(frame.sensor.name for frame in raw.frames)
+        judge = partial(self._plausibility.check, raw.T_map_base, map_frame)
+        keyframe, bad = decode_keyframe(raw, min_cameras, judge)
+        self.usable += keyframe is not None
+        for frame, error in bad:
+            reason = error.reason if isinstance(error, ImplausibleError) else "frame does not decode"
+            self.refused.setdefault(frame.sensor.name, Counter())[reason] += 1
+            self.words[frame.sensor.name, reason] = str(error)
+
+    @property
+    def cause(self) -> str:
+        """What most of the frames that were not usable had in common, worded for people; empty if all were usable."""
+        counts = {(name, reason): n for name, reasons in self.refused.items() for reason, n in reasons.items()}
+        if not counts:
+            return ""
+        name, reason = max(counts, key=lambda key: counts[key])
+        return f"{name}: {self.words[name, reason]}"
+
+    def findings(self) -> list[Finding]:
+        """One for each sensor and reason for which frames were not usable."""
+        return [
+            warning(name, f"{count} of {self.seen[name]} frames are not usable: {self.words[name, reason]}", _advice(name, reason))
+            for name, reasons in self.refused.items()
+            for reason, count in reasons.items()
+        ]  # fmt: skip
+
+
+def _advice(name: str, reason: str) -> str:
+    return ADVICE[reason].format(name=name)

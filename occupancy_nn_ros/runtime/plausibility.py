@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether decoded frames can be what they are taken for, so that nothing is mapped with confidence that no sensor saw."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from occupancy_nn_ros.errors import ImplausibleError
+from occupancy_nn_ros.geometry.poses import invert, rotation_angle
+from occupancy_nn_ros.runtime.decoding import Decoded
+from occupancy_nn_ros.runtime.depth_checks import DepthChecks
+from occupancy_nn_ros.runtime.intake import RawFrame
+from occupancy_nn_ros.runtime.picture_checks import PictureChecks
+from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedImage
+
+WORLD_FRAMES = ("odom", "map", "world", "earth", "utm", "camera_init", "local_origin")
+"""Frames that do not move with the robot, by custom."""
+
+SIDEWAYS, UPWARD = 0.2, 0.42
+"""A body frame (x forward, y left, z up) that is taken for optical has y level and z above the horizon, up to 65 degrees of pitch."""
+
+
+class Plausibility:
+    """Judges the frames of a run in order. Not thread-safe: who maps owns it.
+
+    Attributes:
+        mountings: what is odd about the mounting of a camera, by its name, worded for people.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was seen yet."""
+        self.mountings: dict[str, str] = {}
+        self._pictures: dict[str, PictureChecks] = {}
+        self._depths: dict[str, DepthChecks] = {}
+
+    def check(self, T_map_base: FloatArray, map_frame: str, frame: RawFrame, decoded: Decoded) -> None:
+        """Judge a frame.
+
+        Args:
+            T_map_base: (4, 4) pose of the robot at its keyframe.
+            map_frame: name of the map's frame.
+            frame: as it came.
+            decoded: what it holds.
+
+        Raises:
+            ImplausibleError: it cannot be what it is taken for.
+        """
+        name = frame.sensor.name
+        if isinstance(decoded, PosedCloud):
+            self._check_cloud(frame, map_frame)
+            return
+        self._check_mounting(frame, T_map_base)
+        if isinstance(decoded, PosedImage):
+            self._pictures.setdefault(name, PictureChecks()).check(decoded)
+        elif not frame.sensor.depth_unit_m:  # else somebody knows it
+            self._depths.setdefault(name, DepthChecks()).check(decoded, T_map_base)
+
+    def _check_cloud(self, frame: RawFrame, map_frame: str) -> None:
+        """Refuse a cloud that does not move with the robot: its rays would come from the frame's origin, not from the sensor."""
+        if frame.frame_id in (map_frame, *WORLD_FRAMES) and not frame.sensor.frame_id:
+            name = frame.sensor.name
+            raise ImplausibleError(
+                f"the cloud is in '{frame.frame_id}', which does not move with the robot: where the sensor was is not known. "
+                f"Take the sensor's own cloud, or set cameras.{name}.frame_id",
+                reason="cloud is not in its sensor's frame",
+            )
+
+    def _check_mounting(self, frame: RawFrame, T_map_base: FloatArray) -> None:
+        if frame.sensor.name in self.mountings:
+            return
+        text = odd_mounting(frame.frame_id, frame.T_map_sensor, T_map_base)
+        if text:
+            self.mountings[frame.sensor.name] = text
+
+
+def odd_mounting(frame_id: str, T_map_cam: FloatArray, T_map_base: FloatArray) -> str:
+    """What speaks against a frame being optical (z forward, y down), worded for people; empty if nothing does.
+
+    Up is that of the robot, so that a slope does not matter; where the camera is the robot's own frame, that of the map.
+    """
+    is_base = rotation_angle(T_map_cam, T_map_base) < 1e-6 and np.allclose(T_map_cam[:3, 3], T_map_base[:3, 3])
+    R = (T_map_cam if is_base else invert(T_map_base) @ T_map_cam)[:3, :3]
+    if is_base and ("optical" in frame_id or np.allclose(T_map_cam, np.eye(4))):
+        return ""  # in the first frame of visual odometry, which is the map's, nothing tells what is up
+    if abs(R[2, 1]) > SIDEWAYS or R[2, 2] < UPWARD:
+        return ""
+    pitch = float(np.rad2deg(np.arccos(np.clip(R[2, 2], -1.0, 1.0))))
+    how = (
+        "straight up"
+        if pitch < 18
+        else f"up and lies on its side, as a body frame that is pitched by {pitch:.0f} degrees does"
+    )
+    return f"by its frame '{frame_id}' the camera looks {how}"
