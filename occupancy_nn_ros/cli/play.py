@@ -2,7 +2,8 @@
 """Map a recorded bag without ROS.
 
 Finds cameras, camera_info, frames and transforms by itself, says what it chose, and writes to the output folder:
-map.mcap (the node's topics), top_down.png, view_3d.png, depth.png (what the cameras saw last) and summary.json.
+map.mcap (the node's topics), map.gif (the map growing), top_down.png, view_3d.png, depth.png (what the cameras saw last) and
+summary.json.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.runtime.player import PlayPlan, PlayResult
     from occupancy_nn_ros.values import MapView
+    from occupancy_nn_ros.visualization.animation import MapAnimation
     from occupancy_nn_ros.visualization.snapshot import Viewer
 
 
@@ -65,11 +67,13 @@ def play(
     """
     from occupancy_nn_ros.bags.reader import BagReader
     from occupancy_nn_ros.runtime.player import plan_play, play_bag, write_summary
+    from occupancy_nn_ros.visualization.animation import MapAnimation
 
     keep_freed_memory()
     make_folder(out)
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, config)
+        animation = MapAnimation(plan.config.grid)
         if not quiet:
             _print_plan(plan, reader.duration_s)
         with progress_bar(quiet) as progress:
@@ -78,12 +82,12 @@ def play(
                 reader,
                 plan,
                 out,
-                viewer=shown,
+                viewers=(animation,) if shown is None else (animation, shown),
                 report=lambda p: progress.update(
                     task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes"
                 ),
             )
-    pictures = _draw(result, plan.config, out, truth_beside(bag, result.view))
+    pictures = _draw(result, plan.config, out, truth_beside(bag, result.view), animation)
     write_summary(result, out)
     if not quiet:
         _print_result(result, out, pictures)
@@ -103,7 +107,7 @@ def truth_beside(bag: Path, view: MapView | None) -> MapView | None:
     return true_map(World.load(world_file), view)
 
 
-def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None) -> list[Path]:
+def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None, animation: MapAnimation) -> list[Path]:
     """Write what there is to see; returns the files."""
     from occupancy_nn_ros.visualization.depth_picture import draw_depths
     from occupancy_nn_ros.visualization.top_down import draw_top_down
@@ -118,6 +122,8 @@ def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None) 
         if result.looks:
             pictures.append(out / "depth.png")
             draw_depths(result.looks, pictures[-1])
+        if animation.save(out / "map.gif"):
+            pictures.append(out / "map.gif")
     except OSError as error:
         raise BagError(f"cannot write pictures to {out}: {error}") from None
     return pictures

@@ -99,7 +99,7 @@ def play_bag(
     out: Path | None = None,
     *,
     report: Callable[[PlayProgress], None] | None = None,
-    viewer: Viewer | None = None,
+    viewers: tuple[Viewer, ...] = (),
 ) -> PlayResult:
     """Map a whole bag.
 
@@ -108,7 +108,7 @@ def play_bag(
         plan: from :func:`plan_play`.
         out: folder for ``map.mcap`` (the node's topics), or None to keep nothing.
         report: told about the progress.
-        viewer: shown each keyframe.
+        viewers: are shown each keyframe.
 
     Raises:
         BagError: the bag is damaged, or the output cannot be written.
@@ -116,7 +116,7 @@ def play_bag(
     """
     intake = Intake(plan.config, plan.sensors)
     session = MappingSession(plan.config, OccupancyPipeline(plan.config))
-    session.viewer = viewer
+    session.viewers = viewers
     session.warm_up()
     topics = () if out is None else output_topics(plan.config, plan.sensors)
     wanted = tuple(topic.name for topic in topics if not topic.is_optional)

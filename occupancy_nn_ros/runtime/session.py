@@ -72,7 +72,7 @@ class MappingSession:
         keyframes: map updates so far.
         dropped: frames and keyframes that could not be used, by reason.
         problems: the latest message of each kind of trouble, worded for people.
-        viewer: shown each keyframe, if there is one.
+        viewers: are shown each keyframe.
     """
 
     def __init__(self, config: Config, pipeline: OccupancyPipeline) -> None:
@@ -89,7 +89,7 @@ class MappingSession:
         self.dropped: Counter[str] = Counter()
         self.problems: dict[str, str] = {}
         self.frame_id = config.map_frame
-        self.viewer: Viewer | None = None
+        self.viewers: tuple[Viewer, ...] = ()
         self._encoder = OutputEncoder(config)
         self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
 
@@ -128,8 +128,7 @@ class MappingSession:
         times["encode"] = time.perf_counter() - encoding
         times["total"] = time.perf_counter() - began
         self.latency.add(times)
-        if self.viewer is not None and self.viewer.wants():
-            self._show(self.viewer, keyframe, times)
+        self._show(keyframe, times)
         return messages
 
     def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
@@ -208,11 +207,14 @@ class MappingSession:
             device_memory_bytes=self._device_memory(),
         )
 
-    def _show(self, viewer: Viewer, keyframe: Keyframe, times: Mapping[str, float]) -> None:
-        view = self.view()
-        if view is not None:
-            depths = () if self.pipeline.prediction is None else self.pipeline.prediction.depths
-            latency_ms = {stage: seconds * 1e3 for stage, seconds in times.items()}
+    def _show(self, keyframe: Keyframe, times: Mapping[str, float]) -> None:
+        viewers = [viewer for viewer in self.viewers if viewer.wants()]
+        view = self.view() if viewers else None
+        if view is None:
+            return
+        depths = () if self.pipeline.prediction is None else self.pipeline.prediction.depths
+        latency_ms = {stage: seconds * 1e3 for stage, seconds in times.items()}
+        for viewer in viewers:
             viewer.offer(Snapshot(keyframe.images, depths, view, latency_ms, dict(self.dropped)))
 
     def _encode_map(self, topics: list[OutputTopic]) -> list[OutMessage]:

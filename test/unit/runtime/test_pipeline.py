@@ -100,7 +100,10 @@ def test_bad_input_is_named_and_changes_nothing(name):
     [
         ({"stamp_ns": 1e9}, "stamp of keyframe is 1000000000.0"),
         ({"T_map_base": np.full((4, 4), np.inf)}, "T_map_base has position"),
-        ({"T_map_base": make_transform((1e9 - 1, 0, 0), (0, 0, 0, 1)) * [1, 1, 1, 10]}, "expected finite numbers within"),
+        (
+            {"T_map_base": make_transform((1e9 - 1, 0, 0), (0, 0, 0, 1)) * [1, 1, 1, 10]},
+            "expected finite numbers within",
+        ),
     ],
 )
 def test_a_bad_keyframe_changes_nothing(changes, message):
