@@ -8,6 +8,7 @@ curve.jsonl (losses) and state.pt (to resume).
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
 
 from occupancy_nn_ros.cli.settings import progress_bar
@@ -18,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="training settings, such as config/train/nano.yaml")
     parser.add_argument("--data", type=Path, required=True, help="folder with the shards of: occupancy-nn shards")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
+    parser.add_argument("--minutes", type=float, help="save and stop after so long; the same command goes on from there")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
             text = f"{text}, {state.samples_per_s:.1f} samples/s"
             progress.update(task, completed=state.step, description=text)
 
-        model = train(config, args.data, args.out, report)
-    print(f"trained {config.steps} steps; use it with: occupancy-nn play BAG --model {model}")
+        seconds = math.inf if args.minutes is None else 60 * args.minutes
+        model = train(config, args.data, args.out, report, seconds=seconds)
+    print(f"trained {progress.tasks[0].completed:.0f} of {config.steps} steps; use it with: occupancy-nn play BAG --model {model}")
     return 0

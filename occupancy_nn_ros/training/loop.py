@@ -149,16 +149,27 @@ class Recipe:
     note: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Audience:
+    """Who is told about a run, in the process that leads: the curves, and a function; and when it has to stop."""
+
+    journal: Journal | None = None
+    report: Callable[[Progress], None] | None = None
+    deadline: float = math.inf
+
+
 def train(
     config: TrainConfig,
     data: Path,
     out: Path,
     report: Callable[[Progress], None] | None = None,
     recipe: Recipe | None = None,
+    seconds: float = math.inf,
 ) -> Path:
     """Train, or go on from the last checkpoint in ``out``; returns the path of the averaged model.
 
-    Under ``torchrun`` all processes train together, each on samples of its own; only the first one writes.
+    Under ``torchrun`` all processes train together, each on samples of its own; only the first one writes. After
+    ``seconds`` it saves and stops, wherever it is; the next call goes on from there.
 
     Raises:
         TrainingError: no data, a corrupt shard, or a loss that is not finite; the last checkpoint stays.
@@ -166,14 +177,15 @@ def train(
     """
     out.mkdir(parents=True, exist_ok=True)
     recipe = recipe or Recipe()
+    deadline = time.monotonic() + seconds
     with join_workers(config.device) as workers:
         run = _begin(config, recipe, data, out, workers.device)
         source = recipe.show(SampleSource([data / name for name in run.shards], config.seed))
         if not workers.leads:
-            _train(config, run, source, workers, None, out, None)
+            _train(config, run, source, workers, out, _Audience(deadline=deadline))
         else:
             with Journal(out, tensorboard=config.tensorboard) as journal:
-                _train(config, run, source, workers, journal, out, report)
+                _train(config, run, source, workers, out, _Audience(journal, report, deadline))
     return out / f"{config.name}.safetensors"
 
 
@@ -202,15 +214,7 @@ def _begin(config: TrainConfig, recipe: Recipe, data: Path, out: Path, device: t
     return run
 
 
-def _train(
-    config: TrainConfig,
-    run: _Run,
-    source: Samples,
-    workers: Workers,
-    journal: Journal | None,
-    out: Path,
-    report: Callable[[Progress], None] | None,
-) -> None:
+def _train(config: TrainConfig, run: _Run, source: Samples, workers: Workers, out: Path, audience: _Audience) -> None:
     """Steps until the last one; sample numbers follow from step and rank alone, so that runs resume exactly."""
     numbers = (
         (step * config.batch + micro) * workers.count + workers.rank
@@ -219,26 +223,31 @@ def _train(
     )
     pace, pending = Pace(config.batch * workers.count), None
     with read_ahead(source, numbers, config.loaders) as samples:
-        while run.step < config.steps:
+        late = False
+        while run.step < config.steps and not late:
             figures = _take_step(config, run, samples, workers)
-            due = run.step % config.save_every == 0 or run.step == config.steps
+            late = workers.any_of(time.monotonic() > audience.deadline)
+            due = run.step % config.save_every == 0 or run.step == config.steps or late
             # The device is at work on the step just queued while the one before is looked at.
             for seen in (pending, figures if due or figures.arrived is None else None):
                 if seen is not None:
                     seen.add_to(run.means)
             pending = None if due or figures.arrived is None else figures
-            if journal is None:
-                continue
             pace.count()
-            if report is not None and run.means:
-                report(Progress(run.step, config.steps, **run.means, samples_per_s=pace.samples_per_s))
-            if run.step % CURVE_EVERY == 0:
-                journal.add(run.step, {**pace.curve(), **run.means})
-            if due:
+            _tell(audience, config, run, pace)
+            if due and audience.journal is not None:
                 _save(out, run, config)
                 picture = _draw(run.average, source, workers.device)
                 cv2.imwrite(str(out / "sample.png"), picture[..., ::-1])
-                journal.picture(run.step, picture)
+                audience.journal.picture(run.step, picture)
+
+
+def _tell(audience: _Audience, config: TrainConfig, run: _Run, pace: Pace) -> None:
+    """Report a step, and every so often a point of the curves."""
+    if audience.report is not None and run.means:
+        audience.report(Progress(run.step, config.steps, **run.means, samples_per_s=pace.samples_per_s))
+    if audience.journal is not None and run.step % CURVE_EVERY == 0:
+        audience.journal.add(run.step, {**pace.curve(), **run.means})
 
 
 def _take_step(config: TrainConfig, run: _Run, samples: Iterator[Sample], workers: Workers) -> Figures:
@@ -299,9 +308,10 @@ def _resume(path: Path, run: _Run) -> None:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         run.network.load_state_dict(state["network"])
         run.average.load_state_dict(state["average"])
-        for group in state["optimizer"]["param_groups"]:
-            group["fused"] = run.optimizer.defaults["fused"]  # of where it goes on, not of where it began
-        run.optimizer.load_state_dict(state["optimizer"])
+        if state["optimizer"] is not None:  # a state that came through a narrow door has none: it begins anew
+            for group in state["optimizer"]["param_groups"]:
+                group["fused"] = run.optimizer.defaults["fused"]  # of where it goes on, not of where it began
+            run.optimizer.load_state_dict(state["optimizer"])
         run.step, run.shards = int(state["step"]), [str(name) for name in state["shards"]]
     except (
         OSError,

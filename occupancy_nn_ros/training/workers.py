@@ -33,6 +33,14 @@ class Workers:
         """Whether this process writes checkpoints and reports."""
         return self.rank == 0
 
+    def any_of(self, mine: bool) -> bool:
+        """Whether it is so in any of the processes, which thus agree."""
+        if self.count == 1:
+            return mine
+        flag = torch.tensor(float(mine), device=self.device)
+        distributed.all_reduce(flag, distributed.ReduceOp.MAX)
+        return bool(flag)
+
     def average_gradients(self, network: nn.Module) -> None:
         """Replace each gradient by its mean over all processes; a missing one counts as zero."""
         if self.count == 1:

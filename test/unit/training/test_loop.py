@@ -157,6 +157,23 @@ def test_tensorboard_is_asked_for_but_missing(tmp_path, data, config, monkeypatc
         train(replace(config, tensorboard=True), data, tmp_path / "out")
 
 
+def test_a_run_that_has_to_stop_saves_and_goes_on_to_the_same_bits(tmp_path, data, config):
+    whole = train(config, data, tmp_path / "whole")
+    for step in (1, 2):
+        train(replace(config, save_every=100), data, tmp_path / "parts", seconds=0)
+        assert torch.load(tmp_path / "parts" / "state.pt", weights_only=True)["step"] == step
+    expected = weights(whole)
+    for name, tensor in weights(train(config, data, tmp_path / "parts")).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_processes_that_read_change_nothing(tmp_path, data, config):
+    alone = train(replace(config, steps=2), data, tmp_path / "alone")
+    expected = weights(alone)
+    for name, tensor in weights(train(replace(config, steps=2, loaders=2), data, tmp_path / "read")).items():
+        assert torch.equal(tensor, expected[name]), name
+
+
 def test_a_finished_run_is_not_trained_further(tmp_path, data, config):
     path = train(config, data, tmp_path / "out")
     before = path.read_bytes()

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Second stage: how long a keyframe, the map and a whole update take, and how far each is from what the card could do."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from report import Row, Stage, card, finish, read_stage, timed
+from scenes import surround_keyframes
+from torch.utils.flop_counter import FlopCounterMode
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.config import Config, MapConfig, NetworkConfig
+from occupancy_nn_ros.mapping.distance_field import distance_field_on_device
+from occupancy_nn_ros.mapping.ray_integration import integrate_depth
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.network.capture import Captured, can_capture
+from occupancy_nn_ros.network.checkpoint import find_model, load_checkpoint
+from occupancy_nn_ros.network.extraction import centers
+from occupancy_nn_ros.network.model import OccupancyNetwork
+from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.resources import resource_path
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.player import plan_play, play_bag
+from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.values import LatticeWindow, PosedDepth
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What is measured; small in a rehearsal."""
+
+    cameras: int = 6
+    width: int = 704
+    height: int = 256
+    window: LatticeWindow = field(default=LatticeWindow(0.2, (-100, -100, -8), (200, 200, 16)))
+    fine: tuple[int, int, int] = (400, 400, 80)
+    repeats: int = 100
+    matrix: int = 8192
+    copied: int = 1 << 30
+
+
+REAL = Sizes()
+DRY = Sizes(2, 96, 64, LatticeWindow(0.2, (-10, -10, -8), (20, 20, 16)), (40, 40, 16), 3, 256, 1 << 20)
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """What the device does at best: bytes a second, and operations a second by precision."""
+
+    bandwidth: float
+    rates: dict[torch.dtype, float]
+
+    def floor_ms(self, operations: float, moved: float, kind: torch.dtype) -> float:
+        """The larger of the two times that cannot be undercut."""
+        return 1e3 * max(operations / self.rates[kind], moved / self.bandwidth)
+
+
+def measure_ceilings(sizes: Sizes, device: torch.device) -> tuple[Ceilings, list[Row]]:
+    """Copy bandwidth and rates of matrix products, on random data."""
+    source = torch.rand(sizes.copied // 4, device=device)
+    target = torch.empty_like(source)
+    copied = timed(lambda: target.copy_(source), device, 10)
+    bandwidth = 2 * 4 * len(source) / (copied["p50_ms"] * 1e-3)
+    rows: list[Row] = [{"what": "copy, GB/s", "got": round(bandwidth / 1e9, 1), **copied}]
+    rates = {}
+    for kind in (torch.float32, torch.bfloat16):
+        a, b = (torch.randn(sizes.matrix, sizes.matrix, device=device).to(kind) for _ in range(2))
+        took = timed(partial(torch.matmul, a, b), device, 10)
+        rates[kind] = 2 * sizes.matrix**3 / (took["p50_ms"] * 1e-3)
+        rows.append({"what": f"matrix product, TFLOP/s, {kind}", "got": round(rates[kind] / 1e12, 1), **took})
+    return Ceilings(bandwidth, rates), rows
+
+
+class NetworkStages:
+    """The stages of a keyframe on fixed inputs: a rig of cameras and as many views of the past."""
+
+    def __init__(self, network: OccupancyNetwork, sizes: Sizes, device: torch.device) -> None:
+        self.network, self.device, self.window = network, device, sizes.window
+        frames = surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0))
+        images = [image for _ in range(2) for image in next(frames).images]
+        self.count = sizes.cameras
+        self.pixels = torch.from_numpy(np.stack([image.image for image in images])).to(device)
+        self.K = torch.from_numpy(np.stack([image.model.K for image in images])).float().to(device)
+        self.poses = torch.from_numpy(np.stack([image.T_map_cam for image in images])).float().to(device)
+        self.points = centers(sizes.window, np.zeros(3), device).reshape(-1, 3)
+        self.edge = torch.full_like(self.points[:, 0], sizes.window.voxel_size_m)
+        self.base = torch.zeros(3, device=device)
+        index = torch.arange(self.count, device=device)
+        self.sources = choose_sources(self.poses[: self.count], self.poses, 4, index)
+
+    def encode(self, pixels: torch.Tensor) -> Any:
+        """Pixels to feature maps and what they are matched by."""
+        images = normalize_images(pixels)
+        maps = self.network.encode(images)
+        return maps, self.network.match_maps(images, maps)
+
+    def depth(self, maps: Any, match: Any) -> Any:
+        """Depth logits."""
+        blank = self.pixels.new_zeros(0, 3, *self.pixels.shape[1:3], dtype=torch.float32)
+        return self.network.depth(maps, Views(blank, self.K, self.poses), match, self.sources)
+
+    def lift(self, maps: Any, logits: Any) -> Any:
+        """The scene."""
+        images = self.pixels[: self.count].permute(0, 3, 1, 2)
+        views = Views(images, self.K[: self.count], self.poses[: self.count])
+        return self.network.lift(views, maps, logits, self.base)
+
+    def query(self, scene: Any) -> Any:
+        """Logits of all voxels."""
+        return self.network.query(scene, self.points, self.edge)
+
+    def whole(self, pixels: torch.Tensor, *past: torch.Tensor) -> Any:
+        """From pixels to logits of all voxels; the past was encoded with its own keyframe."""
+        maps, match = self.encode(pixels)
+        old = [type(match[0])(*parts) for parts in zip(*past, strict=True)]
+        return self.query(self.lift(maps, self.depth(maps, [*match, *old])))
+
+
+def stage_rows(
+    stages: NetworkStages, ceilings: Ceilings, sizes: Sizes, mode: tuple[torch.dtype, bool]
+) -> Iterator[Row]:
+    """Every stage of the network, and all of them, in one precision, step by step or recorded as a graph."""
+    kind, graph = mode
+    device, now = stages.device, stages.pixels[: stages.count]
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=kind is torch.bfloat16, cache_enabled=False),
+    ):
+        maps, match = stages.encode(now)
+        _, old = stages.encode(stages.pixels[stages.count :])
+        logits = stages.depth(maps, [*match, *old])
+        scene = stages.lift(maps, logits)
+        past = [torch.stack(parts) for parts in zip(*old, strict=True)]
+        work: dict[str, tuple[Callable[..., Any], list[torch.Tensor]]] = {
+            "encode": (stages.encode, [now]), "depth": (lambda: stages.depth(maps, [*match, *old]), []),
+            "lift": (lambda: stages.lift(maps, logits), []), "query": (lambda: stages.query(scene), []),
+            "network": (stages.whole, [now, *past]),
+        }  # fmt: skip
+        weights = sum(p.numel() for p in stages.network.parameters()) * kind.itemsize
+        moved = now.numel() + weights + len(stages.points) * (1 + len(stages.network.config.classes)) * kind.itemsize
+        for name, (function, inputs) in work.items():
+            with FlopCounterMode(display=False) as counter:
+                function(*inputs)
+            floor = ceilings.floor_ms(counter.get_total_flops(), moved if name == "network" else 0, kind)
+            run = Captured(function, inputs) if graph else function
+            yield {
+                "what": f"{name}, {sizes.cameras} cameras {sizes.width}x{sizes.height}", "mode": "graph" if graph else "eager",
+                "precision": str(kind).removeprefix("torch."), **timed(partial(run, *inputs), device, sizes.repeats),
+                "floor_ms": round(floor, 4),
+            }  # fmt: skip
+
+
+def network_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
+    """The network by stage, precision and mode."""
+    device = stage.device
+    stages = NetworkStages(load_checkpoint(find_model("nano")).network.to(device), sizes, device)
+    for graph in (False, True) if can_capture(device) else (False,):
+        for kind in (torch.float32, torch.bfloat16) if can_capture(device) else (torch.float32,):
+            yield from stage_rows(stages, ceilings, sizes, (kind, graph))
+
+
+def pipeline_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
+    """Keyframes through the pipeline, by its own clock."""
+    network = NetworkConfig(device=stage.device.type, canvas_pixels=max(4096, sizes.width * sizes.height))
+    config = Config(voxel_size_m=sizes.window.voxel_size_m, network=network)
+    config = replace(config, map=replace(config.map, size_xy_m=sizes.window.shape[0] * sizes.window.voxel_size_m))
+    pipeline = OccupancyPipeline(config, Predictor.load("nano", network))
+    frames = surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0))
+    times: dict[str, list[float]] = {}
+    for n in range(sizes.repeats + 3):
+        for name, seconds in pipeline.step(next(frames)).items():
+            times.setdefault(name, []).append(seconds * 1e3)
+        if n == 2:
+            times.clear()
+    times["keyframe"] = [sum(parts) for parts in zip(*times.values(), strict=True)]
+    for name, values in times.items():
+        p50, p95 = np.percentile(values, (50, 95))
+        yield {
+            "what": f"pipeline: {name}",
+            "p50_ms": round(float(p50), 3),
+            "p95_ms": round(float(p95), 3),
+            "repeats": sizes.repeats,
+        }
+
+
+def map_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
+    """The map at 0.05 m in 20 x 20 x 4 m: six depth images into it, and the distance field of its 2D grid."""
+    device = stage.device
+    grid = RollingMap(0.05, sizes.fine, MapConfig(max_range_m=8.0), device=str(device))
+    grid.move_to(np.eye(4))
+    frame = next(surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0)))
+    depth = (2.0 + np.add.outer(np.arange(sizes.height), np.arange(sizes.width)) % 97 / 40).astype(np.float32)
+    images = [PosedDepth(image.camera, 1, depth, image.model, image.T_map_cam) for image in frame.images]
+
+    def carve() -> None:
+        for image in images:
+            integrate_depth(grid, image)
+
+    least = 16 * grid.log_odds.numel() / ceilings.bandwidth * 1e3
+    repeats = max(3, sizes.repeats // 5)
+    yield {"what": f"map: {len(images)} depth images", **timed(carve, device, repeats), "floor_ms": round(least, 4)}
+    layers = slice(sizes.fine[2] // 4, sizes.fine[2] // 2)
+
+    def distances() -> torch.Tensor:
+        occupied = (grid.log_odds[:, :, layers] > 0.8).any(dim=2)
+        return distance_field_on_device(occupied, 0.05, 2.0)
+
+    moved = 4 * grid.log_odds[:, :, layers].numel() + 5 * grid.log_odds[:, :, 0].numel()
+    floor = moved / ceilings.bandwidth * 1e3
+    yield {"what": "map: 2D distance field", **timed(distances, device, sizes.repeats), "floor_ms": round(floor, 5)}
+
+
+def session_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
+    """The demo drive from the bag's bytes to encoded grids, by the session's own clock."""
+    config = Config(network=NetworkConfig(device=stage.device.type))
+    if stage.dry:
+        config = replace(config, network=replace(config.network, canvas_pixels=8192), voxel_size_m=0.4)
+    with BagReader(resource_path("demo/drive.mcap")) as reader:
+        result = play_bag(reader, plan_play(reader, config), stage.work / "played")
+    for name, values in result.summary["latency_ms"].items():
+        yield {"what": f"session: {name}", **{key: round(value, 3) for key, value in values.items()}}
+
+
+def main() -> int:
+    """Run the stage."""
+    stage = read_stage("measure")
+    sizes, device, failed = DRY if stage.dry else REAL, stage.device, 0
+    (stage.work / "played").mkdir(parents=True, exist_ok=True)
+    ceilings, rows = measure_ceilings(sizes, device)
+    rows = [{"what": "card", "got": card(device), "torch": torch.__version__}, *rows]
+    for make in (network_rows, pipeline_rows, map_rows, session_rows):
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        try:
+            for item in make(stage, ceilings, sizes):
+                rows.append({**item, "card": card(device)})
+                stage.write(rows)
+        except Exception as error:
+            failed += 1
+            rows.append({"what": make.__name__, "error": f"{type(error).__name__}: {error}"[:400]})
+        finish(device)
+        peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
+        rows.append({"what": f"{make.__name__}: peak memory", "got": round(peak / 2**20, 1), "unit": "MiB"})
+        stage.write(rows)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
