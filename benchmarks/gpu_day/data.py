@@ -16,16 +16,23 @@ SCALES = {"nano": 1.0, "base": 2.0}
 """Size of the pictures by model, as its recipe says."""
 
 PLENTY = 100_000
-DRY_SHARDS = 2
+DRY_SHARDS = 1
+
+
+MAKE = """
+import sys
+from pathlib import Path
+from occupancy_nn_ros.training.shards import make_shards
+folder, count, cores, scale = sys.argv[1:]
+for done in make_shards(Path(folder), int(count), int(cores), scale=float(scale)):
+    pass
+"""
 
 
 def shards_command(stage: Stage, folder: Path, cores: int) -> list[str]:
     """What makes the shards."""
-    count, scale = (DRY_SHARDS, 0.25) if stage.dry else (PLENTY, SCALES[stage.model])
-    return [
-        sys.executable, "-c", "import sys; from occupancy_nn_ros.cli.main import main; sys.exit(main())", "shards",
-        "--out", str(folder), "--count", str(count), "--scale", str(scale), "--processes", str(cores),
-    ]  # fmt: skip
+    count, scale = (DRY_SHARDS, 0.5) if stage.dry else (PLENTY, SCALES[stage.model])
+    return [sys.executable, "-c", MAKE, str(folder), str(count), str(cores), str(scale)]
 
 
 def main() -> int:
