@@ -264,6 +264,9 @@ class NetworkConfig(CheckedSettings):
         0.4, "Ask about cubes up to this edge first, about voxels where they are not clearly free; 0: about all voxels.",
         low=0.0, high=2.0,
     )  # fmt: skip
+    precision: Literal["float32", "bfloat16"] = setting(
+        "float32", "Of activations on a GPU; bfloat16 is faster and less exact. A CPU computes in float32."
+    )
     gain: float = setting(
         1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True
     )

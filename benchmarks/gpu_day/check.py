@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.distance_field import distance_field, distance_field_on_device
 from occupancy_nn_ros.mapping.ray_integration import integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.runtime.device_predictor import load_predictor
 from occupancy_nn_ros.values import LatticeWindow, Prediction, VoxelState
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -60,12 +60,10 @@ def place(stage: Stage) -> Iterator[str]:
 
 def predictions(device: str, precision: str, count: int) -> list[Row]:
     """Probability and visibility of all voxels for the first keyframes of the demo drive."""
-    predictor = Predictor.load("nano", NetworkConfig(device=device))
+    predictor = load_predictor("nano", NetworkConfig(device=device, precision=precision, coarse_m=0.0))
     answers = []
     for keyframe in demo_keyframes(count):
-        half = torch.autocast(device, torch.bfloat16) if precision == "bfloat16" else nullcontext()
-        with half:
-            given = predictor.predict(keyframe, WINDOW)
+        given = predictor.predict(keyframe, WINDOW)
         answers.append({"p": torch.sigmoid(given.logit.float()).cpu(), "visible": given.visible.float().cpu()})
     return answers
 

@@ -28,7 +28,6 @@ from occupancy_nn_ros.network.views import Views, choose_sources, normalize_imag
 from occupancy_nn_ros.resources import resource_path
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
-from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import LatticeWindow, PosedDepth
 
 
@@ -171,7 +170,7 @@ def pipeline_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Ro
     network = NetworkConfig(device=stage.device.type, canvas_pixels=max(4096, sizes.width * sizes.height))
     config = Config(voxel_size_m=sizes.window.voxel_size_m, network=network)
     config = replace(config, map=replace(config.map, size_xy_m=sizes.window.shape[0] * sizes.window.voxel_size_m))
-    pipeline = OccupancyPipeline(config, Predictor.load("nano", network))
+    pipeline = OccupancyPipeline(config)
     frames = surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0))
     times: dict[str, list[float]] = {}
     for n in range(sizes.repeats + 3):

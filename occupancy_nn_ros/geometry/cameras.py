@@ -228,7 +228,15 @@ class RectifiedImage:
 
 
 class Rectifier:
-    """Turns one camera's images into pinhole images of a given size: undistorted, scaled and padded in one remap."""
+    """Turns one camera's images into pinhole images of a given size: undistorted, scaled and padded in one remap.
+
+    Attributes:
+        model: the camera.
+        K: (3, 3) float64 of the pinhole images.
+        mask: (H, W) bool, where the camera has pixels.
+        reduced: width and height to which an image is averaged first.
+        source_px: (H, W, 2) float32, which pixel of the reduced image each one is taken from; far outside where the mask is not.
+    """
 
     def __init__(self, model: CameraModel, width: int, height: int) -> None:
         """Prepare the maps for a checked camera model; the whole field of view up to ``MAX_TANGENT`` fits inside."""
@@ -243,11 +251,11 @@ class Rectifier:
         pixels, valid = project(model, rays)
         self.mask = valid.reshape(height, width)
         # Shrinking by remap alone would alias: reduce by area first, then remap the rest.
-        self._reduced = _reduced_size(model, focal)
-        ratio = np.array([self._reduced[0] / model.width, self._reduced[1] / model.height])
+        self.reduced = _reduced_size(model, focal)
+        ratio = np.array([self.reduced[0] / model.width, self.reduced[1] / model.height])
         source = np.where(valid[:, None], (pixels + 0.5) * ratio - 0.5, -10.0).astype(np.float32)
-        source = source.reshape(height, width, 2)
-        self._maps = cv2.convertMaps(source[..., 0], source[..., 1], cv2.CV_16SC2)
+        self.source_px = source.reshape(height, width, 2)
+        self._maps = cv2.convertMaps(self.source_px[..., 0], self.source_px[..., 1], cv2.CV_16SC2)
 
     def __call__(self, image: UInt8Array) -> RectifiedImage:
         """Rectify an image (H, W, 3) uint8 of the model's size.
@@ -255,14 +263,22 @@ class Rectifier:
         Raises:
             CalibrationError: the image's size is not the one the intrinsics are for.
         """
-        if image.shape[:2] != (self.model.height, self.model.width):
-            expected = f"{self.model.width}x{self.model.height}"
-            raise CalibrationError(f"image is {image.shape[1]}x{image.shape[0]}, camera_info says {expected}")
-        if self._reduced != (self.model.width, self.model.height):
-            image = np.asarray(cv2.resize(image, self._reduced, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+        self.check_size(image.shape)
+        if self.reduced != (self.model.width, self.model.height):
+            image = np.asarray(cv2.resize(image, self.reduced, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         rectified = cv2.remap(image, self._maps[0], self._maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         rectified[~self.mask] = 0
         return RectifiedImage(np.asarray(rectified, dtype=np.uint8), self.mask, self.K)
+
+    def check_size(self, shape: tuple[int, ...]) -> None:
+        """Check that an image has the model's size.
+
+        Raises:
+            CalibrationError: it has another.
+        """
+        if shape[:2] != (self.model.height, self.model.width):
+            expected = f"{self.model.width}x{self.model.height}"
+            raise CalibrationError(f"image is {shape[1]}x{shape[0]}, camera_info says {expected}")
 
 
 def _field_of_view(model: CameraModel) -> tuple[FloatArray, FloatArray]:

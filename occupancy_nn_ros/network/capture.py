@@ -34,7 +34,7 @@ class Captured:
         """
         self.shapes = [tensor.shape for tensor in inputs]
         self._inputs = [tensor.clone() for tensor in inputs]
-        apart = torch.cuda.Stream()
+        apart = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         apart.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(apart):
             for _ in range(WARM_UP):

@@ -19,6 +19,7 @@ from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.warm_up import warm_up
+from occupancy_nn_ros.runtime.device_predictor import load_predictor
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.predictor import Predictor
@@ -56,7 +57,7 @@ class OccupancyPipeline:
         """
         self.config = config
         needs_network = config.source == "network"
-        self.predictor = (predictor or Predictor.load(config.model, config.network)) if needs_network else None
+        self.predictor = (predictor or load_predictor(config.model, config.network)) if needs_network else None
         self.map = RollingMap.from_config(config, str(self.predictor.device) if self.predictor else "cpu")
         self.body = OwnBody(config.robot.body)
         self.prediction: Prediction | None = None

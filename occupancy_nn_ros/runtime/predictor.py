@@ -68,7 +68,7 @@ class Predictor:
     def __init__(self, checkpoint: Checkpoint, config: NetworkConfig | None = None) -> None:
         """Take a loaded checkpoint to the configured device."""
         self.config = config or NetworkConfig()
-        self.device = _choose_device(self.config.device)
+        self.device = choose_device(self.config.device)
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         self.network = checkpoint.network.to(self.device).eval()
@@ -112,7 +112,7 @@ class Predictor:
             ValueError: no images.
         """
         scene, origin = self.observe(keyframe)
-        part = _within_range(window, keyframe.T_map_base, self.network.config)
+        part = within_range(window, keyframe.T_map_base, self.network.config)
         levels = refinements(part.voxel_size_m, self.config.coarse_m)
         logits, visible = extract(partial(self.query, scene), part, origin, levels, self.device)
         distance_m = centers(part, origin, self.device).norm(dim=-1)
@@ -170,17 +170,7 @@ class Predictor:
             return ()
         logits = scene.depth_logits[-1]
         depths_m = sure_depth(logits, scene.nearer, self.network.bins[-1], self.config.sure_depth).cpu().numpy()
-        height, width = logits.shape[-2:]
-        stride = scene.views.images.shape[-1] / width
-        K = scene.views.K.cpu().numpy().astype(np.float64)
-        K[:, :2, 2] += 0.5  # pixel centres lie at integers
-        K[:, :2] /= stride
-        K[:, :2, 2] -= 0.5
-        models = [CameraModel(width, height, matrix, "none", np.zeros(0)) for matrix in K]
-        return tuple(
-            PosedDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
-            for image, depth_m, model in zip(keyframe.images, depths_m, models, strict=True)
-        )
+        return posed_depths(keyframe, depths_m, scene.views.K.cpu().numpy(), scene.views.images.shape[-1])
 
     def _prepare(self, images: tuple[PosedImage, ...]) -> tuple[Tensor, Tensor]:
         """Rectified images (V, H, W, 3) uint8 and intrinsics (V, 3, 3) on the device."""
@@ -223,6 +213,27 @@ class Predictor:
         return torch.from_numpy(shifted).float().to(self.device)
 
 
+def posed_depths(keyframe: Keyframe, depths_m: np.ndarray, K: np.ndarray, width: int) -> tuple[PosedDepth, ...]:
+    """Depth images of a keyframe's images, with pinhole models for their size.
+
+    Args:
+        keyframe: with V images.
+        depths_m: (V, h, w) metres.
+        K: (V, 3, 3) for rectified images.
+        width: pixels of the rectified images.
+    """
+    rows, columns = depths_m.shape[1:]
+    K = K.astype(np.float64)
+    K[:, :2, 2] += 0.5  # pixel centres lie at integers
+    K[:, :2] /= width / columns
+    K[:, :2, 2] -= 0.5
+    models = [CameraModel(columns, rows, matrix, "none", np.zeros(0)) for matrix in K]
+    return tuple(
+        PosedDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
+        for image, depth_m, model in zip(keyframe.images, depths_m, models, strict=True)
+    )
+
+
 def evidence_weight(visible: Tensor, distance_m: Tensor) -> Tensor:
     """Weight in [0, 1] of each voxel: the less, the likelier it is hidden and the further away; 0 where surely hidden.
 
@@ -236,7 +247,7 @@ def evidence_weight(visible: Tensor, distance_m: Tensor) -> Tensor:
     return weight / (1 + (distance_m / TRUSTED_RANGE_M) ** 3)
 
 
-def _within_range(window: LatticeWindow, T_map_base: np.ndarray, config: ModelConfig) -> LatticeWindow:
+def within_range(window: LatticeWindow, T_map_base: np.ndarray, config: ModelConfig) -> LatticeWindow:
     """The part of a window within the network's reach of the base, in x, y and z."""
     base = T_map_base[:3, 3]
     below = config.volume_below_m
@@ -251,7 +262,12 @@ def _within_range(window: LatticeWindow, T_map_base: np.ndarray, config: ModelCo
     return LatticeWindow(window.voxel_size_m, (i, j, k), (x, y, z))
 
 
-def _choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of a name: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

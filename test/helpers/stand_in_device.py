@@ -9,7 +9,7 @@ CPU, so that results are those of the plain torch code, to the bit.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -69,6 +69,40 @@ class Event:
     def synchronize(self) -> None:
         """Wait for it."""
         assert self.recorded
+
+
+class Stream:
+    """A queue of work."""
+
+    def wait_stream(self, other: Any) -> None:
+        """Begin after the other's work."""
+
+
+class CUDAGraph:
+    """Operators as they were called, called again on the same memory: what depends on values then is not seen again."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Any, Any, Any, Any]] = []
+
+    def replay(self) -> None:
+        """Call them all again."""
+        with torch._C.DisableTorchFunctionSubclass(), torch._C.DisableTorchFunction():
+            for func, args, kwargs, results in self.calls:
+                again = tree_flatten(func(*args, **kwargs))[0]
+                for old, new in zip(tree_flatten(results)[0], again, strict=True):
+                    if isinstance(old, torch.Tensor) and old.data_ptr() != new.data_ptr():
+                        old.copy_(new)
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, graph: CUDAGraph) -> None:
+        super().__init__()
+        self.graph = graph
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        results = func(*args, **(kwargs or {}))
+        self.graph.calls.append((func, args, kwargs or {}, results))
+        return results
 
 
 class _NoReads(TorchDispatchMode):
@@ -203,7 +237,11 @@ def stand_in_device(patch: Callable[[object, str, object], None], *, learning: b
     patch(torch.cuda, "mem_get_info", lambda device=None: (8 << 30, 8 << 30))
     patch(torch.cuda, "synchronize", lambda device=None: None)
     patch(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
-    patch(torch.cuda, "Event", Event)
+    for stand_in in (Event, Stream, CUDAGraph):
+        patch(torch.cuda, stand_in.__name__, stand_in)
+    patch(torch.cuda, "current_stream", lambda device=None: Stream())
+    patch(torch.cuda, "stream", lambda stream: nullcontext())
+    patch(torch.cuda, "graph", lambda graph: _Recorder(graph))
     grouped = torch._C._group_tensors_by_device_and_dtype
 
     def group(lists: Any, *args: Any) -> Any:

@@ -15,8 +15,8 @@ from occupancy_nn_ros.mapping.map_file import load_map, save_map
 from occupancy_nn_ros.mapping.queries import cast_rays
 from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.runtime.device_predictor import load_predictor
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
-from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
 
 SECOND = 1_000_000_000
@@ -121,7 +121,7 @@ def keyframes():
 
 
 def mapped(config, model):
-    pipeline = OccupancyPipeline(config, Predictor.load(str(model), config.network))
+    pipeline = OccupancyPipeline(config, load_predictor(str(model), config.network))
     pipeline.warm_up()
     for frame in keyframes():
         pipeline.step(frame)
@@ -129,12 +129,13 @@ def mapped(config, model):
 
 
 def test_the_whole_pipeline_on_a_device(monkeypatch, tiny_model):
-    config = Config(voxel_size_m=0.2, network=NetworkConfig(device="cpu"))
+    network = NetworkConfig(device="cpu", coarse_m=0.0)  # a device is asked about all voxels
+    config = Config(voxel_size_m=0.2, network=network)
     _, expected = mapped(config, tiny_model)
     with stand_in_device(monkeypatch.setattr):
-        pipeline, view = mapped(replace(config, network=NetworkConfig(device="auto")), tiny_model)
+        pipeline, view = mapped(replace(config, network=replace(network, device="auto")), tiny_model)
         assert pipeline.predictor.device.type == "cuda"
         assert all(isinstance(tensor, OnDevice) for tensor in pipeline.predictor.network.state_dict().values())
         assert pipeline.prediction.logit.device == pipeline.map.log_odds.device == DEVICE
-    assert (view.state == expected.state).mean() > 0.9999
+    assert (view.state == expected.state).mean() > 0.999  # rectified grey levels differ by rounding
     assert len(set(np.unique(view.state))) == 3

@@ -1,0 +1,309 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A keyframe on a GPU: one upload, one recorded piece of work with fixed shapes, and nothing that the host waits for.
+
+Pixels are rectified there, past keyframes stay there, and sources are chosen there. Every voxel in range is asked about.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from occupancy_nn_ros.config import NetworkConfig
+from occupancy_nn_ros.geometry.cameras import canvas_size
+from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.network.capture import Captured, can_capture, copied
+from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
+from occupancy_nn_ros.network.depth import sure_depth
+from occupancy_nn_ros.network.model import MatchMaps, Scene
+from occupancy_nn_ros.network.rectification import DeviceRectifier
+from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.runtime.predictor import (
+    CANVAS_MULTIPLE,
+    MIN_BASELINE_M,
+    Predictor,
+    choose_device,
+    evidence_weight,
+    posed_depths,
+    within_range,
+)
+from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, Prediction
+
+logger = logging.getLogger(__name__)
+
+MOST_LAYOUTS = 16
+"""Shapes of work that are kept recorded; a rig has a few, as cameras drop out and the range holds a voxel more or less."""
+
+NOWHERE = np.eye(4)
+NOWHERE[:3, 3] = 1e6
+"""So far away that nothing is matched with it."""
+
+Work = Callable[[Tensor], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What fixes every shape in the work for a keyframe.
+
+    Attributes:
+        models: of the cameras.
+        past: rows for views of earlier keyframes, whether or not they are in use.
+        shape: voxels that are asked about.
+        edge_m: their edge.
+    """
+
+    models: tuple[tuple[Any, ...], ...]
+    past: int
+    shape: tuple[int, int, int]
+    edge_m: float
+
+    @property
+    def views(self) -> int:
+        """Cameras."""
+        return len(self.models)
+
+    @property
+    def numbers(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes of the float32 arrays at the beginning of what is uploaded: poses, past intrinsics, voxel centres by axis."""
+        return (self.views + self.past, 4, 4), (self.past, 3, 3), (sum(self.shape),)
+
+
+@dataclass
+class _Past:
+    """Keyframes kept for matching on the device; the oldest makes room. A slot holds the views of one.
+
+    Attributes:
+        maps: each (slots * V, ...): features, details and patches.
+        K: (slots * V, 3, 3).
+        T_map_cam: (slots * V, 4, 4) float64, on the host; those of rows without a view are ``NOWHERE``.
+        views: V.
+        bases: the keyframes' slots and T_map_base, oldest first.
+    """
+
+    maps: MatchMaps
+    K: np.ndarray
+    T_map_cam: np.ndarray
+    views: int
+    bases: list[tuple[int, np.ndarray]]
+
+    def forget(self) -> None:
+        """Have no slot in use."""
+        self.T_map_cam[:], self.K[:] = NOWHERE, np.eye(3)
+        self.bases.clear()
+
+
+class DevicePredictor(Predictor):
+    """Runs a network on a GPU."""
+
+    def __init__(self, checkpoint: Checkpoint, config: NetworkConfig | None = None) -> None:
+        super().__init__(checkpoint, config)
+        for weight in self.network.parameters():
+            if weight.ndim == 4:  # images come with the channels of a pixel together, and stay so
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        self._device_rectifiers: dict[tuple[object, ...], DeviceRectifier] = {}
+        self._work: dict[Layout, Work] = {}
+        self._past_views: _Past | None = None
+        self._staging: dict[int, Tensor] = {}
+        self._uploaded: torch.cuda.Event | None = None
+
+    def reset(self) -> None:
+        """Forget past keyframes, as after a jump in time or pose."""
+        super().reset()
+        if self._past_views is not None:
+            self._past_views.forget()
+
+    @torch.inference_mode()
+    def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
+        """As :meth:`Predictor.predict`; all tensors of the answer are new ones on the device."""
+        if not keyframe.images:
+            raise ValueError("keyframe has no images, expected at least one")
+        part = within_range(window, keyframe.T_map_base, self.network.config)
+        models = tuple(self._rectifier_of(image.model, image.image.shape) for image in keyframe.images)
+        past = self._past_views
+        layout = Layout(models, 0 if past is None else len(past.K), part.shape, part.voxel_size_m)
+        answer = self._run(layout, self._pack(layout, keyframe, part))
+        self._keep(keyframe, layout, answer["match"])
+        depths: tuple[PosedDepth, ...] = ()
+        if answer["depth_m"] is not None:
+            K = np.stack([self._rectifiers[key].K for key in models]).astype(np.float32)
+            depths = posed_depths(keyframe, answer["depth_m"].cpu().numpy(), K, answer["width"])
+        given = {name: answer[name] for name in ("logit", "weight", "class_logits", "visible")}
+        return Prediction(part, **given, depths=depths)
+
+    def _rectifier_of(self, model: CameraModel, shape: tuple[int, ...]) -> tuple[object, ...]:
+        """Have a rectifier for a camera; returns its key, which tells all that shapes depend on."""
+        if self._canvas is None:
+            area = self.config.canvas_pixels or self.network.config.canvas_pixels
+            self._canvas = canvas_size(model, area, CANVAS_MULTIPLE)
+        rectifier = self._rectifier(model)
+        rectifier.check_size(shape)
+        key = (model.width, model.height, model.K.tobytes(), model.distortion_model, model.D.tobytes())
+        if key not in self._device_rectifiers:
+            if len(self._device_rectifiers) > 64:
+                self._device_rectifiers.clear()
+                self._work.clear()
+            self._device_rectifiers[key] = DeviceRectifier(rectifier, self.device)
+        return key
+
+    def _pack(self, layout: Layout, keyframe: Keyframe, part: LatticeWindow) -> Tensor:
+        """Everything that the device has to know about a keyframe, as bytes in pinned memory."""
+        origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
+        poses = [np.stack([image.T_map_cam for image in keyframe.images])]
+        old_K = np.zeros((0, 3, 3))
+        if self._past_views is not None:
+            poses.append(self._past_views.T_map_cam)
+            old_K = self._past_views.K
+        T_world_cam = np.concatenate(poses)
+        T_world_cam[:, :3, 3] -= origin
+        axes = [
+            (np.arange(count) + low + 0.5) * part.voxel_size_m - start
+            for count, low, start in zip(part.shape, part.origin, origin, strict=True)
+        ]
+        numbers = np.concatenate([T_world_cam.ravel(), old_K.ravel(), *axes]).astype(np.float32)
+        pieces = [numbers.view(np.uint8), *(np.ascontiguousarray(i.image).reshape(-1) for i in keyframe.images)]
+        size = sum(len(piece) for piece in pieces)
+        if self._uploaded is not None:
+            self._uploaded.synchronize()  # the last keyframe's bytes are on their way no longer
+        if size not in self._staging:
+            self._staging = {size: torch.empty(size, dtype=torch.uint8, pin_memory=True)}
+        staging = self._staging[size]
+        np.concatenate(pieces, out=staging.numpy())
+        return staging
+
+    def _run(self, layout: Layout, packed: Tensor) -> dict[str, Any]:
+        """The work for one layout, recorded the first time if the device can."""
+        if layout not in self._work:
+            if len(self._work) >= MOST_LAYOUTS:
+                self._work.clear()
+            self._work[layout] = self._record(layout, packed)
+        answer: dict[str, Any] = self._work[layout](packed)
+        self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        self._uploaded.record()
+        return answer
+
+    def _record(self, layout: Layout, packed: Tensor) -> Work:
+        def work(on_device: Tensor) -> dict[str, Any]:
+            half = self.config.precision == "bfloat16"
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+                return self._answer(layout, on_device)
+
+        def upload(pinned: Tensor) -> Tensor:
+            return pinned.to(self.device, non_blocking=True)
+
+        if can_capture(self.device):
+            try:
+                recorded = Captured(work, [upload(packed)])
+                return lambda pinned: copied(recorded(pinned))
+            except RuntimeError as error:
+                logger.warning("the work for a keyframe is not recorded, and takes longer so: %s", error)
+        return lambda pinned: work(upload(pinned))
+
+    def _answer(self, layout: Layout, packed: Tensor) -> dict[str, Any]:
+        """From bytes to the answer; shapes follow from the layout alone, and no value is looked at."""
+        (poses, old_K, axes), images = self._unpack(layout, packed)
+        views = layout.views
+        K = torch.stack([self._device_rectifiers[key].K for key in layout.models])
+        pixels = torch.stack([self._device_rectifiers[key](i) for key, i in zip(layout.models, images, strict=True)])
+        normalized = normalize_images(pixels)
+        maps = self.network.encode(normalized)
+        match = self.network.match_maps(normalized, maps)
+        everyone = Views(normalized[:0], torch.cat([K, old_K]), poses)
+        index = torch.arange(views, device=self.device)
+        sources = choose_sources(poses[:views], poses, self.config.sources, index)
+        logits = self.network.depth(maps, everyone, [*match, *self._old(layout)], sources)
+        current = Views(pixels.permute(0, 3, 1, 2), K, poses[:views])
+        scene = self.network.lift(current, maps, logits, poses.new_zeros(3))
+        x, y, z = torch.split(axes, list(layout.shape))
+        points = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1)
+        return {**self._ask(scene, points, layout.edge_m), "depth_m": self._sure(scene), "width": pixels.shape[2],
+                "match": MatchMaps(*(torch.stack(parts) for parts in zip(*match, strict=True)))}  # fmt: skip
+
+    def _ask(self, scene: Scene, points: Tensor, edge_m: float) -> dict[str, Tensor]:
+        """What the network says of voxel centres (X, Y, Z, 3)."""
+        shape, flat = points.shape[:3], points.reshape(-1, 3)
+        edge = torch.full_like(flat[:, 0], edge_m)
+        logits, visible = self.network.query(scene, flat, edge)
+        logits, visible = logits.float(), visible.float()
+        log_odds = self.calibration.log_odds(logits[:, 0], visible).view(shape)
+        visible = visible.view(shape)
+        return {"logit": log_odds, "visible": visible, "weight": evidence_weight(visible, points.norm(dim=-1)),
+                "class_logits": logits[:, 1:].T.reshape(-1, *shape)}  # fmt: skip
+
+    def _sure(self, scene: Scene) -> Tensor | None:
+        """Depth (V, h, w) where the network is sure of it, None if the settings say that it never is."""
+        if self.config.sure_depth == 1:
+            return None
+        return sure_depth(scene.depth_logits[-1], scene.nearer, self.network.bins[-1], self.config.sure_depth).float()
+
+    def _unpack(self, layout: Layout, packed: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The arrays of numbers, and each camera's raw pixels (H, W, 3) uint8."""
+        numbers, start = [], 0
+        for shape in layout.numbers:
+            end = start + 4 * math.prod(shape)
+            numbers.append(packed[start:end].view(torch.float32).view(shape))
+            start = end
+        images = []
+        for width, height, *_ in layout.models:
+            end = start + 3 * width * height
+            images.append(packed[start:end].view(height, width, 3))
+            start = end
+        return numbers, images
+
+    def _old(self, layout: Layout) -> list[MatchMaps]:
+        """What the past views are matched by, in the memory where it is kept."""
+        if self._past_views is None:
+            return []
+        kept = self._past_views.maps
+        return [MatchMaps(*(part[row] for part in kept)) for row in range(layout.past)]
+
+    def _keep(self, keyframe: Keyframe, layout: Layout, match: MatchMaps) -> None:
+        """Keep a keyframe for matching if the robot has moved since the last one kept; the oldest makes room."""
+        slots = self.config.past_keyframes
+        if slots == 0:
+            return
+        if self._past_views is None or self._past_views.views < layout.views:
+            self._work.clear()  # it reads the memory of before
+            self._past_views = _new_past(match, slots)
+        past, T_map_base = self._past_views, keyframe.T_map_base
+        if past.bases:
+            last = past.bases[-1][1]
+            moved = np.linalg.norm(T_map_base[:3, 3] - last[:3, 3])
+            if moved < MIN_BASELINE_M and rotation_angle(T_map_base, last) < 0.2:
+                return
+        slot = len(past.bases) if len(past.bases) < slots else past.bases.pop(0)[0]
+        start = slot * past.views
+        rows = slice(start, start + layout.views)
+        for kept, new in zip(past.maps, match, strict=True):
+            kept[rows].copy_(new)
+        past.T_map_cam[start : start + past.views] = NOWHERE
+        past.K[rows] = [self._rectifiers[key].K for key in layout.models]
+        past.T_map_cam[rows] = [image.T_map_cam for image in keyframe.images]
+        past.bases.append((slot, T_map_base))
+
+
+def _new_past(match: MatchMaps, slots: int) -> _Past:
+    """Memory for so many keyframes whose V views are matched by what is shaped like this, (V, ...) each."""
+    views = len(match.features)
+    maps = MatchMaps(*(part.new_zeros(slots * views, *part.shape[1:]) for part in match))
+    past = _Past(maps, np.zeros((slots * views, 3, 3)), np.zeros((slots * views, 4, 4)), views, [])
+    past.forget()
+    return past
+
+
+def load_predictor(name_or_path: str, config: NetworkConfig | None = None) -> Predictor:
+    """The predictor for a model by its name under ``models/`` or by path, in the way that suits the configured device.
+
+    Raises:
+        CheckpointError: missing, corrupt or unfitting model file.
+        ConfigError: the configured device does not exist.
+    """
+    config = config or NetworkConfig()
+    kind = DevicePredictor if choose_device(config.device).type == "cuda" else Predictor
+    return kind(load_checkpoint(find_model(name_or_path)), config)
