@@ -83,11 +83,15 @@ class BevNetwork(nn.Module):
         """What is there: nothing is matched."""
         return [MatchMaps(*parts) for parts in zip(*maps, images, strict=True)]
 
-    def depth(self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor) -> tuple[Tensor, ...]:
+    def depth(
+        self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor, first: int = 0
+    ) -> tuple[Tensor, ...]:
         """Depth logits (V, D, h, w) of each image by itself; the other arguments are not used."""
         return (self.depth_head(maps.features),)
 
-    def lift(self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor) -> Scene:
+    def lift(
+        self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor, nearer: Tensor | None = None
+    ) -> Scene:
         """The whole grid (1 + classes, X, Y, Z) of logits around ``base`` (3,), as the scene's context."""
         columns = self._splat(views, self.to_columns(maps.features), depth_logits[-1], base)
         x, y, z = self.grid.shape

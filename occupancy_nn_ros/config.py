@@ -245,7 +245,7 @@ class NetworkConfig(CheckedSettings):
     """How the network is run."""
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
-    threads: int = setting(0, "CPU threads of torch; 0: its default.", low=0, high=256)
+    threads: int = setting(0, "Threads that a keyframe is split over on a CPU; 0: as many as there are cores to use.", low=0, high=256)
     canvas_pixels: int = setting(
         0,
         "Pixels of each undistorted image that the network is shown, about: more take longer and, up to a point, show more;"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.mapping.compiled import kernel
+from occupancy_nn_ros.compute.compiled import kernel
 from occupancy_nn_ros.mapping.ray_update import CREDIT_MS, IN_VIEW_MS
 from occupancy_nn_ros.values import Float32Array
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occupancy_nn_ros.mapping.compiled import run_split, use_kernels
+from occupancy_nn_ros.compute.compiled import run_split, use_kernels
 from occupancy_nn_ros.mapping.dense_kernels import (
     EVIDENCE_LIMIT,
     EVIDENCE_STEP,

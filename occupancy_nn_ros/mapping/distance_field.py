@@ -16,7 +16,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch.nn import functional
 
-from occupancy_nn_ros.mapping.compiled import HAVE_KERNELS, kernel, run_split
+from occupancy_nn_ros.compute.compiled import HAVE_KERNELS, kernel, run_split
 from occupancy_nn_ros.values import Float32Array
 
 FAR = 1 << 28

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from occupancy_nn_ros.compute.compiled import run_split, use_kernels
 from occupancy_nn_ros.geometry.cameras import unproject
 from occupancy_nn_ros.mapping import ray_reference
-from occupancy_nn_ros.mapping.compiled import run_split, use_kernels
 from occupancy_nn_ros.mapping.marks import GRAZE, PASS, Marks
 from occupancy_nn_ros.mapping.ray_kernels import collect_depth, collect_points, walk
 from occupancy_nn_ros.mapping.ray_update import RayRule, apply_marks

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.mapping.compiled import kernel
+from occupancy_nn_ros.compute.compiled import kernel
 from occupancy_nn_ros.mapping.marks import BLOCK_BITS, HIT, MISSED_END, PASS, Marks
 from occupancy_nn_ros.values import Float32Array, FloatArray
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.mapping.compiled import kernel
+from occupancy_nn_ros.compute.compiled import kernel
 from occupancy_nn_ros.mapping.marks import BLOCK, BLOCK_CELLS, HIT, PASS, Marks
 from occupancy_nn_ros.values import Float32Array, UInt8Array
 

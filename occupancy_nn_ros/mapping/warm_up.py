@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from occupancy_nn_ros.compute.compiled import HAVE_KERNELS
 from occupancy_nn_ros.config import MapConfig
-from occupancy_nn_ros.mapping.compiled import HAVE_KERNELS
 from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap

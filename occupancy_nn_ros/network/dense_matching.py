@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from occupancy_nn_ros.network.depth import (
-    NEAREST_M,
     Appearance,
     PlaneSweep,
     merge_sources,
@@ -21,6 +20,7 @@ from occupancy_nn_ros.network.depth import (
     relative_poses,
 )
 from occupancy_nn_ros.network.precision import in_float32
+from occupancy_nn_ros.network.sweep_kernels import NEAREST_M
 from occupancy_nn_ros.network.views import Views
 
 

@@ -20,10 +20,8 @@ from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.encoder import ConvBlock, norm
 from occupancy_nn_ros.network.patches import patches_at
 from occupancy_nn_ros.network.precision import in_float32
+from occupancy_nn_ros.network.sweep_kernels import NEAREST_M
 from occupancy_nn_ros.network.views import Views, invert_rigid
-
-NEAREST_M = 0.05
-"""What lies less deep in a source view than this is not seen by it."""
 
 
 class DepthBins(nn.Module):
@@ -149,14 +147,20 @@ class PlaneSweep(nn.Module):
         return (correlation * seen).view(*correlation.shape[:3], h, w), seen.view(*seen.shape[:3], h, w)
 
     @in_float32
+    def projections(self, T_source_ref: Tensor, K_source: Tensor, size: tuple[int, int]) -> Tensor:
+        """From the view's optical frame to x and y in the sources (h, w cells) from -1 to 1, times the depth there, (S, 3, 4)."""
+        h, w = size
+        to_unit = K_source.new_tensor([[2 / (w * self.stride), 0, -1], [0, 2 / (h * self.stride), -1], [0, 0, 1]])
+        to_unit[:2, 2] += to_unit[:2, :2].sum(dim=1) / 2  # pixel centres lie at integers
+        return to_unit @ K_source @ T_source_ref[:, :3]
+
+    @in_float32
     def _project(
         self, T_source_ref: Tensor, K: Tensor, K_source: Tensor, depths_m: Tensor, size: tuple[int, int]
     ) -> tuple[Tensor, Tensor]:
         """Where the sources see the points: x and y from -1 to 1 (S, D, h * w, 2), and whether they do (S, D, h * w)."""
         h, w = size
-        to_unit = K_source.new_tensor([[2 / (w * self.stride), 0, -1], [0, 2 / (h * self.stride), -1], [0, 0, 1]])
-        to_unit[:2, 2] += to_unit[:2, :2].sum(dim=1) / 2  # pixel centres lie at integers
-        projection = to_unit @ K_source @ T_source_ref[:, :3]
+        projection = self.projections(T_source_ref, K_source, size)
         rays = projection[:, :, :3] @ pixel_rays(K[None], h, w, self.stride)
         points = rays[:, :, None] * depths_m.view(len(depths_m), -1) + projection[:, :, 3, None, None]
         x, y, z = points.unbind(1)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from occupancy_nn_ros.compute.compiled import use_kernels
 from occupancy_nn_ros.network.depth import DepthBins
+from occupancy_nn_ros.network.lifting_kernels import Looks, ask_views
 from occupancy_nn_ros.network.views import Views, to_camera
 
 STATISTICS = 8
@@ -65,6 +68,8 @@ def sample_evidence(
     Returns:
         Evidence for the P points.
     """
+    if not torch.is_grad_enabled() and use_kernels(points.device) and points.dtype == torch.float32:
+        return _compiled_evidence(points, edge_m, views, nearer, bins, features)
     total = torch.zeros(
         len(points), 5, device=points.device, dtype=points.dtype
     )  # surface, free, hidden, count, log-odds
@@ -99,6 +104,22 @@ def sample_evidence(
     )
     lifted = merged / weights if merged is not None and weights is not None else None
     return Evidence(statistics, lifted, best[:, 2])
+
+
+def _compiled_evidence(
+    points: Tensor, edge_m: Tensor, views: Views, nearer: Tensor, bins: DepthBins, features: Tensor | None
+) -> Evidence:
+    """The same by a kernel."""
+    height, width = views.images.shape[-2:]
+    merged = nearer.new_empty(len(nearer), 0, 1, 1) if features is None else features
+    by_cell = merged.permute(0, 2, 3, 1).contiguous()
+    looks = Looks(
+        views.K.contiguous().numpy(), views.T_world_cam.contiguous().numpy(), nearer.contiguous().numpy(),
+        (np.float32(width), np.float32(height)), np.float32(bins.low_m), np.float32(bins.log_ratio), by_cell.numpy(),
+    )  # fmt: skip
+    out, visible = points.new_empty(len(points), STATISTICS + by_cell.shape[-1]), torch.empty_like(points[:, 0])
+    ask_views(points.contiguous().numpy(), (edge_m * HALF_DEPTH).numpy(), looks, out.numpy(), visible.numpy())
+    return Evidence(out[:, :STATISTICS], None if features is None else out[:, STATISTICS:], visible)
 
 
 def _in_view(points: Tensor, views: Views, view: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -28,6 +28,7 @@ from occupancy_nn_ros.network.depth import (
     relative_poses,
 )
 from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
+from occupancy_nn_ros.network.fused_sweep import can_fuse, sweep_and_merge
 from occupancy_nn_ros.network.patches import image_patches
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
@@ -179,21 +180,24 @@ class OccupancyNetwork(nn.Module):
         by_pixel = (part.contiguous(memory_format=torch.channels_last) for part in whole)
         return [MatchMaps(*parts) for parts in zip(*by_pixel, strict=True)]
 
-    def depth(self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor) -> tuple[Tensor, ...]:
-        """Depth logits of the first R views, coarse and fine, as in :class:`Scene`.
+    def depth(
+        self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor, first: int = 0
+    ) -> tuple[Tensor, ...]:
+        """Depth logits of R of the views, coarse and fine, as in :class:`Scene`.
 
         Args:
             maps: of the R views to answer for.
-            views: these R views, then any past ones that serve as sources.
+            views: these R views, and any that serve as sources.
             match: of all of them, from :meth:`match_maps`.
             sources: (R, S) view indices, -1 where there is none.
+            first: index among the views of the first of the R, which follow each other.
         """
         coarse = [Appearance(view.features, view.patches) for view in match]
         fine = [Appearance(view.details, view.patches) for view in match]
         return self.sweep_twice(
             maps,
-            lambda depths_m: _match(self.sweep, coarse, views, sources, depths_m),
-            lambda depths_m: _match(self.detail_sweep, fine, views, sources, depths_m),
+            lambda depths_m: _match(self.sweep, coarse, views, sources, depths_m, first),
+            lambda depths_m: _match(self.detail_sweep, fine, views, sources, depths_m, first),
         )
 
     def sweep_twice(self, maps: FeatureMaps, match: Match, match_details: Match) -> tuple[Tensor, ...]:
@@ -209,9 +213,11 @@ class OccupancyNetwork(nn.Module):
         index = self.refiner.candidates(split)
         return coarse, self.refiner(split, index, maps.details, match_details(self.fine_bins.centers[index]))
 
-    def lift(self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor) -> Scene:
-        """Gather the current views into the context volume around ``base`` (3,)."""
-        nearer = lifting.cumulative(depth_logits[-1])
+    def lift(
+        self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor, nearer: Tensor | None = None
+    ) -> Scene:
+        """Gather the current views into the context volume around ``base`` (3,); ``nearer`` as in the scene, if it is known."""
+        nearer = lifting.cumulative(depth_logits[-1]) if nearer is None else nearer
         points = self.grid.points(base)
         edge = torch.full_like(points[:, 0], self.grid.cell_m)
         evidence = self._evidence(points, edge, views, nearer, self.to_volume(maps.features))
@@ -253,7 +259,9 @@ def _of_unit_length(features: Tensor, groups: int) -> Tensor:
     return functional.normalize(features.view(views, groups, -1, h, w), dim=2).view(views, channels, h, w)
 
 
-def _match(sweep: PlaneSweep, looks: list[Appearance], views: Views, sources: Tensor, depths_m: Tensor) -> Tensor:
+def _match(
+    sweep: PlaneSweep, looks: list[Appearance], views: Views, sources: Tensor, depths_m: Tensor, first: int = 0
+) -> Tensor:
     """What the sources (R, S) of R views say, (R, 2 * correlations + 1, D, h, w); zeros for a view without any.
 
     ``depths_m`` are (D,) for all pixels or (R, D, h, w).
@@ -261,15 +269,17 @@ def _match(sweep: PlaneSweep, looks: list[Appearance], views: Views, sources: Te
     if depths_m.device.type != "cpu" and sources.shape[1]:
         return match_all(sweep, looks, views, sources, depths_m)
     merged = []
-    for view, row in enumerate(sources):
+    for number, row in enumerate(sources):
         chosen = row[row >= 0]
-        look, depths = looks[view], depths_m if depths_m.ndim == 1 else depths_m[view]
+        view = first + number
+        look, depths = looks[view], depths_m if depths_m.ndim == 1 else depths_m[number]
         if len(chosen) == 0:
             size = look.features.shape[-2:]
             merged.append(look.features.new_zeros(2 * sweep.correlations + 1, len(depths), *size))
             continue
         T_source_ref = relative_poses(views, torch.full_like(chosen, view), chosen)
         others = [looks[source] for source in chosen.tolist()]
-        swept = sweep(look, others, T_source_ref, views.K[view], views.K[chosen], depths)
-        merged.append(merge_sources(*swept))
-    return torch.stack(merged)
+        where = T_source_ref, views.K[view], views.K[chosen], depths
+        fused = can_fuse(look, len(others))
+        merged.append(sweep_and_merge(sweep, look, others, *where) if fused else merge_sources(*sweep(look, others, *where)))
+    return merged[0][None] if len(merged) == 1 else torch.stack(merged)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from occupancy_nn_ros.compute.compiled import use_kernels
 from occupancy_nn_ros.network.encoder import ConvBlock, ResidualBlock, norm
+from occupancy_nn_ros.network.lifting_kernels import look_up
 
 
 class VolumeGrid(nn.Module):
@@ -75,6 +77,12 @@ class VolumeNetwork(nn.Module):
 
 def sample_volume(volume: Tensor, position: Tensor) -> Tensor:
     """Trilinear values (P, C) of one volume (C, X, Y, Z) at positions (P, 3) from :meth:`VolumeGrid.normalize`."""
+    if not torch.is_grad_enabled() and use_kernels(volume.device) and not torch.compiler.is_compiling():
+        cells = torch.tensor(volume.shape[1:]).flip(0)
+        places = ((position + 1) * (cells * 0.5) - 0.5).flip(1).contiguous()
+        out = volume.new_empty(len(position), len(volume))
+        look_up(volume.permute(1, 2, 3, 0).contiguous().numpy(), places.numpy(), out.numpy())
+        return out
     sampled = functional.grid_sample(
         volume[None], position[None, None, None], padding_mode="border", align_corners=False
     )

@@ -14,7 +14,7 @@ import torch
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import MapFileError
-from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.geometry.poses import make_transform, rotation_angle
 from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
@@ -142,8 +142,9 @@ class OccupancyPipeline:
         if self.predictor is None:
             return
         model = CameraModel(320, 240, np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), "none", np.zeros(0))
-        image = PosedImage("warm_up", 0, np.zeros((240, 320, 3), np.uint8), model, np.eye(4))
-        self.predictor.predict(Keyframe(0, np.eye(4), images=(image,)), self.map.window)
+        poses = np.eye(4), make_transform((0.2, 0, 0), (0, 0, 0, 1))  # each is matched against the other
+        images = [PosedImage(f"warm_up{n}", 0, np.zeros((240, 320, 3), np.uint8), model, T) for n, T in enumerate(poses)]
+        self.predictor.predict(Keyframe(0, np.eye(4), images=tuple(images)), self.map.window)
         self.predictor.reset()
 
     def _centered_pose(self) -> FloatArray:

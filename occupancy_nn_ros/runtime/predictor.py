@@ -7,11 +7,13 @@ from collections import deque
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.compute.threads import run_each, threads, torch_threads, use_threads
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
@@ -19,7 +21,8 @@ from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
-from occupancy_nn_ros.network.model import MatchMaps, ModelConfig, Scene
+from occupancy_nn_ros.network.lifting import cumulative
+from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
 
@@ -36,6 +39,10 @@ without, 0.45 with; much smaller values leave what is far unknown for too long."
 
 MIN_BASELINE_M = 0.05
 """A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
+
+
+LEAST_PORTION = 1024
+"""Points that are worth a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,15 @@ class _PastKeyframe:
         return len(self.match), *self.match[0].features.shape
 
 
+class _Looks(NamedTuple):
+    """What some of a keyframe's images became."""
+
+    images: Tensor  # (V, H, W, 3) uint8, rectified
+    K: Tensor  # (V, 3, 3)
+    maps: FeatureMaps
+    match: list[MatchMaps]
+
+
 class Predictor:
     """Runs an occupancy network on keyframes and remembers past keyframes for matching.
 
@@ -69,8 +85,7 @@ class Predictor:
         """Take a loaded checkpoint to the configured device."""
         self.config = config or NetworkConfig()
         self.device = choose_device(self.config.device)
-        if self.config.threads:
-            torch.set_num_threads(self.config.threads)
+        use_threads(self.config.threads)
         self.network = checkpoint.network.to(self.device).eval()
         self.calibration = checkpoint.calibration
         self._past: deque[_PastKeyframe] = deque(maxlen=max(1, self.config.past_keyframes))
@@ -111,6 +126,10 @@ class Predictor:
             CalibrationError: intrinsics that cannot be used, or that do not fit the image.
             ValueError: no images.
         """
+        with torch_threads(1):  # work is split by cameras and points instead
+            return self._predict(keyframe, window)
+
+    def _predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
         scene, origin = self.observe(keyframe)
         part = within_range(window, keyframe.T_map_base, self.network.config)
         levels = refinements(part.voxel_size_m, self.config.coarse_m)
@@ -135,34 +154,53 @@ class Predictor:
         if not keyframe.images:
             raise ValueError("keyframe has no images, expected at least one")
         origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
-        images, K = self._prepare(keyframe.images)
+        count = len(keyframe.images)
+        lanes = self._lanes(count)
+        self._choose_canvas(keyframe.images[0].model)
+        looks = run_each(lambda lane: self._look(keyframe.images[lane]), lanes)
+        images, K = (torch.cat([getattr(look, name) for look in looks]) for name in ("images", "K"))
+        match = [view for look in looks for view in look.match]
         T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
-        normalized = normalize_images(images)
-        maps = self.network.encode(normalized)
-        match = self.network.match_maps(normalized, maps)
         past = self._matchable(match[0].features.shape)
         all_match = [*match, *chain.from_iterable(p.match for p in past)]
         all_K = torch.cat([K, *(p.K for p in past)])
         poses = np.concatenate([T_map_cam, *(p.T_map_cam for p in past)])
         T_world_cam = self._relative(poses, origin)
         blank = images.new_zeros(0, 3, images.shape[1], images.shape[2], dtype=torch.float32)
-        count = len(keyframe.images)
         index = torch.arange(count, device=self.device)
         sources = choose_sources(T_world_cam[:count], T_world_cam, self.config.sources, index)
-        depth_logits = self.network.depth(maps, Views(blank, all_K, T_world_cam), all_match, sources)
+        everyone = Views(blank, all_K, T_world_cam)
+
+        def measure(number: int) -> tuple[tuple[Tensor, ...], Tensor]:
+            lane, maps = lanes[number], looks[number].maps
+            logits = self.network.depth(maps, everyone, all_match, sources[lane], lane.start)
+            return logits, cumulative(logits[-1])
+
+        depths = run_each(measure, range(len(lanes)))
+        depth_logits = tuple(torch.cat(level) for level in zip(*(logits for logits, _ in depths), strict=True))
+        nearer = torch.cat([part for _, part in depths])
         views = Views(images.permute(0, 3, 1, 2), K, T_world_cam[:count])
+        maps = FeatureMaps(*(torch.cat(part) for part in zip(*(look.maps for look in looks), strict=True)))
         base = torch.zeros(3, device=self.device)
-        scene = self.network.lift(views, maps, depth_logits, base)
+        scene = self.network.lift(views, maps, depth_logits, base, nearer)
         self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base))
         return scene, origin
 
     @torch.inference_mode()
     def query(self, scene: Scene, points: Tensor, edge_m: float) -> tuple[Tensor, Tensor]:
         """Calibrated log-odds, class logits (P, 1 + C) and visibility (P,) at points (P, 3) relative to the origin."""
-        logits, visible = self.network.query(scene, points, torch.full_like(points[:, 0], edge_m))
+        answers = run_each(
+            lambda part: self.network.query(scene, part, torch.full_like(part[:, 0], edge_m)), self._portions(points)
+        )
+        logits, visible = (torch.cat(parts) for parts in zip(*answers, strict=True))
         logits = logits.float()
         logits[:, 0] = self.calibration.log_odds(logits[:, 0], visible)
         return logits, visible
+
+    def _portions(self, points: Tensor) -> tuple[Tensor, ...]:
+        """Points in as many parts as are asked about side by side."""
+        parts = min(threads(), len(points) // LEAST_PORTION) if self.device.type == "cpu" else 1
+        return points.chunk(max(1, parts))
 
     def _sure_depths(self, keyframe: Keyframe, scene: Scene) -> tuple[PosedDepth, ...]:
         """A pinhole depth image for each of the keyframe's images: a pixel for each cell of the depth distributions."""
@@ -172,15 +210,25 @@ class Predictor:
         depths_m = sure_depth(logits, scene.nearer, self.network.bins[-1], self.config.sure_depth).cpu().numpy()
         return posed_depths(keyframe, depths_m, scene.views.K.cpu().numpy(), scene.views.images.shape[-1])
 
-    def _prepare(self, images: tuple[PosedImage, ...]) -> tuple[Tensor, Tensor]:
-        """Rectified images (V, H, W, 3) uint8 and intrinsics (V, 3, 3) on the device."""
-        if self._canvas is None:
-            area = self.config.canvas_pixels or self.network.config.canvas_pixels
-            self._canvas = canvas_size(images[0].model, area, CANVAS_MULTIPLE)
+    def _lanes(self, count: int) -> list[slice]:
+        """Which of so many views are computed together: on a CPU each by itself, side by side, on a GPU all."""
+        if self.device.type == "cpu":
+            return [slice(n, n + 1) for n in range(count)]
+        return [slice(0, count)]
+
+    def _look(self, images: tuple[PosedImage, ...]) -> _Looks:
+        """Prepare and encode images."""
         rectified = [self._rectifier(image.model)(image.image) for image in images]
         pixels = torch.from_numpy(np.stack([r.image for r in rectified])).to(self.device)
         K = torch.from_numpy(np.stack([r.K for r in rectified])).float().to(self.device)
-        return pixels, K
+        normalized = normalize_images(pixels)
+        maps = self.network.encode(normalized)
+        return _Looks(pixels, K, maps, self.network.match_maps(normalized, maps))
+
+    def _choose_canvas(self, model: CameraModel) -> None:
+        if self._canvas is None:
+            area = self.config.canvas_pixels or self.network.config.canvas_pixels
+            self._canvas = canvas_size(model, area, CANVAS_MULTIPLE)
 
     def _rectifier(self, model: CameraModel) -> Rectifier:
         """The rectifier of one camera model; models are few, so they are kept."""

@@ -9,8 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from occupancy_nn_ros.compute import compiled
+from occupancy_nn_ros.compute.threads import use_threads
 from occupancy_nn_ros.config import MapConfig
-from occupancy_nn_ros.mapping import compiled, ray_integration
+from occupancy_nn_ros.mapping import ray_integration
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.values import CameraModel, PosedCloud, PosedDepth, VoxelState
@@ -90,16 +92,15 @@ def test_compiled_depth_equals_the_plain_version(monkeypatch, seed):
 def test_result_does_not_depend_on_the_number_of_threads():
     ends = np.random.default_rng(1).normal(0, 5.0, (6000, 3))
     maps = []
-    before = torch.get_num_threads()
     try:
         for threads in (1, 2, 3):
-            torch.set_num_threads(threads)
+            use_threads(threads)
             grid = RollingMap(0.2, (90, 90, 90), MapConfig(max_range_m=20.0), num_classes=0)
             grid.move_origin((-45, -45, -45))
             integrate_rays(grid, np.zeros((6000, 3)), ends, 0)
             maps.append(grid.log_odds)
     finally:
-        torch.set_num_threads(before)
+        use_threads(0)
     assert torch.equal(maps[0], maps[1])
     assert torch.equal(maps[0], maps[2])
 

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from occupancy_nn_ros.compute import compiled
 from occupancy_nn_ros.config import Config, MapConfig
 from occupancy_nn_ros.errors import ConfigError, TransformError
-from occupancy_nn_ros.mapping import compiled, dense_update
+from occupancy_nn_ros.mapping import dense_update
 from occupancy_nn_ros.mapping.map_memory import NEVER
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.values import LatticeWindow, Prediction, VoxelState

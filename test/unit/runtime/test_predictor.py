@@ -163,8 +163,8 @@ def test_evidence_weight():
 def test_depth_that_is_sure_comes_as_images_of_the_same_pinhole_cameras(predictor, monkeypatch):
     bins = predictor.network.bins[-1]
 
-    def depth(maps, views, match, sources):
-        logits = torch.zeros(len(match), bins.count, 2 * maps.features.shape[2], 2 * maps.features.shape[3])
+    def depth(maps, views, match, sources, first):
+        logits = torch.zeros(len(sources), bins.count, 2 * maps.features.shape[2], 2 * maps.features.shape[3])
         logits[:, 7, 1, 2] = 50.0  # one cell of each view is sure, all others know nothing
         return logits, logits
 
@@ -235,7 +235,8 @@ def test_a_camera_that_keeps_changing_its_zoom_does_not_fill_the_memory(predicto
     for n in range(80):
         K = MODELS[0].K.copy()
         K[0, 0] += n
-        predictor._prepare((replace(image, model=replace(MODELS[0], K=K)),))
+        predictor._choose_canvas(image.model)
+        predictor._look((replace(image, model=replace(MODELS[0], K=K)),))
     assert len(predictor._rectifiers) <= 65
 
 

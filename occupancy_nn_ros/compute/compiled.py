@@ -8,12 +8,12 @@ nothing about maps.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import torch
+
+from occupancy_nn_ros.compute.threads import pool, threads
 
 try:
     import numba
@@ -22,17 +22,32 @@ except ImportError:  # the torch versions of everything take over
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+Scalar = Any
+"""A number inside a kernel whose width matters, float32 or unsigned: no type of Python's names it."""
+
 HAVE_KERNELS = numba is not None
 """Whether compiled kernels exist; without numba every function falls back to its torch or scipy version."""
-
-_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
 def kernel(function: Function) -> Function:
     """Compile a function on its first call, and keep the result on disk where there is a place for it."""
+    return _compile(function, fastmath=False)
+
+
+def reordering_kernel(function: Function) -> Function:
+    """The same; sums may be taken in another order than written and products joined with them, as vector units do."""
+    return _compile(function, fastmath={"reassoc", "contract", "nsz"})
+
+
+def inlined(function: Function) -> Function:
+    """A part of kernels that becomes one with each of them."""
+    return function if numba is None else numba.njit(inline="always")(function)
+
+
+def _compile(function: Function, *, fastmath: bool | set[str]) -> Function:
     if numba is None:
         return function
-    options = {"nogil": True, "error_model": "numpy"}
+    options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
         return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
@@ -45,7 +60,7 @@ def use_kernels(device: torch.device) -> bool:
 
 
 def run_split(function: Callable[..., Any], count: int, *arguments: Any, least: int = 1) -> list[Any]:
-    """Call ``function(start, stop, *arguments)`` on parts of ``range(count)``, one for each of torch's threads.
+    """Call ``function(start, stop, *arguments)`` on parts of ``range(count)``, one for each thread.
 
     Args:
         function: a kernel; its result must not depend on how the range is cut.
@@ -56,19 +71,11 @@ def run_split(function: Callable[..., Any], count: int, *arguments: Any, least: 
     Returns:
         The results in order of the parts.
     """
-    workers = max(1, min(torch.get_num_threads(), count // max(1, least)))
+    workers = max(1, min(threads(), count // max(1, least)))
     if workers == 1:
         return [function(0, count, *arguments)]
     edges = [count * n // workers for n in range(workers + 1)]
-    pool = _pool(workers - 1)
-    rest = [pool.submit(function, edges[n], edges[n + 1], *arguments) for n in range(1, workers)]
+    team = pool(workers - 1)
+    rest = [team.submit(function, edges[n], edges[n + 1], *arguments) for n in range(1, workers)]
     first = function(0, edges[1], *arguments)
     return [first, *(part.result() for part in rest)]
-
-
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """The pool of this process: threads do not survive a fork."""
-    key = (os.getpid(), workers)
-    if key not in _pools:
-        _pools[key] = ThreadPoolExecutor(workers, thread_name_prefix="map")
-    return _pools[key]

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threads of this process: how many there may be, and work split over them with one thread for each part.
+
+Inside a small operation two threads do little but wait for each other, and where other processes want the cores as well, each
+such wait costs a time slice. So whole parts of the work, such as cameras, go to one thread each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+CGROUP = Path("/sys/fs/cgroup")
+
+_wanted = 0
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
+
+
+def available_cores(cgroup: Path = CGROUP) -> int:
+    """Cores that this process may use, at least 1: those it may run on, and no more than its container's share of time."""
+    may_run_on = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min(may_run_on, round(_quota(cgroup) or may_run_on)))
+
+
+def _quota(cgroup: Path) -> float | None:
+    """Cores' worth of time that control groups allow (version 2, then 1), None without a limit."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        try:
+            names = ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
+            quota, period = ((cgroup / name).read_text(encoding="ascii").strip() for name in names)
+        except OSError:
+            return None
+    try:
+        cores = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max"
+        return None
+    return cores if cores > 0 else None
+
+
+def use_threads(count: int) -> None:
+    """Split work over so many threads from now on; 0: as many as there are cores to use."""
+    global _wanted
+    _wanted = count
+
+
+def threads() -> int:
+    """Threads that work is split over."""
+    return _wanted or available_cores()
+
+
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Have torch use so many threads inside each operation that the calling thread starts, for as long as this lasts."""
+    before = torch.get_num_threads()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
+
+
+def run_each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+    """Call a function with each item, the items side by side, and torch with what threads are left for each.
+
+    Runs without gradients. If a call raises, so does this, after all have ended. Calls must not call this in turn.
+
+    Args:
+        function: must not change what another call reads.
+        items: whose results come back in their order.
+    """
+    listed = list(items)
+    workers = min(threads(), len(listed))
+    inner = max(1, threads() // max(1, workers))
+
+    def run(item: Item) -> Result:
+        with torch_threads(inner), torch.inference_mode():
+            return function(item)
+
+    if workers <= 1:
+        return [run(item) for item in listed]
+    team = pool(workers)
+    answers = [team.submit(run, item) for item in listed]
+    wait(answers)
+    return [answer.result() for answer in answers]
+
+
+def pool(workers: int) -> ThreadPoolExecutor:
+    """The pool of this process of so many threads: threads do not survive a fork."""
+    key = (os.getpid(), workers)
+    if key not in _pools:
+        _pools[key] = ThreadPoolExecutor(workers, thread_name_prefix="compute")
+    return _pools[key]
