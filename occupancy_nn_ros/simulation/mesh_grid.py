@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import binary_fill_holes, distance_transform_edt
 
+from occupancy_nn_ros.compute.compiled import kernel
 from occupancy_nn_ros.errors import SimulationError
-from occupancy_nn_ros.mapping.compiled import kernel
 from occupancy_nn_ros.values import Float32Array, FloatArray
 
 VOTES = 4
