@@ -70,7 +70,8 @@ def read_obj(text: str, read_file: Callable[[str], str]) -> list[Part]:
             values[words[0]].append(words[1:4])
         elif words[0] == "f":
             fan = [(words[1], words[n], words[n + 1]) for n in range(2, len(words) - 1)]
-            faces.setdefault(current, []).extend(fan)
+            if fan:
+                faces.setdefault(current, []).extend(fan)
             count += len(fan)
         elif words[0] == "usemtl":
             current = " ".join(words[1:])
@@ -82,11 +83,10 @@ def read_obj(text: str, read_file: Callable[[str], str]) -> list[Part]:
         raise SimulationError("model has no faces")
     try:
         arrays = {key: _numbers(rows, 2 if key == "vt" else 3) for key, rows in values.items()}
-        return [
-            _part(triangles, arrays, materials.get(name, Material())) for name, triangles in faces.items() if triangles
-        ]
+        parts = [_part(triangles, arrays, materials.get(name, Material())) for name, triangles in faces.items()]
     except (ValueError, IndexError) as error:
         raise SimulationError(f"model is damaged: {error}") from None
+    return [part for part in parts if len(part.corners)]
 
 
 def read_mtl(text: str) -> dict[str, Material]:

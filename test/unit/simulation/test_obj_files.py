@@ -34,7 +34,7 @@ def test_materials_part_the_mesh_and_pictures_need_coordinates():
 
 
 def test_empty_triangles_are_left_out():
-    (part,) = read_obj(SQUARE + "f 1 1 2\nf 1 2 3\n", lambda name: "")
+    (part,) = read_obj(SQUARE + "usemtl a\nf 1 1 2\nusemtl b\nf 1 1 2\nf 1 2 3\nusemtl c\nf 1 2\n", lambda name: "")
     assert len(part.corners) == 1
 
 
