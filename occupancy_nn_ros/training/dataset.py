@@ -73,8 +73,16 @@ class Samples(Protocol):
 class SampleSource:
     """Draws augmented samples; what a step gets depends only on the seed and the step, so training resumes exactly."""
 
-    def __init__(self, paths: Sequence[Path], seed: int, *, augment: bool = True) -> None:
+    def __init__(
+        self, paths: Sequence[Path], seed: int, *, augment: bool = True, measurement_errors: bool = True
+    ) -> None:
         """Take the shards to draw from.
+
+        Args:
+            paths: of the shards.
+            seed: of everything that is random.
+            augment: whether samples are changed at random.
+            measurement_errors: whether that includes poses and calibration, which those of recordings need not.
 
         Raises:
             TrainingError: there are none.
@@ -82,6 +90,7 @@ class SampleSource:
         if not paths:
             raise TrainingError("no training shards, expected at least one .safetensors file in the data folder")
         self.paths, self.seed, self.augment = sorted(paths), seed, augment
+        self.measurement_errors = augment and measurement_errors
 
     def sample(self, step: int) -> Sample:
         """The sample of one step.
@@ -94,11 +103,22 @@ class SampleSource:
         shard = open_shard(path)
         frame = int(rng.integers(1, len(shard.images)))
         check_frame(path, shard, frame)
-        return make_sample(shard, frame, rng, augment=self.augment)
+        errors = random_errors(rng) if self.measurement_errors else EXACT
+        return make_sample(shard, frame, rng, augment=self.augment, errors=errors)
 
 
-def make_sample(shard: Shard, frame: int, rng: np.random.Generator, *, augment: bool) -> Sample:
-    """Cut one keyframe and up to three past ones out of a shard."""
+def make_sample(
+    shard: Shard, frame: int, rng: np.random.Generator, *, augment: bool, errors: MeasurementErrors = EXACT
+) -> Sample:
+    """Cut one keyframe and up to three past ones out of a shard.
+
+    Args:
+        shard: one drive.
+        frame: number of the keyframe.
+        rng: source of randomness.
+        augment: whether it is changed at random: mirrored, turned, other cameras.
+        errors: how wrong its poses and intrinsics are.
+    """
     views = shard.images.shape[1]
     keep = _choose_views(views, rng) if augment else np.arange(views)
     gap = int(rng.integers(1, 3)) if augment else 1
@@ -107,7 +127,7 @@ def make_sample(shard: Shard, frame: int, rng: np.random.Generator, *, augment: 
         past = []
     frames = [frame, *past]
     images = np.concatenate([shard.images[f, keep] for f in frames])
-    poses, K = _told(shard, frames, keep, random_errors(rng) if augment else EXACT, rng)
+    poses, K = _told(shard, frames, keep, errors, rng)
     base = shard.T_map_base[frame, :3, 3].astype(np.float64)
     poses[:, :3, 3] -= base
     points = shard.points_m[frame].astype(np.float64) - base

@@ -54,6 +54,9 @@ class TrainConfig(CheckedSettings):
     warmup: int = setting(200, "Steps until the peak learning rate.", low=1, high=1_000_000)
     weight_decay: float = setting(0.01, "Weight decay of AdamW.", low=0.0, high=1.0)
     ema: float = setting(0.998, "Decay of the averaged weights that are shipped.", low=0.0, high=0.99999)
+    measurement_errors: bool = setting(
+        True, "Tell wrong poses and calibration as real robots do; shards of recordings have their own errors."
+    )
     save_every: int = setting(250, "Steps between checkpoints.", low=1, high=1_000_000)
     device: str = setting("auto", "auto, cpu or cuda.")
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "Of activations; auto: bfloat16 on a GPU.")
@@ -180,7 +183,8 @@ def train(
     deadline = time.monotonic() + seconds
     with join_workers(config.device) as workers:
         run = _begin(config, recipe, data, out, workers.device)
-        source = recipe.show(SampleSource([data / name for name in run.shards], config.seed))
+        paths = [data / name for name in run.shards]
+        source = recipe.show(SampleSource(paths, config.seed, measurement_errors=config.measurement_errors))
         if not workers.leads:
             _train(config, run, source, workers, out, _Audience(deadline=deadline))
         else:

@@ -63,9 +63,8 @@ def project(points, pose, K):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_augmented_surface_points_land_on_the_augmented_depth(room_shard, ray_cast, seed, monkeypatch):
+def test_augmented_surface_points_land_on_the_augmented_depth(room_shard, ray_cast, seed):
     """Points of the walls, labelled as surface, are seen where and as far as the turned or mirrored views say."""
-    monkeypatch.setattr(dataset, "random_errors", lambda rng: EXACT)
     shard, frame = room_shard, 3
     u, v = np.meshgrid(np.arange(24) * 4 + 2, np.arange(16) * 4 + 2)
     surface = [ray_cast(pose.astype(float), shard.K[0].astype(float), u, v)[1] for pose in shard.T_map_cam[frame]]
@@ -115,9 +114,8 @@ def test_labels_stay_while_poses_and_intrinsics_are_measured(room_shard, monkeyp
     """The first base is where it is, so points and depth are those of exact poses, and the past is off by what was asked."""
     samples = []
     for errors in (EXACT, MeasurementErrors(position_m=0.02, rotation_rad=0.01, focal=0.02)):
-        monkeypatch.setattr(dataset, "random_errors", lambda rng, errors=errors: errors)
         monkeypatch.setattr(dataset, "flip_or_turn", lambda *sample: sample[:5])
-        samples.append(make_sample(room_shard, 3, np.random.default_rng(6), augment=True))
+        samples.append(make_sample(room_shard, 3, np.random.default_rng(6), augment=True, errors=errors))
     exact, measured = samples
     assert torch.equal(exact.points, measured.points) and torch.equal(exact.depth_m, measured.depth_m)
     now, past = slice(0, exact.views), slice(exact.views, None)
