@@ -90,7 +90,12 @@ class BevNetwork(nn.Module):
         return (self.depth_head(maps.features),)
 
     def lift(
-        self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor, nearer: Tensor | None = None
+        self,
+        views: Views,
+        maps: FeatureMaps,
+        depth_logits: tuple[Tensor, ...],
+        base: Tensor,
+        nearer: Tensor | None = None,
     ) -> Scene:
         """The whole grid (1 + classes, X, Y, Z) of logits around ``base`` (3,), as the scene's context."""
         columns = self._splat(views, self.to_columns(maps.features), depth_logits[-1], base)

@@ -245,7 +245,9 @@ class NetworkConfig(CheckedSettings):
     """How the network is run."""
 
     device: str = setting("auto", "auto, cpu, cuda or cuda:N.")
-    threads: int = setting(0, "Threads that a keyframe is split over on a CPU; 0: as many as there are cores to use.", low=0, high=256)
+    threads: int = setting(
+        0, "Threads that a keyframe is split over on a CPU; 0: as many as there are cores to use.", low=0, high=256
+    )
     canvas_pixels: int = setting(
         0,
         "Pixels of each undistorted image that the network is shown, about: more take longer and, up to a point, show more;"
@@ -274,6 +276,11 @@ class NetworkConfig(CheckedSettings):
         0.8, "Depth that the network gives more than this probability also carves the map as a depth image; 1: none.",
         low=0.1, high=1.0,
     )  # fmt: skip
+    depth_model: str = setting(
+        "",
+        "A single-image depth network (.onnx) to run beside ours: its depth, fitted to what is sure in each image, carves the map "
+        "too; empty: none.",
+    )
 
 
 @dataclass(frozen=True)

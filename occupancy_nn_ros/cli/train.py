@@ -19,7 +19,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="training settings, such as config/train/nano.yaml")
     parser.add_argument("--data", type=Path, required=True, help="folder with the shards of: occupancy-nn shards")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints")
-    parser.add_argument("--minutes", type=float, help="save and stop after so long; the same command goes on from there")
+    parser.add_argument(
+        "--minutes", type=float, help="save and stop after so long; the same command goes on from there"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -38,5 +40,7 @@ def run(args: argparse.Namespace) -> int:
 
         seconds = math.inf if args.minutes is None else 60 * args.minutes
         model = train(config, args.data, args.out, report, seconds=seconds)
-    print(f"trained {progress.tasks[0].completed:.0f} of {config.steps} steps; use it with: occupancy-nn play BAG --model {model}")
+    print(
+        f"trained {progress.tasks[0].completed:.0f} of {config.steps} steps; use it with: occupancy-nn play BAG --model {model}"
+    )
     return 0

@@ -18,7 +18,9 @@ from occupancy_nn_ros.values import Float32Array
 def can_fuse(look: Appearance, sources: int) -> bool:
     """Whether the kernel takes a sweep: on a CPU, in float32, without gradients, of so many sources."""
     plain = not torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    return plain and sources <= MOST_SOURCES and look.features.dtype == torch.float32 and use_kernels(look.features.device)
+    return (
+        plain and sources <= MOST_SOURCES and look.features.dtype == torch.float32 and use_kernels(look.features.device)
+    )
 
 
 def sweep_and_merge(

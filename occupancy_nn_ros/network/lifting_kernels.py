@@ -84,7 +84,9 @@ def add_features(features: Float32Array, x: Scalar, y: Scalar, weight: Scalar, o
 
 
 @reordering_kernel
-def ask_view(point: Float32Array, reach: Scalar, looks: Looks, view: Scalar, out: Float32Array, visible: Scalar) -> tuple[Scalar, Scalar]:
+def ask_view(
+    point: Float32Array, reach: Scalar, looks: Looks, view: Scalar, out: Float32Array, visible: Scalar
+) -> tuple[Scalar, Scalar]:
     """Add what one view says about a point, seen as ``reach`` deep on each side; returns visibility and weight of its features."""
     T, K, height, width = looks.T_world_cam[view], looks.K[view], looks.nearer.shape[2], looks.nearer.shape[3]
     dx, dy, dz = point[0] - T[0, 3], point[1] - T[1, 3], point[2] - T[2, 3]
@@ -110,12 +112,20 @@ def ask_view(point: Float32Array, reach: Scalar, looks: Looks, view: Scalar, out
     weight = surface + np.float32(0.05)
     if looks.features.shape[3]:
         features = looks.features[view]
-        add_features(features, np.float32(x * features.shape[1] - HALF), np.float32(y * features.shape[0] - HALF), weight, out[8:])
+        add_features(
+            features,
+            np.float32(x * features.shape[1] - HALF),
+            np.float32(y * features.shape[0] - HALF),
+            weight,
+            out[8:],
+        )
     return max(visible, ONE - start), weight
 
 
 @reordering_kernel
-def ask_views(points: Float32Array, reach: Float32Array, looks: Looks, out: Float32Array, visible: Float32Array) -> None:
+def ask_views(
+    points: Float32Array, reach: Float32Array, looks: Looks, out: Float32Array, visible: Float32Array
+) -> None:
     """Ask all views about points.
 
     Args:

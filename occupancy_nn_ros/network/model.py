@@ -214,7 +214,12 @@ class OccupancyNetwork(nn.Module):
         return coarse, self.refiner(split, index, maps.details, match_details(self.fine_bins.centers[index]))
 
     def lift(
-        self, views: Views, maps: FeatureMaps, depth_logits: tuple[Tensor, ...], base: Tensor, nearer: Tensor | None = None
+        self,
+        views: Views,
+        maps: FeatureMaps,
+        depth_logits: tuple[Tensor, ...],
+        base: Tensor,
+        nearer: Tensor | None = None,
     ) -> Scene:
         """Gather the current views into the context volume around ``base`` (3,); ``nearer`` as in the scene, if it is known."""
         nearer = lifting.cumulative(depth_logits[-1]) if nearer is None else nearer
@@ -281,5 +286,7 @@ def _match(
         others = [looks[source] for source in chosen.tolist()]
         where = T_source_ref, views.K[view], views.K[chosen], depths
         fused = can_fuse(look, len(others))
-        merged.append(sweep_and_merge(sweep, look, others, *where) if fused else merge_sources(*sweep(look, others, *where)))
+        merged.append(
+            sweep_and_merge(sweep, look, others, *where) if fused else merge_sources(*sweep(look, others, *where))
+        )
     return merged[0][None] if len(merged) == 1 else torch.stack(merged)

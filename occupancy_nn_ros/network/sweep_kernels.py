@@ -91,7 +91,13 @@ def origin(projections: Float32Array, source: Scalar) -> tuple[Scalar, Scalar, S
 
 @inlined
 def add_correlations(
-    maps: Maps, source: Float32Array, cell: Scalar, place: tuple[Scalar, Scalar], row: Scalar, kinds: Scalar, out: Float32Array
+    maps: Maps,
+    source: Float32Array,
+    cell: Scalar,
+    place: tuple[Scalar, Scalar],
+    row: Scalar,
+    kinds: Scalar,
+    out: Float32Array,
 ) -> None:
     """Add the products by group with a source looked up at a place to ``out`` at ``row``, and keep the best ``kinds`` further."""
     length, width = U(len(maps.length)), U(maps.width)

@@ -19,11 +19,12 @@ from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.warm_up import warm_up
+from occupancy_nn_ros.runtime.depth_model import DepthModel
 from occupancy_nn_ros.runtime.device_predictor import load_predictor
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.predictor import Predictor
-from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, MapView, PosedImage, Prediction
+from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, MapView, PosedDepth, PosedImage, Prediction
 
 POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
 """A robot that moves further between two keyframes did not drive there: past keyframes must not be matched across."""
@@ -41,6 +42,7 @@ class OccupancyPipeline:
     Attributes:
         predictor: runs the network, None where the map is built from depth or LiDAR.
         map: the rolling map.
+        depth_model: a depth network of the user's choice, None where there is none.
         prediction: the network's answer to the latest keyframe, None where it had no images.
     """
 
@@ -60,6 +62,8 @@ class OccupancyPipeline:
         self.predictor = (predictor or load_predictor(config.model, config.network)) if needs_network else None
         self.map = RollingMap.from_config(config, str(self.predictor.device) if self.predictor else "cpu")
         self.body = OwnBody(config.robot.body)
+        has_depth_model = needs_network and config.network.depth_model
+        self.depth_model = DepthModel.load(Path(config.network.depth_model).expanduser()) if has_depth_model else None
         self.prediction: Prediction | None = None
         self._last: tuple[int, FloatArray] | None = None
 
@@ -98,12 +102,28 @@ class OccupancyPipeline:
                 self.map.integrate(evidence, keyframe.stamp_ns, self.config.network.gain)
                 for depth in self.prediction.depths:
                     integrate_depth(self.map, depth, PREDICTED_DEPTH_WEIGHT)
+            self._add_depth_model(keyframe, self.prediction.depths, times)
         with self._timed(times, "integrate"):
             for depth in keyframe.depths:
                 integrate_depth(self.map, depth)
             for cloud in keyframe.clouds:
                 integrate_cloud(self.map, cloud)
         return times
+
+    def _add_depth_model(self, keyframe: Keyframe, sure: tuple[PosedDepth, ...], times: StageTimes) -> None:
+        """Fuse what a depth model of the user's choice says of each image whose depth is known in part."""
+        if self.depth_model is None:
+            return
+        known = {depth.camera: depth for depth in sure}
+        with self._timed(times, "depth_model"):
+            found = [
+                self.depth_model.measure(image, known[image.camera])
+                for image in keyframe.images
+                if image.camera in known
+            ]
+        with self._timed(times, "integrate"):
+            for depth in self.body.leave_out(replace(keyframe, depths=tuple(d for d in found if d is not None))).depths:
+                integrate_depth(self.map, depth, PREDICTED_DEPTH_WEIGHT)
 
     def view(self, frame_id: str) -> MapView | None:
         """A copy of the map, or None before the first keyframe."""
@@ -143,7 +163,9 @@ class OccupancyPipeline:
             return
         model = CameraModel(320, 240, np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), "none", np.zeros(0))
         poses = np.eye(4), make_transform((0.2, 0, 0), (0, 0, 0, 1))  # each is matched against the other
-        images = [PosedImage(f"warm_up{n}", 0, np.zeros((240, 320, 3), np.uint8), model, T) for n, T in enumerate(poses)]
+        images = [
+            PosedImage(f"warm_up{n}", 0, np.zeros((240, 320, 3), np.uint8), model, T) for n, T in enumerate(poses)
+        ]
         self.predictor.predict(Keyframe(0, np.eye(4), images=tuple(images)), self.map.window)
         self.predictor.reset()
 

@@ -120,6 +120,8 @@ class MappingSession:
         except (OccupancyError, ValueError) as error:
             self._drop("keyframe failed", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s: {error}")
             return []
+        if self.pipeline.depth_model is not None:
+            self.dropped |= self.pipeline.depth_model.left_out  # totals: the larger count is the newer one
         self.keyframes += 1
         self._recent.append(keyframe.stamp_ns)
         encoding = time.perf_counter()

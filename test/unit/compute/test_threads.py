@@ -18,7 +18,8 @@ def two_threads():
 
 
 @pytest.mark.parametrize(
-    ("limit", "expected"), [("100000 100000", 1), ("10000 100000", 1), ("250000 100000", 2), ("max 100000", 16), ("?", 16)]
+    ("limit", "expected"),
+    [("100000 100000", 1), ("10000 100000", 1), ("250000 100000", 2), ("max 100000", 16), ("?", 16)],
 )
 def test_no_more_threads_than_the_control_group_gives_time_for(tmp_path, monkeypatch, limit, expected):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)

@@ -27,7 +27,9 @@ def views_of(count):
         turn = Rotation.from_euler("yxz", rng.uniform(-0.3, 0.3, 3)).as_matrix()
         poses[n, :3, :3] = torch.from_numpy(turn)
         poses[n, :3, 3] = torch.from_numpy(rng.uniform(-0.5, 0.5, 3))
-    poses[1, :3, :3] = poses[1, :3, :3] @ torch.diag(torch.tensor([-1.0, 1, -1]))  # looks back: sees nothing of the rest
+    poses[1, :3, :3] = poses[1, :3, :3] @ torch.diag(
+        torch.tensor([-1.0, 1, -1])
+    )  # looks back: sees nothing of the rest
     K = torch.tensor([[60.0, 0, W / 2 - 1], [0, 61, H / 2 + 2], [0, 0, 1]]).repeat(count, 1, 1)
     return Views(torch.zeros(count, 3, H, W), K, poses)
 
