@@ -7,12 +7,14 @@ metres, radians, integer nanoseconds; images are RGB uint8 (H, W, 3); grids are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
+
+from occupancy_nn_ros.errors import CalibrationError
 
 if TYPE_CHECKING:
     import torch
@@ -70,13 +72,14 @@ class LatticeWindow:
         return np.asarray(cells - np.asarray(self.origin, dtype=np.int64))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class CameraModel:
-    """Intrinsics of one camera, as in ``sensor_msgs/CameraInfo``.
+    """Intrinsics of one camera, as in ``sensor_msgs/CameraInfo``. Compares and hashes by what it holds.
 
     Attributes:
         width, height: image size the intrinsics refer to, in pixels.
-        K: (3, 3) float64 intrinsic matrix; pixel centres are at integer coordinates.
+        K: (3, 3) float64 intrinsic matrix; pixel centres are at integer coordinates. Nested lists, or nine numbers row by
+            row as in CameraInfo, become one.
         distortion_model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` or ``none``.
         D: (n,) float64 distortion coefficients in OpenCV's order.
         binning: (x, y) pixels of the sensor that make one pixel here, by which size and K are divided already.
@@ -85,9 +88,35 @@ class CameraModel:
     width: int
     height: int
     K: FloatArray
-    distortion_model: str
-    D: FloatArray
+    distortion_model: str = "none"
+    D: FloatArray = field(default_factory=lambda: np.zeros(0))
     binning: tuple[int, int] = (1, 1)
+
+    def __post_init__(self) -> None:
+        """Make arrays of K and D.
+
+        Raises:
+            CalibrationError: they do not hold numbers.
+        """
+        try:
+            K, D = (np.array(values, dtype=np.float64) for values in (self.K, self.D))
+        except (TypeError, ValueError):
+            raise CalibrationError(f"K is {self.K} and D is {self.D}, expected numbers") from None
+        object.__setattr__(self, "K", K.reshape(3, 3) if K.shape == (9,) else K)
+        object.__setattr__(self, "D", D)
+
+    @property
+    def _key(self) -> tuple[object, ...]:
+        numbers = (self.K.shape, self.K.tobytes(), self.D.tobytes())
+        return (self.width, self.height, self.distortion_model, self.binning, *numbers)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another model is the same to the last bit."""
+        return self._key == other._key if isinstance(other, CameraModel) else NotImplemented
+
+    def __hash__(self) -> int:
+        """By what it holds."""
+        return hash(self._key)
 
 
 @dataclass(frozen=True)
@@ -190,6 +219,8 @@ class Prediction:
         class_logits: (C, X, Y, Z) float32 over ``SEMANTIC_CLASSES``, or None for a model without semantics.
         visible: (X, Y, Z) float32 in [0, 1], probability that some camera sees the voxel; None where that is not known.
         depths: what the cameras' images show, where the network is sure of it, in host memory.
+        prior_log_odds: what ``logit`` holds of any voxel before a look at it; a map takes it off, or it would be added again
+            with every look.
     """
 
     window: LatticeWindow
@@ -198,6 +229,7 @@ class Prediction:
     class_logits: torch.Tensor | None = None
     visible: torch.Tensor | None = None
     depths: tuple[PosedDepth, ...] = ()
+    prior_log_odds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,8 @@ def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None, 
         return []
     pictures = [out / "top_down.png", out / "view_3d.png"]
     try:
-        draw_top_down(result.view, config.grid, result.path_m, pictures[0], truth)
-        draw_voxels(result.view, result.path_m, pictures[1], color_by=config.outputs.color_by)
+        draw_top_down(result.view, pictures[0], grid=config.grid, path_m=result.path_m, truth=truth)
+        draw_voxels(result.view, pictures[1], path_m=result.path_m, color_by=config.outputs.color_by)
         if result.looks:
             pictures.append(out / "depth.png")
             draw_depths(result.looks, pictures[-1])

@@ -164,16 +164,9 @@ def _limits(grid: RollingMap) -> tuple[float, float, float, float]:
     return float(x), float(y), float(z), grid.config.max_range_m / grid.window.voxel_size_m
 
 
+@lru_cache(maxsize=32)  # distortion takes long to undo
 def pixel_tangents(model: CameraModel) -> Float32Array:
     """Tangents x / z and y / z (H * W, 2) of the rays through all pixels of a camera, NaN where there is none."""
-    key = (model.width, model.height, model.distortion_model)
-    return _tangents(key, np.asarray(model.K, np.float64).tobytes(), np.asarray(model.D, np.float64).tobytes())
-
-
-@lru_cache(maxsize=32)
-def _tangents(key: tuple[int, int, str], matrix: bytes, distortion: bytes) -> Float32Array:
-    """Tangents of all pixels; kept, as distortion takes long to undo."""
-    width, height, name = key
-    model = CameraModel(width, height, np.frombuffer(matrix).reshape(3, 3), name, np.frombuffer(distortion))
+    width, height = model.width, model.height
     v, u = np.divmod(np.arange(width * height), width)
     return np.ascontiguousarray(unproject(model, np.stack([u, v], axis=1)), dtype=np.float32)

@@ -6,6 +6,7 @@ Log-odds fusion follows Moravec and Elfes (1985), with clamps as in OctoMap (Hor
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Literal
 
 import numpy as np
@@ -120,18 +121,19 @@ class RollingMap(VoxelStorage):
             self.store.restore_entering(self, old, self.clock.newest_ms)
 
     def integrate(self, prediction: Prediction, stamp_ns: int, gain: float = 1.0) -> None:
-        """Add a prediction's weighted log-odds where its weight is positive; voxels outside the window are left out.
+        """Add a prediction's weighted log-odds, less its prior's, where its weight is positive and inside the window.
 
         Voxels whose log-odds or weight is not finite are left alone and counted in ``not_finite``.
 
         Raises:
-            ValueError: tensors that do not fit the prediction's window or the map's classes, or another voxel size.
+            ValueError: a stamp that is no integer, tensors that do not fit the prediction's window or the map's classes, or
+                another voxel size.
         """
         self._check(prediction)
         config = self.config
         now = self.time_ms(stamp_ns)
         rule = DenseRule(gain, config.log_odds_min, config.log_odds_max, config.clear_in_view_s * 1000, now)
-        logit = prediction.logit.to(self.device, torch.float32).contiguous()
+        logit = (prediction.logit.to(self.device, torch.float32) - prediction.prior_log_odds).contiguous()
         weight = prediction.weight.to(self.device, torch.float32).contiguous()
         storage = (self.log_odds, self.seen_ms)
         classes = prediction.class_logits
@@ -218,7 +220,13 @@ class RollingMap(VoxelStorage):
         return self._marks
 
     def time_ms(self, stamp_ns: int) -> int:
-        """A stamp on the map's clock."""
+        """A stamp on the map's clock.
+
+        Raises:
+            ValueError: it is no integer.
+        """
+        if not isinstance(stamp_ns, Integral):
+            raise ValueError(f"stamp is {stamp_ns!r}, expected integer nanoseconds")
         return self.clock.to_ms(stamp_ns, self.seen_ms)
 
     def _check(self, prediction: Prediction) -> None:

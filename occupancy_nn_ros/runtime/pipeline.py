@@ -6,7 +6,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,10 +95,7 @@ class OccupancyPipeline:
                 predicted = self.predictor.predict(keyframe, self.map.window)
                 self.prediction = self.body.discount(predicted, keyframe.T_map_base)
             with self._timed(times, "integrate"):
-                # Each look tells what it adds to the prior; the prior itself must not be added again with every look.
-                prior = self.predictor.calibration.prior_log_odds
-                evidence = replace(self.prediction, logit=self.prediction.logit - prior)
-                self.map.integrate(evidence, keyframe.stamp_ns, self.config.network.gain)
+                self.map.integrate(self.prediction, keyframe.stamp_ns, self.config.network.gain)
                 for depth in self.prediction.depths:
                     integrate_depth(self.map, depth, PREDICTED_DEPTH_WEIGHT)
             self._add_depth_model(keyframe, self.prediction.depths, times)

@@ -24,6 +24,7 @@ from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.lifting import cumulative
 from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
 
 CANVAS_MULTIPLE = 32
@@ -89,8 +90,9 @@ class Predictor:
         self.network = checkpoint.network.to(self.device).eval()
         self.calibration = checkpoint.calibration
         self._past: deque[_PastKeyframe] = deque(maxlen=max(1, self.config.past_keyframes))
-        self._rectifiers: dict[tuple[object, ...], Rectifier] = {}
-        self._canvas: tuple[int, int] | None = None
+        self._rectifiers: dict[tuple[CameraModel, tuple[int, int]], Rectifier] = {}
+        self._canvas: tuple[int, int] = (0, 0)
+        self._canvas_of: dict[str, tuple[int, int]] = {}
 
     @classmethod
     def load(cls, name_or_path: str, config: NetworkConfig | None = None) -> Predictor:
@@ -124,7 +126,8 @@ class Predictor:
 
         Raises:
             CalibrationError: intrinsics that cannot be used, or that do not fit the image.
-            ValueError: no images.
+            TransformError: a pose that is no rigid transform.
+            ValueError: no images, images that are not uint8 RGB, or a stamp that is no integer.
         """
         with torch_threads(1):  # work is split by cameras and points instead
             return self._predict(keyframe, window)
@@ -142,6 +145,7 @@ class Predictor:
             class_logits=logits[..., 1:].permute(3, 0, 1, 2),
             visible=visible,
             depths=self._sure_depths(keyframe, scene),
+            prior_log_odds=self.calibration.prior_log_odds,
         )
 
     @torch.inference_mode()
@@ -153,10 +157,11 @@ class Predictor:
         """
         if not keyframe.images:
             raise ValueError("keyframe has no images, expected at least one")
+        check_keyframe(keyframe)
         origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
         count = len(keyframe.images)
         lanes = self._lanes(count)
-        self._choose_canvas(keyframe.images[0].model)
+        self._choose_canvas(keyframe.images)
         looks = run_each(lambda lane: self._look(keyframe.images[lane]), lanes)
         images, K = (torch.cat([getattr(look, name) for look in looks]) for name in ("images", "K"))
         match = [view for look in looks for view in look.match]
@@ -225,16 +230,17 @@ class Predictor:
         maps = self.network.encode(normalized)
         return _Looks(pixels, K, maps, self.network.match_maps(normalized, maps))
 
-    def _choose_canvas(self, model: CameraModel) -> None:
-        if self._canvas is None:
+    def _choose_canvas(self, images: tuple[PosedImage, ...]) -> None:
+        """One size for all cameras, by the first; kept while any camera stays as it was, since only equal sizes match."""
+        sizes = {image.camera: (image.model.width, image.model.height) for image in images}
+        if not any(self._canvas_of.get(camera) == size for camera, size in sizes.items()):
             area = self.config.canvas_pixels or self.network.config.canvas_pixels
-            self._canvas = canvas_size(model, area, CANVAS_MULTIPLE)
+            self._canvas, self._canvas_of = canvas_size(images[0].model, area, CANVAS_MULTIPLE), {}
+        self._canvas_of.update(sizes)
 
     def _rectifier(self, model: CameraModel) -> Rectifier:
         """The rectifier of one camera model; models are few, so they are kept."""
-        if self._canvas is None:
-            raise ValueError("no canvas chosen yet")
-        key = (model.width, model.height, model.K.tobytes(), model.distortion_model, model.D.tobytes())
+        key = (model, self._canvas)
         if key not in self._rectifiers:
             if len(self._rectifiers) > 64:  # a camera that keeps changing its zoom must not fill the memory
                 self._rectifiers.clear()

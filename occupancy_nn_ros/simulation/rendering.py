@@ -83,7 +83,7 @@ class WorldRenderer:
         labels = [solid.label for solid in world.solids for _ in range(_geom_count(solid))]
         self._labels = np.array([GROUND, *labels], dtype=np.uint8)
         self._renderers: dict[tuple[int, int], Any] = {}
-        self._lenses: dict[tuple[object, ...], _Lens] = {}
+        self._lenses: dict[CameraModel, _Lens] = {}
         self.set_time(0.0)
 
     def __enter__(self) -> WorldRenderer:
@@ -159,10 +159,9 @@ class WorldRenderer:
         return self._renderers[width, height]
 
     def _lens(self, model: CameraModel) -> _Lens:
-        key = (model.width, model.height, model.K.tobytes(), model.distortion_model, model.D.tobytes())
-        if key not in self._lenses:
-            self._lenses[key] = _make_lens(model)
-        return self._lenses[key]
+        if model not in self._lenses:
+            self._lenses[model] = _make_lens(model)
+        return self._lenses[model]
 
 
 def _make_lens(model: CameraModel) -> _Lens:

@@ -23,9 +23,10 @@ MARGIN_CELLS = 5
 
 def draw_top_down(
     view: MapView,
-    grid: GridConfig,
-    path_m: FloatArray,
     file: Path,
+    *,
+    grid: GridConfig | None = None,
+    path_m: FloatArray | None = None,
     truth: MapView | None = None,
     title: str = "",
 ) -> None:
@@ -33,15 +34,16 @@ def draw_top_down(
 
     Args:
         view: the map.
-        grid: height band of the grid.
-        path_m: (K, 3) robot positions, map frame.
         file: PNG to write.
+        grid: height band of the grid; as the settings have it by default.
+        path_m: (K, 3) robot positions, map frame.
         truth: the true occupancy of the same window, drawn beside it.
         title: headline.
 
     Raises:
         OSError: the file cannot be written.
     """
+    grid, path_m = grid or GridConfig(), np.zeros((0, 3)) if path_m is None else path_m
     panels = [("map", view)] + ([("simulator's truth", truth)] if truth is not None else [])
     # Not by pyplot, which would choose a backend for the whole process and keep the figure.
     figure = Figure(figsize=(7.2 * len(panels), 7.6), layout="constrained")
@@ -59,8 +61,9 @@ def draw_top_down(
     figure.savefig(file, dpi=110)
 
 
-def top_down_image(view: MapView, grid: GridConfig) -> UInt8Array:
+def top_down_image(view: MapView, grid: GridConfig | None = None) -> UInt8Array:
     """RGB (X, Y, 3): obstacles coloured by the height of their top in the band, free near white, unknown grey."""
+    grid = grid or GridConfig()
     values = occupancy_slice(view, grid).values
     image = np.empty((*values.shape, 3), np.uint8)
     image[:] = UNKNOWN_COLOR

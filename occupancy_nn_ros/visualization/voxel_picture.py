@@ -28,15 +28,15 @@ FACES = (
 
 
 def draw_voxels(
-    view: MapView, path_m: FloatArray, file: Path, *, color_by: str = "height", yaw_deg: float = -55.0, pitch_deg: float = 48.0,
-    cut_above_m: float = 2.0,
+    view: MapView, file: Path, *, path_m: FloatArray | None = None, color_by: str = "height", yaw_deg: float = -55.0,
+    pitch_deg: float = 48.0, cut_above_m: float = 2.0,
 ) -> None:  # fmt: skip
     """Write a picture of the occupied voxels.
 
     Args:
         view: the map.
-        path_m: (K, 3) robot positions, map frame.
         file: PNG to write.
+        path_m: (K, 3) robot positions, map frame.
         color_by: ``height`` or ``class``.
         yaw_deg: where the viewer stands, from the map's x axis.
         pitch_deg: how steeply the viewer looks down.
@@ -46,16 +46,17 @@ def draw_voxels(
         OSError: the file cannot be written.
     """
     picture = render_voxels(
-        view, path_m, color_by=color_by, yaw_deg=yaw_deg, pitch_deg=pitch_deg, cut_above_m=cut_above_m
+        view, path_m=path_m, color_by=color_by, yaw_deg=yaw_deg, pitch_deg=pitch_deg, cut_above_m=cut_above_m
     )
     if not cv2.imwrite(str(file), picture[..., ::-1]):
         raise OSError(f"cannot write {file}")
 
 
 def render_voxels(
-    view: MapView, path_m: FloatArray, *, color_by: str, yaw_deg: float, pitch_deg: float, cut_above_m: float
-) -> UInt8Array:
-    """RGB picture (H, W, 3) of the occupied voxels."""
+    view: MapView, *, path_m: FloatArray | None = None, color_by: str = "height", yaw_deg: float = -55.0,
+    pitch_deg: float = 48.0, cut_above_m: float = 2.0,
+) -> UInt8Array:  # fmt: skip
+    """RGB picture (H, W, 3) of the occupied voxels, as :func:`draw_voxels` writes it."""
     canvas = np.full((SIZE[1] * SCALE, SIZE[0] * SCALE, 3), BACKGROUND, np.uint8)
     occupied = view.state == VoxelState.OCCUPIED
     top = int((view.T_map_base[2, 3] + cut_above_m) / view.window.voxel_size_m) - view.window.origin[2]
@@ -66,7 +67,8 @@ def render_voxels(
         colors = _cell_colors(view, cells, color_by)
         to_pixels = _fit(quads.reshape(-1, 3) @ R.T)
         _paint(canvas, quads, R, to_pixels, np.clip(colors * shades[:, None], 0, 255))
-        _draw_path(canvas, view, path_m, R, to_pixels)
+        if path_m is not None:
+            _draw_path(canvas, view, path_m, R, to_pixels)
     return np.asarray(cv2.resize(canvas, SIZE, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"runtime", "simulation"},
     {"training", "doctor"},
     {"evaluation", "labelling"},
+    {"api"},
     {"ros"},
     {"cli"},
 )
@@ -110,6 +111,8 @@ def test_versions_agree():
     (package,) = re.findall(r"<version>(.+)</version>", read("package.xml"))
     assert re.findall(r'^version = "(.+?)"', read("pyproject.toml"), re.M) == [package]
     assert re.findall(r"^## (\d\S+)", read("CHANGELOG.md"), re.M)[0] == package
+    for name in ("__init__", "api"):
+        assert re.findall(r'^__version__ = "(.+)"', read(f"{PACKAGE}/{name}.py"), re.M) == [package]
     # ament reads it from package.xml; a second one in CMake could only disagree.
     assert f"project({PACKAGE})" in read("CMakeLists.txt")
 

@@ -28,7 +28,7 @@ def pipeline_that_predicts(logit, weight, depth_m):
     def predict(keyframe, window):
         shape = torch.ones(window.shape)
         depth = PosedDepth("front", keyframe.stamp_ns, image, CAMERA, LOOK_ALONG_X)
-        return Prediction(window, logit * shape, weight * shape, None, shape, depths=(depth,))
+        return Prediction(window, logit * shape, weight * shape, None, shape, (depth,), prior_log_odds=-1.5)
 
     predictor = SimpleNamespace(
         predict=predict, reset=lambda: None, device=torch.device("cpu"), calibration=Calibration(prior_log_odds=-1.5)

@@ -38,15 +38,15 @@ def test_top_down_shows_obstacle_free_and_unknown(view):
 
 def test_pictures_are_written_and_differ_with_the_map(view, tmp_path):
     path = np.array([[0.5, 0.5, 0], [2.0, 1.0, 0]])
-    draw_top_down(view, GridConfig(), path, tmp_path / "a.png", truth=view)
-    draw_voxels(view, path, tmp_path / "b.png")
+    draw_top_down(view, tmp_path / "a.png", path_m=path, truth=view)
+    draw_voxels(view, tmp_path / "b.png", path_m=path)
     assert cv2.imread(str(tmp_path / "a.png")).shape[1] > cv2.imread(str(tmp_path / "a.png")).shape[0]
     assert cv2.imread(str(tmp_path / "b.png")).shape == (1000, 1400, 3)
 
 
 def test_cubes_cover_the_middle_and_what_is_above_the_cut_is_left_out(view):
     def covered(cut):
-        picture = render_voxels(view, np.zeros((0, 3)), color_by="class", yaw_deg=-55, pitch_deg=45, cut_above_m=cut)
+        picture = render_voxels(view, color_by="class", yaw_deg=-55, pitch_deg=45, cut_above_m=cut)
         return (np.abs(picture.astype(int) - BACKGROUND) > 6).any(axis=2)
 
     tall, low = covered(2.0), covered(0.5)
@@ -57,7 +57,7 @@ def test_cubes_cover_the_middle_and_what_is_above_the_cut_is_left_out(view):
 
 def test_empty_map_gives_an_empty_picture(view):
     view.state[:] = 0
-    picture = render_voxels(view, np.zeros((0, 3)), color_by="height", yaw_deg=0, pitch_deg=45, cut_above_m=2.0)
+    picture = render_voxels(view, yaw_deg=0, pitch_deg=45, cut_above_m=2.0)
     assert (picture == BACKGROUND).all()
 
 
@@ -90,7 +90,7 @@ def test_colours(view):
 
 def test_a_file_that_cannot_be_written_is_an_error(view, tmp_path):
     with pytest.raises(OSError, match="cannot write"):
-        draw_voxels(view, np.zeros((0, 3)), tmp_path / "missing" / "b.png")
+        draw_voxels(view, tmp_path / "missing" / "b.png")
 
 
 def test_pictures_leave_the_programs_backend_alone():
