@@ -19,8 +19,9 @@ from occupancy_nn_ros.mapping.queries import cast_rays
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.slices import occupancy_slice
+from occupancy_nn_ros.resources import resource_path
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
-from occupancy_nn_ros.runtime.player import plan_play, play_bag
+from occupancy_nn_ros.runtime.player import plan_play, play_bag, read_keyframes
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import (
     SEMANTIC_CLASSES,
@@ -74,8 +75,10 @@ __all__ = [
     "occupancy_slice",
     "plan_play",
     "play_bag",
+    "read_keyframes",
     "render_depths",
     "render_voxels",
+    "resource_path",
     "save_bt",
     "save_map",
     "save_ply",

@@ -12,21 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.bags.scan import BagScan, scan_bag
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.config import Config, to_mapping
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
 from occupancy_nn_ros.messages.status import encode_map_status
-from occupancy_nn_ros.runtime.decoding import decode_image_frame
+from occupancy_nn_ros.runtime.decoding import decode_image_frame, decode_keyframe
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.sync.frame_names import choose_frames
-from occupancy_nn_ros.values import FloatArray, MapView, PosedDepth, PosedImage, Prediction, VoxelState
+from occupancy_nn_ros.values import FloatArray, Keyframe, MapView, PosedDepth, PosedImage, Prediction, VoxelState
 from occupancy_nn_ros.visualization.snapshot import Viewer
 
 NODE_NAME = "/occupancy_nn"
@@ -156,6 +156,27 @@ def steps(
         if report is not None:
             report(PlayProgress((stamp_ns - reader.start_ns) * 1e-9, reader.duration_s, made))
     yield stamp_ns, intake.flush()
+
+
+def read_keyframes(bag: Path, config: Config | None = None, part: BagPart | None = None) -> Iterator[Keyframe]:
+    """The keyframes of a bag, decoded and placed, for one's own program; frames that do not decode are left out.
+
+    Args:
+        bag: the recording.
+        config: which cameras, frames and keyframes; all found by default.
+        part: which part of the recording.
+
+    Raises:
+        BagError: the bag cannot be read, or has no sensor of the wanted kind.
+    """
+    config = config or Config()
+    with BagReader(bag, part) as reader:
+        plan = plan_play(reader, config)
+        for _, ready in steps(reader, Intake(plan.config, plan.sensors)):
+            for raw in ready:
+                keyframe, _ = decode_keyframe(raw, config.sync.min_cameras)
+                if keyframe is not None:
+                    yield keyframe
 
 
 def _looks(raw: RawKeyframe, prediction: Prediction | None) -> tuple[Look, ...]:

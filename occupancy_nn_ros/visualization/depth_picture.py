@@ -16,7 +16,7 @@ TILE_WIDTH = 400
 GAP = 4
 
 
-def draw_depths(looks: Sequence[tuple[PosedImage, PosedDepth]], file: Path) -> None:
+def draw_depths(looks: Sequence[tuple[PosedImage, PosedDepth]], file: Path | str) -> None:
     """Write a picture with a column for each camera; depth runs from red (near) to blue (far), black is not known.
 
     Args:

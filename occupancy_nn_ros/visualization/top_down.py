@@ -23,7 +23,7 @@ MARGIN_CELLS = 5
 
 def draw_top_down(
     view: MapView,
-    file: Path,
+    file: Path | str,
     *,
     grid: GridConfig | None = None,
     path_m: FloatArray | None = None,

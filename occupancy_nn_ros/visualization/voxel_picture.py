@@ -28,7 +28,7 @@ FACES = (
 
 
 def draw_voxels(
-    view: MapView, file: Path, *, path_m: FloatArray | None = None, color_by: str = "height", yaw_deg: float = -55.0,
+    view: MapView, file: Path | str, *, path_m: FloatArray | None = None, color_by: str = "height", yaw_deg: float = -55.0,
     pitch_deg: float = 48.0, cut_above_m: float = 2.0,
 ) -> None:  # fmt: skip
     """Write a picture of the occupied voxels.

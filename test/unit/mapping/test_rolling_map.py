@@ -232,3 +232,21 @@ def test_predictions_of_the_wrong_shape_are_refused(logit, weight, classes):
     with pytest.raises(ValueError, match="expected"):
         grid.integrate(Prediction(grid.window, torch.ones(logit), torch.ones(weight), extra), 0)
     assert int((grid.seen_ms >= 0).sum()) == 0
+
+
+def test_a_prediction_adds_what_it_says_beyond_its_prior():
+    grid = RollingMap(0.5, (4, 4, 2), MapConfig(), num_classes=0)
+    ones = torch.ones((4, 4, 2))
+    for n in range(3):
+        grid.integrate(Prediction(grid.window, -1.5 * ones, ones, prior_log_odds=-1.5), n * 1_000_000_000)
+    assert not grid.log_odds.any()  # looks that tell nothing new add up to nothing
+    grid.integrate(Prediction(grid.window, 0.5 * ones, 0.5 * ones, prior_log_odds=-1.5), 3_000_000_000)
+    assert torch.allclose(grid.log_odds, torch.ones(4, 4, 2))
+
+
+def test_a_stamp_that_is_no_integer_is_refused():
+    grid = RollingMap(0.5, (4, 4, 2), MapConfig(), num_classes=0)
+    ones = torch.ones((4, 4, 2))
+    with pytest.raises(ValueError, match=r"stamp is 1\.5, expected integer nanoseconds"):
+        grid.integrate(Prediction(grid.window, ones, ones), 1.5)
+    grid.integrate(Prediction(grid.window, ones, ones), np.int64(5))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from occupancy_nn_ros.config import NetworkConfig
-from occupancy_nn_ros.errors import CalibrationError, CheckpointError, ConfigError
+from occupancy_nn_ros.errors import CalibrationError, CheckpointError, ConfigError, TransformError
 from occupancy_nn_ros.geometry.cameras import unproject
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.network.depth import pixel_rays
@@ -21,6 +21,7 @@ TINY = ModelConfig(
     decoder_width=16, range_m=4.0,
 )  # fmt: skip
 WINDOW = LatticeWindow(0.25, (-40, -40, -10), (80, 80, 20))
+K_WIDE, K_SQUARE = ([[90.0, 0, w / 2], [0, 90, h / 2], [0, 0, 1]] for w, h in ((320, 80), (96, 96)))
 R_BASE_OPTICAL = np.array([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 MODELS = (
     CameraModel(160, 120, np.array([[110.0, 0, 80], [0, 110, 60], [0, 0, 1]]), "plumb_bob", np.array([-0.1, 0, 0, 0])),
@@ -253,3 +254,44 @@ def test_load_by_path(tiny_model):
     assert Predictor.load(str(tiny_model), NetworkConfig(device="cpu")).model_config.range_m == 4.0
     with pytest.raises(CheckpointError, match="no model named 'nothing'"):
         Predictor.load("nothing")
+
+
+def seen_by(*names, model, n=0):
+    """A keyframe of cameras of these names, all of one model."""
+    pixels = np.full((model.height, model.width, 3), 90, np.uint8)
+    return Keyframe(n, np.eye(4), tuple(PosedImage(name, n, pixels, model, np.eye(4)) for name in names))
+
+
+def test_the_canvas_follows_the_cameras_and_not_the_first_one_for_life(predictor):
+    wide, square = CameraModel(320, 80, K_WIDE), CameraModel(96, 96, K_SQUARE)
+
+    def canvas(*keyframes):
+        for each in keyframes:
+            scene, _ = predictor.observe(each)
+        height, width = scene.views.images.shape[-2:]
+        return width / height
+
+    assert canvas(seen_by("a", "b", model=wide)) > 2
+    assert canvas(seen_by("b", model=wide)) > 2
+    assert canvas(seen_by("c", model=square)) == 1  # another rig
+    assert canvas(seen_by("c", "a", model=square)) == 1
+    assert canvas(seen_by("a", model=wide)) > 2  # the same name, but a camera of another size
+    mixed = replace(seen_by("a", model=wide), images=seen_by("c", model=square).images + seen_by("a", model=wide).images)
+    assert canvas(mixed) > 2  # as long as one camera stays, so does the canvas: past keyframes match
+    assert canvas(seen_by("c", model=square)) > 2
+
+
+def test_images_that_a_network_cannot_see_are_refused(predictor):
+    good = keyframe(cameras=1)
+    grey = replace(good.images[0], image=good.images[0].image[..., 0])
+    unit = replace(good.images[0], image=good.images[0].image.astype(np.float32) / 255)
+    for bad, message in ((grey, "repeat a grey image three times"), (unit, "scale floats to 0..255")):
+        with pytest.raises(ValueError, match=message):
+            predictor.predict(replace(good, images=(bad,)), WINDOW)
+    with pytest.raises(TransformError, match="T_map_base is no rigid transform"):
+        predictor.predict(replace(good, T_map_base=2 * np.eye(4)), WINDOW)
+
+
+def test_an_answer_tells_the_prior_that_it_holds(predictor):
+    predictor.calibration = Calibration(prior_log_odds=-2.5)
+    assert predictor.predict(keyframe(), WINDOW).prior_log_odds == -2.5
