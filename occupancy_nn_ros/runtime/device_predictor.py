@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from occupancy_nn_ros.config import NetworkConfig
-from occupancy_nn_ros.geometry.cameras import canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.capture import Captured, can_capture, copied
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
@@ -25,10 +24,11 @@ from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.model import MatchMaps, Scene
 from occupancy_nn_ros.network.rectification import DeviceRectifier
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.predictor import (
-    CANVAS_MULTIPLE,
     MIN_BASELINE_M,
     Predictor,
+    RectifierKey,
     choose_device,
     evidence_weight,
     posed_depths,
@@ -53,13 +53,13 @@ class Layout:
     """What fixes every shape in the work for a keyframe.
 
     Attributes:
-        models: of the cameras.
+        models: of the cameras, each with the size of the rectified pictures.
         past: rows for views of earlier keyframes, whether or not they are in use.
         shape: voxels that are asked about.
         edge_m: their edge.
     """
 
-    models: tuple[tuple[Any, ...], ...]
+    models: tuple[RectifierKey, ...]
     past: int
     shape: tuple[int, int, int]
     edge_m: float
@@ -107,7 +107,7 @@ class DevicePredictor(Predictor):
         for weight in self.network.parameters():
             if weight.ndim == 4:  # images come with the channels of a pixel together, and stay so
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
-        self._device_rectifiers: dict[tuple[object, ...], DeviceRectifier] = {}
+        self._device_rectifiers: dict[RectifierKey, DeviceRectifier] = {}
         self._work: dict[Layout, Work] = {}
         self._past_views: _Past | None = None
         self._staging: dict[int, Tensor] = {}
@@ -124,7 +124,13 @@ class DevicePredictor(Predictor):
         """As :meth:`Predictor.predict`; all tensors of the answer are new ones on the device."""
         if not keyframe.images:
             raise ValueError("keyframe has no images, expected at least one")
+        check_keyframe(keyframe)
         part = within_range(window, keyframe.T_map_base, self.network.config)
+        before = self._canvas
+        self._choose_canvas(keyframe.images)
+        if self._canvas != before:  # nothing of another size can be matched
+            self._work.clear()
+            self._past_views = None
         models = tuple(self._rectifier_of(image.model, image.image.shape) for image in keyframe.images)
         past = self._past_views
         layout = Layout(models, 0 if past is None else len(past.K), part.shape, part.voxel_size_m)
@@ -135,16 +141,13 @@ class DevicePredictor(Predictor):
             K = np.stack([self._rectifiers[key].K for key in models]).astype(np.float32)
             depths = posed_depths(keyframe, answer["depth_m"].cpu().numpy(), K, answer["width"])
         given = {name: answer[name] for name in ("logit", "weight", "class_logits", "visible")}
-        return Prediction(part, **given, depths=depths)
+        return Prediction(part, **given, depths=depths, prior_log_odds=self.calibration.prior_log_odds)
 
-    def _rectifier_of(self, model: CameraModel, shape: tuple[int, ...]) -> tuple[object, ...]:
+    def _rectifier_of(self, model: CameraModel, shape: tuple[int, ...]) -> RectifierKey:
         """Have a rectifier for a camera; returns its key, which tells all that shapes depend on."""
-        if self._canvas is None:
-            area = self.config.canvas_pixels or self.network.config.canvas_pixels
-            self._canvas = canvas_size(model, area, CANVAS_MULTIPLE)
         rectifier = self._rectifier(model)
         rectifier.check_size(shape)
-        key = (model.width, model.height, model.K.tobytes(), model.distortion_model, model.D.tobytes())
+        key = (model, self._canvas)
         if key not in self._device_rectifiers:
             if len(self._device_rectifiers) > 64:
                 self._device_rectifiers.clear()
@@ -250,9 +253,9 @@ class DevicePredictor(Predictor):
             numbers.append(packed[start:end].view(torch.float32).view(shape))
             start = end
         images = []
-        for width, height, *_ in layout.models:
-            end = start + 3 * width * height
-            images.append(packed[start:end].view(height, width, 3))
+        for model, _ in layout.models:
+            end = start + 3 * model.width * model.height
+            images.append(packed[start:end].view(model.height, model.width, 3))
             start = end
         return numbers, images
 

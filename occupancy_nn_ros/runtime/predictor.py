@@ -28,6 +28,10 @@ from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
 
 CANVAS_MULTIPLE = 32
+
+RectifierKey = tuple[CameraModel, tuple[int, int]]
+"""A camera, and width and height of its rectified pictures."""
+
 HIDDEN_BELOW = 0.1
 """A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and
 again from the same picture, which must not add up to certainty. With 0.02 IoU of the fused map was 0.514 instead of 0.500 on
@@ -90,7 +94,7 @@ class Predictor:
         self.network = checkpoint.network.to(self.device).eval()
         self.calibration = checkpoint.calibration
         self._past: deque[_PastKeyframe] = deque(maxlen=max(1, self.config.past_keyframes))
-        self._rectifiers: dict[tuple[CameraModel, tuple[int, int]], Rectifier] = {}
+        self._rectifiers: dict[RectifierKey, Rectifier] = {}
         self._canvas: tuple[int, int] = (0, 0)
         self._canvas_of: dict[str, tuple[int, int]] = {}
 

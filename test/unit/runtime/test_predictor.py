@@ -276,7 +276,9 @@ def test_the_canvas_follows_the_cameras_and_not_the_first_one_for_life(predictor
     assert canvas(seen_by("c", model=square)) == 1  # another rig
     assert canvas(seen_by("c", "a", model=square)) == 1
     assert canvas(seen_by("a", model=wide)) > 2  # the same name, but a camera of another size
-    mixed = replace(seen_by("a", model=wide), images=seen_by("c", model=square).images + seen_by("a", model=wide).images)
+    mixed = replace(
+        seen_by("a", model=wide), images=seen_by("c", model=square).images + seen_by("a", model=wide).images
+    )
     assert canvas(mixed) > 2  # as long as one camera stays, so does the canvas: past keyframes match
     assert canvas(seen_by("c", model=square)) > 2
 
