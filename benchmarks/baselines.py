@@ -23,6 +23,7 @@ from typing import Any
 from baselines_depth import DepthMapper, PlaneSweepDepth, perfect_depth
 from baselines_learned import KINDS, load_baseline, make_predictor
 from baselines_train import calibrate_baseline, train_baseline
+from records import BAG_COLUMNS, TABLES, WORLD_COLUMNS, record
 
 from occupancy_nn_ros.config import Config, from_mapping, read_yaml
 from occupancy_nn_ros.errors import OccupancyError
@@ -34,15 +35,6 @@ from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.training.loop import TrainConfig
 
-WORLD_COLUMNS = {
-    "IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "fused IoU": "fused_iou",
-    "fused MCC": "fused_mcc", "fused F-score": "fused_f_score", "missed 3 m": "missed_obstacle_rate_3m",
-    "phantom 3 m": "phantom_obstacle_rate_3m", "missed, one cell": "missed_obstacle_rate_3m_tolerant",
-    "phantom, one cell": "phantom_obstacle_rate_3m_tolerant",
-}  # fmt: skip
-BAG_COLUMNS = {
-    "IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "F-score": "f_score",
-}  # fmt: skip
 ALWAYS = ("model", "sweep", "depth")
 Figures = dict[str, Any]
 
@@ -110,6 +102,8 @@ def run_eval(args: argparse.Namespace) -> None:
         args.voxel_size, changes=args.changes,
     )  # fmt: skip
     rows = [judge(name, args, plan) for name in names]
+    if args.record:
+        record(args.record, rows)
     protocol = plan.protocol() if args.bag is None else bag_protocol(Config(voxel_size_m=args.voxel_size))
     if args.json:
         plain = [{k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in r.items()} for r in rows]
@@ -166,6 +160,8 @@ def _parser() -> argparse.ArgumentParser:
     judged.add_argument("--voxel-size", type=float, default=0.2, metavar="M")
     judged.add_argument("--changes", action="store_true", help="also time how the maps follow what appears and leaves")
     judged.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    files = sorted({table.results for table in TABLES.values() if table.results != "map"})
+    judged.add_argument("--record", choices=files, help="also append the rows to these results; see records.py")
     return parser
 
 

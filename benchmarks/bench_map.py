@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,6 +23,7 @@ import map_truth as truth
 import numpy as np
 import torch
 from map_peers import FRAME_NS, Frames, is_installed, make_peer
+from records import record
 from timing import median_ms
 
 from occupancy_nn_ros.config import GridConfig, MapConfig
@@ -240,6 +242,16 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
+def with_ratios(rows: list[Row]) -> list[Row]:
+    """Rows of scans with the ratio of each to our fastest on the same ones."""
+    scans = [row for row in rows if row["sensor"] in ("depth", "lidar")]
+    ours = {(row["sensor"], row["voxel_m"]): math.inf for row in scans}
+    for row in scans:
+        if row["name"] == OURS:
+            ours[row["sensor"], row["voxel_m"]] = min(ours[row["sensor"], row["voxel_m"]], row["median_ms"])
+    return [{**row, "ratio": row["median_ms"] / ours[row["sensor"], row["voxel_m"]]} for row in scans]
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -253,11 +265,14 @@ def main() -> None:
         "--frames-only", action="store_true", help="leave the dense, window and driving measurements out"
     )
     parser.add_argument("--json", action="store_true", help="print a list of rows")
+    parser.add_argument("--record", action="store_true", help="also append the rows to the results; see records.py")
     parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         work(arguments)
     rows = measure_all(arguments)
+    if arguments.record:
+        record("map", with_ratios(rows))
     print(json.dumps(rows, indent=1) if arguments.json else table(rows))
 
 

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of benchmark runs as dated rows, and the tables in docs/ that are made of them.
+
+A benchmark run with ``--record`` appends its rows to ``benchmarks/results/NAME.jsonl``. A page holds a table between two comments, ``table:
+NAME`` and ``end``; the newest row of each entry stands in it. So no figure is typed, and each tells when, where and by what it was made.
+
+    python benchmarks/records.py            # write the tables into the pages
+    python benchmarks/records.py --check    # exit with 1 where a page is not current
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.S)
+Row = dict[str, Any]
+
+WORLD_COLUMNS = {
+    "IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "fused IoU": "fused_iou",
+    "fused MCC": "fused_mcc", "fused F-score": "fused_f_score", "missed 3 m": "missed_obstacle_rate_3m",
+    "phantom 3 m": "phantom_obstacle_rate_3m", "missed, one cell": "missed_obstacle_rate_3m_tolerant",
+    "phantom, one cell": "phantom_obstacle_rate_3m_tolerant",
+}  # fmt: skip
+RAY_COLUMNS = {
+    "ray IoU 1 vox": "fused_ray_iou_1vox", "2 vox": "fused_ray_iou_2vox", "4 vox": "fused_ray_iou_4vox",
+    "1 m": "fused_ray_iou_1m", "2 m": "fused_ray_iou_2m", "4 m": "fused_ray_iou_4m",
+}  # fmt: skip
+BAG_COLUMNS = {
+    "IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "F-score": "f_score",
+    "ray IoU 2 vox": "ray_iou_2vox", "ray IoU 1 m": "ray_iou_1m",
+}  # fmt: skip
+MAP_COLUMNS = {
+    "threads": "threads", "median ms": "median_ms", "ratio": "ratio", "IoU": "iou", "free right": "free_right",
+    "peak MiB": "peak_rss_mib",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a page.
+
+    Attributes:
+        results: name of the file that holds its rows.
+        columns: headline of each column and the key of its figure.
+        labels: headline and key of what tells entries apart; these columns come first.
+        digits: decimals of a column by its key; 3 where it is not named.
+    """
+
+    results: str
+    columns: Mapping[str, str]
+    labels: Mapping[str, str] = field(default_factory=lambda: {"": "name"})
+    digits: Mapping[str, int] | None = None
+
+
+TABLES = {
+    "held_out": Table("held_out", WORLD_COLUMNS),
+    "held_out_unchosen": Table("held_out_unchosen", WORLD_COLUMNS),
+    "rays": Table("held_out", RAY_COLUMNS),
+    "recording": Table("recording", BAG_COLUMNS),
+    "map": Table(
+        "map",
+        MAP_COLUMNS,
+        {"sensor": "sensor", "voxel m": "voxel_m", "mapper": "name"},
+        {"median_ms": 1, "ratio": 2, "peak_rss_mib": 0, "threads": 0},
+    ),
+}
+
+
+def record(results: str, rows: Iterable[Row]) -> None:
+    """Append rows to a results file, each with the time, the commit, the machine and the command of this run."""
+    here = {
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "commit": _commit(),
+        "machine": f"{os.cpu_count()} cores, {_processor()}",
+        "command": shlex.join(["python", *_relative(sys.argv)]),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    with (RESULTS / f"{results}.jsonl").open("a", encoding="utf-8") as file:
+        for row in rows:
+            file.write(json.dumps({**here, **{key: _plain(value) for key, value in row.items()}}) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON has it: numbers of NumPy become Python's, and those that are not finite null."""
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _commit() -> str:
+    """The commit that was measured, marked where files differ from it; empty outside a repository."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.machine()
+
+
+def _relative(arguments: Sequence[str]) -> list[str]:
+    """A command line without this machine's folders: paths become names, those of the repository keep their place."""
+    paths = [Path(argument) for argument in arguments]
+    return [
+        str(path.resolve().relative_to(ROOT))
+        if path.resolve().is_relative_to(ROOT) and path.exists()
+        else (path.name if path.is_absolute() else argument)
+        for path, argument in zip(paths, arguments, strict=True)
+    ]
+
+
+def newest(table: Table) -> list[Row]:
+    """The newest row of each entry, in the order in which entries first came."""
+    rows: dict[tuple[Any, ...], Row] = {}
+    keys = [*table.labels.values(), *(["threads"] if "threads" in table.columns.values() else [])]
+    for line in (RESULTS / f"{table.results}.jsonl").read_text(encoding="utf-8").splitlines():
+        row = json.loads(line)
+        rows[tuple(row[key] for key in keys)] = row
+    return [row for row in rows.values() if any(row.get(key) is not None for key in table.columns.values())]
+
+
+def render(table: Table) -> str:
+    """Markdown: the table, and below it when, where and by what its rows were made."""
+    rows = newest(table)
+    heads = [*table.labels, *table.columns]
+    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
+    for row in rows:
+        cells = [str(row[key]) for key in table.labels.values()]
+        cells += [_cell(row.get(key), (table.digits or {}).get(key, 3)) for key in table.columns.values()]
+        lines.append(f"| {' | '.join(cells)} |")
+    made: dict[str, list[str]] = {}
+    for row in rows:
+        names = made.setdefault(_origin(row), [])
+        names += [row["name"]] if row["name"] not in names else []
+    notes = [f"{', '.join(names)}: {origin}" for origin, names in made.items()]
+    return "\n".join([*lines, "", *"<br>\n".join(notes).splitlines()])
+
+
+def _origin(row: Row) -> str:
+    """When, where and by what a row was made; the oldest rows were read off a page, whose date they bear."""
+    date = f"this page as of {row['date']}" if row.get("from_page") else row["date"]
+    return f"{date}, {row['machine']}, `{row['command']}`."
+
+
+def _cell(value: Any, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def pages() -> list[Path]:
+    """Pages that may hold tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "models").glob("*.md"))]
+
+
+def current(text: str) -> str:
+    """A page with its tables made anew."""
+    return MARKED.sub(lambda found: f"{found[1]}{render(TABLES[found[2]])}\n{found[3]}", text)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is not current")
+    checks = parser.parse_args(arguments).check
+    old = [page for page in pages() if current(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")]
+    for page in old:
+        print(f"{'not current' if checks else 'written'}: {page.relative_to(ROOT)}")
+        if not checks:
+            page.write_text(current(page.read_text(encoding="utf-8")), encoding="utf-8")
+    return 1 if checks and old else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
