@@ -126,7 +126,7 @@ def test_what_a_keyframe_must_not_be(monkeypatch, tiny_model):
         with pytest.raises(ValueError, match="no images"):
             predictor.predict(Keyframe(0, np.eye(4)), WINDOW)
         wrong = PosedImage("a", 0, np.zeros((10, 10, 3), np.uint8), MODELS[0], np.eye(4))
-        with pytest.raises(CalibrationError, match="image is 10x10"):
+        with pytest.raises(CalibrationError, match="image of camera 'a' is 10x10"):
             predictor.predict(Keyframe(0, np.eye(4), (wrong,)), WINDOW)
         predictor.predict(DRIVE[0], WINDOW)
         before = predictor.predict(DRIVE[1], WINDOW).logit.cpu()

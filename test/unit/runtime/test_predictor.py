@@ -236,7 +236,7 @@ def test_a_camera_that_keeps_changing_its_zoom_does_not_fill_the_memory(predicto
     for n in range(80):
         K = MODELS[0].K.copy()
         K[0, 0] += n
-        predictor._choose_canvas(image.model)
+        predictor._choose_canvas((image,))
         predictor._look((replace(image, model=replace(MODELS[0], K=K)),))
     assert len(predictor._rectifiers) <= 65
 
