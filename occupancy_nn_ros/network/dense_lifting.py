@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from occupancy_nn_ros.network.depth import DepthBins
 from occupancy_nn_ros.network.encoder import DetailEncoder
-from occupancy_nn_ros.network.lifting import HALF_DEPTH
+from occupancy_nn_ros.network.lifting import HALF_DEPTH, said_by_a_view, said_by_all
 from occupancy_nn_ros.network.precision import in_float32
 
 
@@ -39,15 +39,12 @@ def dense_evidence(
     z = depth.clamp(min=1e-3)
     half = edge_m * HALF_DEPTH
     start, end = (_sample_nearer(nearer, position, bins.position(depth)) for depth in (z - half, z + half))
-    surface, free, hidden = (end - start).clamp(min=0), 1 - end, start
-    odds = torch.log((surface + 0.01) / (free + 0.01)) * (1 - hidden)
-    total = (torch.stack([surface, free, hidden, torch.ones_like(free), odds]) * inside).sum(dim=1)
-    best = (torch.stack([surface, free, 1 - hidden, 1 / z.clamp(min=0.3)]) * inside).amax(dim=1)
-    count = total[3].clamp(min=1)
-    statistics = torch.stack([*(total[:3] / count), total[3] / 4, total[4] * 0.5, best[0], best[1], best[3]], dim=1)
+    summed, compared, weight = said_by_a_view(start, end, z)
+    total, best = (summed * inside).sum(dim=1), (compared * inside).amax(dim=1)
+    statistics = said_by_all(total, best)
     if features is None:
         return statistics, best[2], None
-    weight = (surface + 0.05) * inside
+    weight = weight * inside
     sampled = functional.grid_sample(features, position[:, None], align_corners=False)[:, :, 0]
     merged = (sampled * weight[:, None]).sum(dim=0) / (weight.sum(dim=0) + 1e-3)
     return statistics, best[2], merged.T

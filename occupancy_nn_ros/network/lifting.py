@@ -87,23 +87,40 @@ def sample_evidence(
         half = edge_m[where] * HALF_DEPTH
         start = _sample_nearer(nearer[view], position, bins.position(depth - half))
         end = _sample_nearer(nearer[view], position, bins.position(depth + half))
-        surface, free, hidden = (end - start).clamp(min=0), 1 - end, start
-        odds = torch.log((surface + 0.01) / (free + 0.01)) * (1 - hidden)
-        row = torch.stack([surface, free, hidden, torch.ones_like(free), odds], dim=1)
-        total = total.index_add(0, where, row)
-        row = torch.stack([surface, free, 1 - hidden, 1 / depth.clamp(min=0.3)], dim=1)
-        best = best.index_copy(0, where, torch.maximum(best[where], row))
+        summed, compared, weight = said_by_a_view(start, end, depth)
+        total = total.index_add(0, where, summed.T)
+        best = best.index_copy(0, where, torch.maximum(best[where], compared.T))
         if features is not None and merged is not None and weights is not None:
-            weight = (surface + 0.05)[:, None]
+            weight = weight[:, None]
             sampled = functional.grid_sample(features[view : view + 1], position[None, None], align_corners=False)
             merged = merged.index_add(0, where, sampled[0, :, 0].T * weight)
             weights = weights.index_add(0, where, weight)
-    count = total[:, 3:4].clamp(min=1)
-    statistics = torch.cat(
-        [total[:, :3] / count, total[:, 3:4] / 4, total[:, 4:5] * 0.5, best[:, :2], best[:, 3:4]], dim=1
-    )
     lifted = merged / weights if merged is not None and weights is not None else None
-    return Evidence(statistics, lifted, best[:, 2])
+    return Evidence(said_by_all(total.T, best.T), lifted, best[:, 2])
+
+
+def said_by_a_view(start: Tensor, end: Tensor, depth_m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """What a view says about cubes in it.
+
+    Args:
+        start: (...) probability that the surface lies before the cube's near side.
+        end: (...) likewise its far side.
+        depth_m: (...) of its centre.
+
+    Returns:
+        What is summed over views (5, ...): surface, free, hidden, count, log-odds; what the best view decides (4, ...): surface,
+        free, not hidden, inverse depth; and how much the view's features weigh (...).
+    """
+    surface, free, hidden = (end - start).clamp(min=0), 1 - end, start
+    odds = torch.log((surface + 0.01) / (free + 0.01)) * (1 - hidden)
+    summed = torch.stack([surface, free, hidden, torch.ones_like(free), odds])
+    return summed, torch.stack([surface, free, 1 - hidden, 1 / depth_m.clamp(min=0.3)]), surface + 0.05
+
+
+def said_by_all(summed: Tensor, best: Tensor) -> Tensor:
+    """:attr:`Evidence.statistics` (P, STATISTICS) from the sums (5, P) and maxima (4, P) over views of what each says."""
+    count = summed[3].clamp(min=1)
+    return torch.stack([*(summed[:3] / count), summed[3] / 4, summed[4] * 0.5, best[0], best[1], best[3]], dim=1)
 
 
 def _compiled_evidence(

@@ -247,7 +247,13 @@ def test_stages_are_called_what_the_message_says(session):
     session.process(wall(0), "odom", ALL)
     text = (Path(__file__).parents[3] / "msg" / "MapStatus.msg").read_text(encoding="utf-8")
     (comment,) = re.findall(r"^string\[\] stages +# (.*(?:\n +#.*)*)", text, re.M)
-    assert re.findall(r"[a-z_]{5,}", comment.split(";")[0]) == ["decode", "integrate", "predict", "depth_model", "encode"]
+    assert re.findall(r"[a-z_]{5,}", comment.split(";")[0]) == [
+        "decode",
+        "integrate",
+        "predict",
+        "depth_model",
+        "encode",
+    ]
     told = [re.search(r"[a-z_]+", part)[0] for part in comment.split(";")[1:]]
     assert told == ["total", "stamp_to_grid", "without_network"]
     own = list(session.latency.summary())
