@@ -62,7 +62,16 @@ class ExtrapolationError(LookupTransformError):
 
 
 class BagError(OccupancyError):
-    """A bag cannot be read, or lacks what the task needs."""
+    """A bag cannot be read, or lacks what the task needs.
+
+    Attributes:
+        advice: what to do about it, empty if nothing is known.
+    """
+
+    def __init__(self, message: str, *, advice: str = "") -> None:
+        """Keep the message and the advice."""
+        super().__init__(message)
+        self.advice = advice
 
 
 class CheckpointError(OccupancyError):

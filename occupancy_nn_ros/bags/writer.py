@@ -41,7 +41,7 @@ class BagWriter:
             if self._work.exists():
                 shutil.rmtree(self._work)
             self._work.mkdir(parents=True)
-            self._writer = Writer(self._folder, version=9, storage_plugin=StoragePlugin.MCAP)
+            self._writer = Writer(self._folder, version=8, storage_plugin=StoragePlugin.MCAP)
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()
         except (OSError, WriterError) as error:

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
-from occupancy_nn_ros.errors import OccupancyError
+from occupancy_nn_ros.errors import BagError, OccupancyError
 
 COMMANDS = {
     "demo": "map a short simulated drive and show the pictures; start here",
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OccupancyError as error:
         if args.verbose:
             traceback.print_exc()
-        print(f"occupancy-nn {args.command}: {error}", file=sys.stderr)
+        advice = f"; {error.advice}" if isinstance(error, BagError) and error.advice else ""
+        print(f"occupancy-nn {args.command}: {error}{advice}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"occupancy-nn {args.command}: interrupted", file=sys.stderr)

@@ -20,7 +20,7 @@ from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.runtime.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
-    from occupancy_nn_ros.bags.reader import BagPart
+    from occupancy_nn_ros.bags.reader import BagPart, BagReader
     from occupancy_nn_ros.runtime.player import PlayPlan, PlayResult
     from occupancy_nn_ros.values import MapView
     from occupancy_nn_ros.visualization.animation import MapAnimation
@@ -87,6 +87,8 @@ def play(
                     task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes"
                 ),
             )
+        if not quiet:
+            _print_losses(reader)
     pictures = _draw(result, plan.config, out, truth_beside(bag, result.view), animation)
     write_summary(result, out)
     if not quiet:
@@ -139,6 +141,13 @@ def _print_plan(plan: PlayPlan, duration_s: float) -> None:
     if plan.config.pose_topic:
         print(f"  pose: {plan.config.pose_topic}")
     print("  (--set map_frame=..., --set cameras.NAME.image_topic=... and so on change any choice)")
+
+
+def _print_losses(reader: BagReader) -> None:
+    for text in reader.warnings:
+        print(f"  bag: {text}")
+    for topic, why in reader.unreadable.items():
+        print(f"  bag: {topic} cannot be read: {why}")
 
 
 def _print_result(result: PlayResult, out: Path, pictures: list[Path]) -> None:

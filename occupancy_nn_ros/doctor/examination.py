@@ -153,9 +153,19 @@ def examine_bag(path: Path, config: Config, seconds: float) -> list[Finding]:
     findings = [check_model(config)]
     try:
         with BagReader(path) as reader:
-            return findings + _bag_findings(reader, config, seconds)
+            found = _bag_findings(reader, config, seconds)
+            return [*findings, *_what_is_lost(reader), *found]
     except BagError as error:
-        return [*findings, problem("bag", str(error), "record it again, or repair it with ros2 bag reindex")]
+        return [*findings, problem("bag", str(error), error.advice or "record it again")]
+
+
+def _what_is_lost(reader: BagReader) -> list[Finding]:
+    """What of a bag cannot be read."""
+    damages = [warning("bag", text, "what could be read is used; mind what is missing") for text in reader.warnings]
+    return damages + [
+        warning("bag", f"{topic} cannot be read: {why}", "record it as CDR, if it is needed")
+        for topic, why in reader.unreadable.items()
+    ]
 
 
 def _bag_findings(reader: BagReader, config: Config, seconds: float) -> list[Finding]:

@@ -177,15 +177,6 @@ def test_files_that_are_no_bags(tmp_path, name, content):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("keep", [0.1, 0.5, 0.9, 0.99])
-def test_truncated_recordings_raise_bag_errors_only(tmp_path, keep):
-    whole = write(tmp_path / "whole.mcap", 40).read_bytes()
-    cut = tmp_path / "cut.mcap"
-    cut.write_bytes(whole[: int(len(whole) * keep)])
-    with pytest.raises(BagError), BagReader(cut) as bag:
-        list(bag.messages())
-
-
 def test_damaged_bytes_in_the_middle_raise_bag_errors_or_change_a_message(tmp_path, rng):
     whole = write(tmp_path / "whole.mcap", 10).read_bytes()
     for n in range(40):
@@ -200,13 +191,6 @@ def test_damaged_bytes_in_the_middle_raise_bag_errors_or_change_a_message(tmp_pa
                     decode.decode_tf(message.cdr)
         except OccupancyError:
             continue
-
-
-def test_broken_metadata(tmp_path):
-    path = write(tmp_path / "bag")
-    (path / "metadata.yaml").write_text("rosbag2_bagfile_information: [1")
-    with pytest.raises(BagError, match="cannot read bag"), BagReader(path):
-        pass
 
 
 def test_a_folder_without_metadata_but_one_file(tmp_path):
