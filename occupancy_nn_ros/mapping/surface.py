@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.mapping.atomic_file import replace_file
-from occupancy_nn_ros.values import Float32Array, MapView, UInt8Array, VoxelState
+from occupancy_nn_ros.values import FloatArray, MapView, UInt8Array, VoxelState
 
 MAX_LOG_ODDS = 4.0
 """Log-odds are cut here: a single very sure voxel must not push the surface away from its neighbours."""
@@ -22,11 +22,11 @@ class SurfaceMesh:
     """Triangles.
 
     Attributes:
-        vertices_m: (V, 3) float32 in the map frame.
+        vertices_m: (V, 3) float64 in the map frame.
         triangles: (T, 3) int32 indices of vertices, counter-clockwise seen from free space.
     """
 
-    vertices_m: Float32Array
+    vertices_m: FloatArray
     triangles: npt.NDArray[np.int32]
 
 
@@ -46,15 +46,15 @@ def surface_mesh(view: MapView) -> SurfaceMesh:
     probability = np.clip(view.probability.astype(np.float64), 1e-6, 1 - 1e-6)
     log_odds = np.where(known, np.clip(np.log(probability / (1 - probability)), -MAX_LOG_ODDS, MAX_LOG_ODDS), 0.0)
     if min(log_odds.shape) < 2 or not (log_odds[known] > 0).any() or not (log_odds[known] < 0).any():
-        return SurfaceMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+        return SurfaceMesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
     try:
         # A cube of eight voxels is looked at where its mask, at its highest corner, is set.
         vertices, triangles, _, _ = marching_cubes(log_odds, 0.0, mask=_all_known(known), gradient_direction="ascent")
     except (ValueError, RuntimeError):  # no surface among the cubes that are known
-        return SurfaceMesh(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32))
+        return SurfaceMesh(np.zeros((0, 3)), np.zeros((0, 3), np.int32))
     edge = view.window.voxel_size_m
     placed = (vertices + np.asarray(view.window.origin) + 0.5) * edge
-    return SurfaceMesh(placed.astype(np.float32), triangles.astype(np.int32))
+    return SurfaceMesh(np.asarray(placed, dtype=np.float64), triangles.astype(np.int32))
 
 
 def save_mesh(mesh: SurfaceMesh, path: Path, frame_id: str, colors: UInt8Array | None = None) -> None:

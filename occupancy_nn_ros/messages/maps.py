@@ -16,6 +16,7 @@ from occupancy_nn_ros.messages.typestore import deserialize, serialize, typestor
 from occupancy_nn_ros.values import (
     SEMANTIC_CLASSES,
     Float32Array,
+    FloatArray,
     GridSlice,
     LatticeWindow,
     MapView,
@@ -33,13 +34,13 @@ class OccupiedVoxels:
     """The occupied voxels of a map.
 
     Attributes:
-        points_m: (N, 3) float32 centres in the map frame.
+        points_m: (N, 3) centres, float64 in the map frame, float32 in a frame near them.
         probability: (N,) float32.
         classes: (N,) uint8.
         colors: (N, 3) uint8 RGB.
     """
 
-    points_m: Float32Array
+    points_m: FloatArray | Float32Array
     probability: Float32Array
     classes: UInt8Array
     colors: UInt8Array
@@ -136,14 +137,28 @@ def encode_occupied_cloud(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels) 
     return encode_cloud(stamp_ns, frame_id, points.view(np.uint8), len(points), layout)
 
 
-def encode_distance_cloud(grid: GridSlice, distances_m: Float32Array) -> bytes:
-    """A PointCloud2 with fields x y z intensity: distance in metres at the centres of the known cells of a slice."""
+def encode_distance_cloud(grid: GridSlice, points_m: Float32Array, distances_m: Float32Array) -> bytes:
+    """A PointCloud2 with fields x y z intensity: distance in metres at the centres of the known cells of a slice.
+
+    Args:
+        grid: stamp and frame of the header.
+        points_m: (N, 3) centres of its known cells, in the order of :func:`known_centers`, in the frame of the header.
+        distances_m: (X, Y) distances.
+    """
     known = np.argwhere(grid.values >= 0)
     points = np.zeros((len(known), 4), "<f4")
-    points[:, :2] = (known + 0.5) * grid.resolution_m + np.array(grid.origin_m[:2])
+    points[:, :3] = points_m
     points[:, 3] = distances_m[known[:, 0], known[:, 1]]
     layout = [("x", 0, FLOAT32), ("y", 4, FLOAT32), ("z", 8, FLOAT32), ("intensity", 12, FLOAT32)]
     return encode_cloud(grid.stamp_ns, grid.frame_id, points, len(points), layout)
+
+
+def known_centers(grid: GridSlice) -> FloatArray:
+    """Centres (N, 3) float64 of the known cells of a slice, at its height."""
+    known = np.argwhere(grid.values >= 0)
+    centers = np.full((len(known), 3), grid.origin_m[2])
+    centers[:, :2] = (known + 0.5) * grid.resolution_m + np.array(grid.origin_m[:2])
+    return centers
 
 
 def encode_cloud(
@@ -173,13 +188,17 @@ def encode_cube_markers(stamp_ns: int, frame_id: str, voxels: OccupiedVoxels, ed
     return _encode_marker(stamp_ns, frame_id, marker, voxels.points_m, voxels.colors)
 
 
-def encode_mesh_marker(stamp_ns: int, frame_id: str, corners_m: Float32Array, colors: UInt8Array) -> bytes:
+def encode_mesh_marker(stamp_ns: int, frame_id: str, corners_m: FloatArray | Float32Array, colors: UInt8Array) -> bytes:
     """A MarkerArray with one TRIANGLE_LIST; corners (3 T, 3) and their colours (3 T, 3), three for each triangle."""
     return _encode_marker(stamp_ns, frame_id, ("surface", TRIANGLE_LIST, 1.0), corners_m, colors)
 
 
 def _encode_marker(
-    stamp_ns: int, frame_id: str, marker: tuple[str, int, float], points_m: Float32Array, colors_rgb: UInt8Array
+    stamp_ns: int,
+    frame_id: str,
+    marker: tuple[str, int, float],
+    points_m: FloatArray | Float32Array,
+    colors_rgb: UInt8Array,
 ) -> bytes:
     """A MarkerArray with one marker of a name, a type and a scale.
 

@@ -12,6 +12,7 @@ import numpy as np
 from rclpy.task import Future
 
 from occupancy_nn_ros.errors import MapFileError, OccupancyError
+from occupancy_nn_ros.mapping.atomic_file import remove_leftovers
 from occupancy_nn_ros.mapping.map_file import save_map
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
@@ -36,6 +37,7 @@ class MapServices:
             MissingDependencyError: a service type is not built.
         """
         self.context, self.publishers, self.map_folder = context, publishers, map_folder
+        remove_leftovers(Path(map_folder).expanduser())
         offered: dict[str, tuple[str, Callable[..., Any]]] = {
             "clear": ("std_srvs/srv/Trigger", self._clear),
             "pause": ("std_srvs/srv/Trigger", self._pause),

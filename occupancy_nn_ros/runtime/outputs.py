@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Literal
@@ -27,6 +27,7 @@ from occupancy_nn_ros.messages.maps import (
     encode_occupancy_grid,
     encode_occupied_cloud,
     encode_voxel_grid,
+    known_centers,
     occupied_indices,
 )
 from occupancy_nn_ros.messages.names import (
@@ -41,6 +42,7 @@ from occupancy_nn_ros.messages.names import (
 )
 from occupancy_nn_ros.messages.octomap import encode_octomap
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image
+from occupancy_nn_ros.runtime.cloud_frame import cloud_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.values import GridSlice, MapView, PosedDepth
 from occupancy_nn_ros.visualization.colors import class_colors, height_colors
@@ -68,7 +70,7 @@ class MapSource:
         """Centres, probabilities, classes and colours of the occupied voxels."""
         view, cells = self.view, occupied_indices(self.view)
         i, j, k = cells.T
-        points = ((cells + view.window.origin + 0.5) * view.window.voxel_size_m).astype("float32")
+        points = (cells + view.window.origin + 0.5) * view.window.voxel_size_m
         classes = view.classes[i, j, k]
         by_class = self.config.outputs.color_by == "class"
         colors = class_colors(classes) if by_class else height_colors(points[:, 2], view)
@@ -132,11 +134,15 @@ def _probability(source: MapSource) -> bytes:
 
 def _distances(source: MapSource) -> bytes:
     cells, limit_m = source.slice_2d, source.config.outputs.max_distance_m
-    return encode_distance_cloud(cells, distance_field(cells.values == LETHAL, cells.resolution_m, limit_m))
+    distances = distance_field(cells.values == LETHAL, cells.resolution_m, limit_m)
+    frame = cloud_frame(source.view, source.config.base_frame)
+    return encode_distance_cloud(replace(cells, frame_id=frame.frame_id), frame.place(known_centers(cells)), distances)
 
 
 def _cloud(source: MapSource) -> bytes:
-    return encode_occupied_cloud(source.stamp_ns, source.view.frame_id, source.voxels)
+    frame, voxels = cloud_frame(source.view, source.config.base_frame), source.voxels
+    placed = replace(voxels, points_m=frame.place(voxels.points_m))
+    return encode_occupied_cloud(source.stamp_ns, frame.frame_id, placed)
 
 
 def _markers(source: MapSource) -> bytes:

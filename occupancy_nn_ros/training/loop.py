@@ -10,6 +10,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
@@ -300,8 +301,14 @@ def _save(out: Path, run: _Run, config: TrainConfig) -> None:
         "shards": run.shards,
     }
     partial = out / "state.partial"
-    torch.save(state, partial)
-    partial.replace(out / "state.pt")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        torch.save(state, partial)
+        partial.replace(out / "state.pt")
+    except (OSError, RuntimeError) as error:  # torch's writer of archives raises the latter on a full disk
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise TrainingError(f"cannot write {out / 'state.pt'}: {error}; the state before it stays") from None
     training = {key: value for key, value in dataclasses.asdict(config).items() if key != "model"}
     record = {**run.note, "training": training, "step": run.step, "shards": len(run.shards)}
     save_checkpoint(Checkpoint(run.average, run.calibration, record), out / f"{config.name}.safetensors")

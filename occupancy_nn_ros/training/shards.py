@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -144,11 +145,20 @@ def make_shards(
 
 
 def write_shard(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
-    """Write a shard of these arrays, named as in :class:`Shard`; under its name it is only ever complete."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Write a shard of these arrays, named as in :class:`Shard`; under its name it is only ever complete.
+
+    Raises:
+        TrainingError: it cannot be written, as on a full disk.
+    """
     partial = path.with_suffix(".partial")
-    save_file(arrays, str(partial), metadata={"format": FORMAT, **metadata})
-    partial.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(arrays, str(partial), metadata={"format": FORMAT, **metadata})
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise TrainingError(f"cannot write shard {path}: {error}") from None
 
 
 def read_shard(path: Path) -> Shard:

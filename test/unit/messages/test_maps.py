@@ -115,7 +115,8 @@ def test_cube_markers(rng, count, frame):
 def test_distance_cloud():
     values = np.array([[-1, 0], [100, -1]], np.int8)
     distances = np.array([[9, 1.5], [0.0, 9]], np.float32)
-    cdr = maps.encode_distance_cloud(GridSlice(STAMP, "odom", 0.5, (1.0, 2.0, 0.0), values), distances)
+    grid = GridSlice(STAMP, "odom", 0.5, (1.0, 2.0, 0.0), values)
+    cdr = maps.encode_distance_cloud(grid, maps.known_centers(grid).astype(np.float32), distances)
     _, points = decode.decode_point_cloud(cdr)
     np.testing.assert_allclose(points, [(1.25, 2.75, 0), (1.75, 2.25, 0)])
     message = deserialize(names.POINT_CLOUD, cdr)
