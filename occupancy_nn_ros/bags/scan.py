@@ -10,7 +10,7 @@ from occupancy_nn_ros.errors import MessageError, TransformError
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import peek_encoding
-from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_TOPICS
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_TOPICS, VIDEO_TYPES
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
 MAX_TRANSFORM_MESSAGES = 2000
@@ -45,7 +45,7 @@ def scan_bag(reader: BagReader) -> BagScan:
     silent = frozenset(topic for topic, info in reader.topics.items() if not info.count)
     scan = BagScan(topics, {}, {}, silent, PoseBuffer(cache_ns=10**18))
     sensors = {
-        t for t, info in reader.topics.items() if info.msgtype in (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD) and info.count
+        t for t, info in reader.topics.items() if info.msgtype in (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES, POINT_CLOUD) and info.count
     }
     _look_at_transforms(reader, scan.poses)
     for message in reader.messages(sensors):

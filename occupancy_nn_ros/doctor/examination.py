@@ -98,7 +98,11 @@ class Examination:
             record = self.records[name]
             found += check_messages(sensor, record.first, record.stamps_ns, record.ages_s, why_silent)
             found += check_camera_info(sensor, record.first, self.intake, why_silent)
-        frames = {n: (self.intake.sensors[n].frame_id or r.frame_id) for n, r in self.records.items() if r.stamps_ns}
+        frames = {
+            n: self.intake.sensors[n].frame_id or r.frame_id or self.intake.info_frames.get(n, "")
+            for n, r in self.records.items()
+            if r.stamps_ns
+        }
         stamps_ns = {n: r.stamps_ns for n, r in self.records.items()}
         found += check_sync(stamps_ns, self.config.sync)
         found += check_pose_topic(self.intake, why_silent)

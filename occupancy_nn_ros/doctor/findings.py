@@ -23,7 +23,8 @@ from occupancy_nn_ros.errors import (
 from occupancy_nn_ros.geometry.cameras import fit_to_image
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_depth, decode_image, peek_encoding
-from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, TF_MESSAGE, TF_TOPICS
+from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, TF_MESSAGE, TF_TOPICS, VIDEO_TYPES
+from occupancy_nn_ros.messages.video import read_packet
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.plausibility import odd_mounting
@@ -121,6 +122,8 @@ def _describe(sensor: SensorStream, cdr: bytes) -> str:
     """
     if sensor.kind == "cloud":
         return f"cloud of {len(decode_point_cloud(cdr)[1])} points"
+    if sensor.msgtype in VIDEO_TYPES:  # decoded at the keyframes, with the packets before it
+        return f"video {read_packet(sensor.msgtype, cdr).codec}"
     decode = decode_depth if sensor.kind == "depth" else decode_image
     height, width = decode(sensor.msgtype, cdr)[1].shape[:2]
     return f"{sensor.kind} {peek_encoding(sensor.msgtype, cdr)} {width}x{height}"
@@ -162,6 +165,8 @@ def check_camera_info(sensor: SensorStream, first: bytes, intake: Intake, why_si
     if model is None:
         return [_no_camera_info(sensor, intake, why_silent)]
     text = f"camera_info {model.width}x{model.height}, {np.rad2deg(_field_of_view(model)):.0f} degrees wide"
+    if sensor.msgtype in VIDEO_TYPES:
+        return [ok(sensor.name, f"{text}, {_lens(model)}")]
     try:
         decode = decode_depth if sensor.kind == "depth" else decode_image
         height, width = decode(sensor.msgtype, first)[1].shape[:2]

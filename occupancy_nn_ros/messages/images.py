@@ -12,7 +12,7 @@ import numpy.typing as npt
 from occupancy_nn_ros.errors import ImageError
 from occupancy_nn_ros.messages.compressed import BAYER_TO_RGB, decompress_color, decompress_depth
 from occupancy_nn_ros.messages.headers import Header, peek_header
-from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, COMPRESSED_VIDEO
 from occupancy_nn_ros.messages.picture_headers import NO_LIMITS, PictureLimits
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.values import Float32Array, UInt8Array
@@ -109,13 +109,13 @@ def _to_rgb(pixels: UInt8Array, conversion: int, message: Any) -> UInt8Array:
 
 
 def peek_encoding(msgtype: str, cdr: bytes | memoryview) -> str:
-    """Encoding of an Image, or format of a CompressedImage.
+    """Encoding of an Image, or format of a compressed one or of a video.
 
     Raises:
         MessageError: the bytes do not decode.
     """
     message = deserialize(msgtype, cdr)
-    return str(message.format if msgtype == COMPRESSED_IMAGE else message.encoding)
+    return str(message.format if msgtype in (COMPRESSED_IMAGE, COMPRESSED_VIDEO) else message.encoding)
 
 
 def _rows(message: Any, pixel_bytes: int) -> UInt8Array:

@@ -11,10 +11,17 @@ from rosbags.typesys.store import Typestore
 
 from occupancy_nn_ros.errors import MessageError
 from occupancy_nn_ros.messages.headers import SECOND_NS
-from occupancy_nn_ros.messages.names import OCTOMAP
+from occupancy_nn_ros.messages.names import COMPRESSED_VIDEO, FFMPEG_PACKET, OCTOMAP
 from occupancy_nn_ros.resources import resource_path
 
 OWN_MESSAGES = ("VoxelGrid", "MapStatus")
+VIDEO_MESSAGES = {
+    COMPRESSED_VIDEO: "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n",
+    FFMPEG_PACKET: (
+        "std_msgs/Header header\nint32 width\nint32 height\nstring encoding\nuint64 pts\nuint8 flags\nbool is_bigendian\nuint8[] data\n"
+    ),
+}
+"""Types of packages that not everybody has, as they are laid out."""
 
 FOREIGN_MESSAGES = {
     OCTOMAP: "std_msgs/Header header\nbool binary\nstring id\nfloat64 resolution\nint8[] data\n",
@@ -31,6 +38,8 @@ def typestore() -> Typestore:
         store.register(get_types_from_msg(text, f"occupancy_nn_ros/msg/{name}"))
     for msgtype, text in FOREIGN_MESSAGES.items():
         store.register(get_types_from_msg(text, msgtype))
+    for name, text in VIDEO_MESSAGES.items():
+        store.register(get_types_from_msg(text, name))
     return store
 
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib.util import find_spec
 from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from occupancy_nn_ros.messages.names import TF_TOPICS
+from occupancy_nn_ros.messages.names import TF_TOPICS, VIDEO_TYPES
 from occupancy_nn_ros.ros.qos import TF_QOS, TF_STATIC_QOS, sensor_qos
 from occupancy_nn_ros.runtime.discovery import SensorStream, close_topics
 
@@ -17,10 +18,14 @@ POSE_DEPTH = 50
 
 
 def topics_of(node: Any) -> dict[str, str]:
-    """Message type of every topic in the graph but the node's own."""
+    """Message type of every topic in the graph but the node's own, and videos whose message types are not installed."""
     own = f"{node.get_fully_qualified_name()}/"
     found = {name: types[0] for name, types in node.get_topic_names_and_types() if types}
-    return {name: msgtype for name, msgtype in found.items() if not name.startswith(own)}
+    return {
+        name: msgtype
+        for name, msgtype in found.items()
+        if not name.startswith(own) and (msgtype not in VIDEO_TYPES or find_spec(msgtype.partition("/")[0]) is not None)
+    }
 
 
 def owners_of(sensors: Iterable[SensorStream]) -> dict[str, SensorStream]:

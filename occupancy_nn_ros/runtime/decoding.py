@@ -9,7 +9,9 @@ from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyErr
 from occupancy_nn_ros.geometry.cameras import fit_to_image, sizes_of
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_depth, decode_image
+from occupancy_nn_ros.messages.names import VIDEO_TYPES
 from occupancy_nn_ros.messages.picture_headers import PictureLimits
+from occupancy_nn_ros.messages.video import decode_video
 from occupancy_nn_ros.runtime.intake import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedCloud, PosedDepth, PosedImage
 
@@ -64,7 +66,11 @@ def decode_image_frame(frame: RawFrame) -> PosedImage:
         CalibrationError: no intrinsics.
     """
     model = _model_of(frame)
-    _, image = decode_image(frame.sensor.msgtype, frame.cdr, _limits(frame, model))
+    msgtype, limits = frame.sensor.msgtype, _limits(frame, model)
+    if msgtype in VIDEO_TYPES:
+        image = decode_video(msgtype, frame.cdr, frame.earlier, limits)
+    else:
+        _, image = decode_image(msgtype, frame.cdr, limits)
     fitted = fit_to_image(model, image.shape[1], image.shape[0])
     return PosedImage(frame.sensor.name, frame.stamp_ns, image, fitted, frame.T_map_sensor)
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from occupancy_nn_ros.config import CameraConfig, Config
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, VIDEO_TYPES
 from occupancy_nn_ros.messages.picture_headers import MAX_PIXELS
 from occupancy_nn_ros.runtime.topic_names import (
     NOT_A_SWEEP,
@@ -29,7 +29,7 @@ from occupancy_nn_ros.runtime.topic_names import (
     own_outputs,
 )
 
-SENSOR_TYPES = (IMAGE, COMPRESSED_IMAGE, POINT_CLOUD)
+SENSOR_TYPES = (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES, POINT_CLOUD)
 RECTIFIED_WORDS = frozenset({"rect", "rectified"})
 PREFERRED_ENDINGS = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
 GENERIC_PARTS = {
@@ -135,7 +135,11 @@ def left_out_cameras(
 
 def wanted_types(source: Source) -> tuple[str, ...]:
     """Message types that can carry this kind of sensor."""
-    return (POINT_CLOUD,) if source == "lidar" else (IMAGE, COMPRESSED_IMAGE)
+    return (
+        (POINT_CLOUD,)
+        if source == "lidar"
+        else (IMAGE, COMPRESSED_IMAGE, *(VIDEO_TYPES if source == "network" else ()))
+    )
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ class _Topics:
 
     def info_of(self, topic: str) -> str:
         """The CameraInfo that is an image topic's own, or empty."""
-        images = [name for name, kind in self.types.items() if kind in (IMAGE, COMPRESSED_IMAGE)]
+        images = [name for name, kind in self.types.items() if kind in SENSOR_TYPES and kind != POINT_CLOUD]
         return info_topic(topic, self.types, [name for name in images if self.content(name) == self.content(topic)])
 
     def one_each(self, topics: Iterable[str]) -> list[str]:

@@ -27,6 +27,7 @@ from occupancy_nn_ros.messages.decode import decode_camera_info, decode_odometry
 from occupancy_nn_ros.messages.headers import STAMP_END, peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO, POSE_STAMPED, TF_MESSAGE, TF_TOPICS
 from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.video_log import VideoLog
 from occupancy_nn_ros.sync.frame_names import FrameNames, choose_frames
 from occupancy_nn_ros.sync.frame_sync import DEAD_NS, FrameSet, FrameSync
 from occupancy_nn_ros.sync.keyframes import KeyframePolicy
@@ -51,6 +52,7 @@ class RawFrame:
         cdr: the message.
         model: intrinsics, None for a LiDAR.
         T_map_sensor: (4, 4) pose at the stamp.
+        earlier: messages that a packet of video needs before it, None if they are not known.
     """
 
     sensor: SensorStream
@@ -59,6 +61,7 @@ class RawFrame:
     cdr: bytes
     model: CameraModel | None
     T_map_sensor: FloatArray
+    earlier: tuple[bytes, ...] | None = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Intake:
         problems: the latest message of each kind of trouble, worded for people.
         frame_names: the map's and the robot's frame, once the transforms have told.
         time_jumps: how often time was turned back.
+        info_frames: frame in each sensor's camera_info, which holds where an image names none.
     """
 
     def __init__(self, config: Config, sensors: Sequence[SensorStream], poses: PoseBuffer | None = None) -> None:
@@ -110,6 +114,8 @@ class Intake:
         self._stamps = NewestStamps()
         self._models: dict[str, CameraModel] = {}
         self._infos: dict[str, bytes] = {}
+        self.info_frames: dict[str, str] = {}
+        self._video = VideoLog()
         self._waiting: deque[FrameSet[_Frame]] = deque()
         self._living = self.frames.living
         self._max_wait_ns = round(config.sync.max_wait_s * 1e9)
@@ -252,13 +258,14 @@ class Intake:
         if self._infos.get(topic) == body:  # as it nearly always is
             return
         for sensor in self._by_info_topic[topic]:
-            _, model = decode_camera_info(cdr, is_rectified=sensor.is_rectified)
+            header, model = decode_camera_info(cdr, is_rectified=sensor.is_rectified)
             check_camera(model)
-            self._models[sensor.name] = model
+            self._models[sensor.name], self.info_frames[sensor.name] = model, header.frame_id
         self._infos[topic] = body
 
     def _take_frame(self, sensor: SensorStream, cdr: bytes) -> None:
         header = peek_header(cdr)
+        self._video.add(sensor, cdr)
         self.received[sensor.name] += 1
         stamp = header.stamp_ns + sensor.time_offset_ns
         self._advance(sensor.topic, stamp)
@@ -330,11 +337,22 @@ class Intake:
         placed = []
         for name, frame in frames.items.items():
             sensor = self.sensors[name]
+            frame_id = frame.frame_id or self.info_frames.get(name, "")  # as drivers leave out that of the image
             if sensor.info_topic and name not in self._models:
                 raise CalibrationError(f"no camera_info of '{name}' on {sensor.info_topic}")
             stamp = frames.stamps_ns[name]
-            pose = self.poses.lookup(names.map_frame, frame.frame_id, stamp)
-            placed.append(RawFrame(sensor, stamp, frame.frame_id, frame.cdr, self._models.get(name), pose))
+            pose = self.poses.lookup(names.map_frame, frame_id, stamp)
+            placed.append(
+                RawFrame(
+                    sensor,
+                    stamp,
+                    frame_id,
+                    frame.cdr,
+                    self._models.get(name),
+                    pose,
+                    self._video.before(sensor, frame.cdr),
+                )
+            )
         self.frame_names = names
         if not self.keyframes.is_keyframe(frames.stamp_ns, T_map_base):
             return None

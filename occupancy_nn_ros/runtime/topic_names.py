@@ -9,7 +9,7 @@ from typing import Literal
 
 from occupancy_nn_ros.messages.names import CAMERA_INFO, MAP_STATUS, VOXEL_GRID
 
-TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "zstd")
+TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "foxglove", "h264", "h265", "zstd")
 OWN_FOLDER = "/occupancy_nn"
 OWN_TYPES = (MAP_STATUS, VOXEL_GRID)
 

@@ -3,6 +3,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -15,7 +16,14 @@ from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import decode_image
-from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, MAP_STATUS, POINT_CLOUD
+from occupancy_nn_ros.messages.names import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    COMPRESSED_VIDEO,
+    IMAGE,
+    MAP_STATUS,
+    POINT_CLOUD,
+)
 from occupancy_nn_ros.messages.sensors import (
     encode_camera_info,
     encode_compressed_image,
@@ -24,7 +32,7 @@ from occupancy_nn_ros.messages.sensors import (
     encode_tf,
 )
 from occupancy_nn_ros.messages.status import encode_map_status
-from occupancy_nn_ros.messages.typestore import deserialize, serialize
+from occupancy_nn_ros.messages.typestore import deserialize, make, serialize, typestore
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
 from occupancy_nn_ros.values import CameraModel, NodeStatus
 
@@ -251,3 +259,39 @@ def test_a_full_compressed_topic_wins_over_an_empty_raw_one(changed, tiny_model)
     result = play(changed(compress), tiny_model)
     assert [s["topic"] for s in result.summary["sensors"]] == [BACK, f"{FRONT}/compressed"]
     assert result.summary["keyframes"] == 6
+
+
+def test_video_is_mapped_and_described(changed, tiny_model, doctor):
+    """H.264 of the front camera's pictures: as many keyframes as with pictures, and no word of trouble."""
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = 160, 120, "yuv420p", Fraction(1, 10)
+    encoder.options = {"preset": "ultrafast", "tune": "zerolatency", "g": "5"}
+
+    def encode(message):
+        if message.topic != FRONT:
+            return same(message)
+        (packet,) = encoder.encode(av.VideoFrame.from_ndarray(pixels(message), format="rgb24"))
+        header = peek_header(message.cdr)
+        stamp = make("builtin_interfaces/Time", sec=header.stamp_ns // 10**9, nanosec=header.stamp_ns % 10**9)
+        data = np.frombuffer(bytes(packet), np.uint8)
+        video = typestore().types[COMPRESSED_VIDEO](timestamp=stamp, frame_id=header.frame_id, data=data, format="h264")
+        return [("/front/video", COMPRESSED_VIDEO, serialize(video))]
+
+    bag = changed(encode)
+    result = play(bag, tiny_model)
+    assert [s["topic"] for s in result.summary["sensors"]] == [BACK, "/front/video"]
+    assert (result.summary["keyframes"], result.summary["dropped"]) == (6, {})
+    code, checks = doctor(bag)
+    assert code == 0 and {check[0] for check in checks} == {"ok"}
+    assert told(checks, "ok", "/front/video: video h264, 12 messages at 10.0 Hz")
+
+
+def test_an_empty_frame_id_is_that_of_the_camera_info(small_bag, changed, tiny_model, doctor):
+    def nameless(message):
+        return encode_image(peek_header(message.cdr).stamp_ns, "", pixels(message))
+
+    bag = changed(only(FRONT, nameless))
+    assert equal_maps(play(bag, tiny_model).view, play(small_bag, tiny_model).view)
+    code, _ = doctor(bag)
+    assert code == 0
