@@ -16,6 +16,7 @@ from scipy.spatial.transform import Rotation
 from occupancy_nn_ros.errors import MissingDependencyError, SimulationError
 from occupancy_nn_ros.geometry.cameras import MAX_TANGENT, unproject
 from occupancy_nn_ros.simulation.builder import TEXTURES
+from occupancy_nn_ros.simulation.lighting import floor_reflectance, grey, lights_xml, numbers
 from occupancy_nn_ros.simulation.mesh_models import mesh_assets, mesh_files, mesh_geoms, part_count
 from occupancy_nn_ros.simulation.textures import make_texture
 from occupancy_nn_ros.simulation.world import GROUND, Solid, World
@@ -196,6 +197,7 @@ def _texture_files(world: World, rng: np.random.Generator) -> dict[str, bytes]:
 
 def _model_xml(world: World, rng: np.random.Generator) -> str:
     assets, geoms, movers = [], [], []
+    mirrored = floor_reflectance(world)
     for index in range(TEXTURES):
         shine = f"specular='{rng.uniform(0, 0.4):.2f}' shininess='{rng.uniform(0, 0.6):.2f}'"
         repeat = rng.uniform(0.4, 1.6)
@@ -206,7 +208,7 @@ def _model_xml(world: World, rng: np.random.Generator) -> str:
         assets.append(f"<material name='c{index}' texture='c{index}' {shine}/>")
         assets.append(
             f"<material name='p{index}' texture='p{index}' texuniform='true' "
-            f"texrepeat='{repeat:.2f} {repeat:.2f}' {shine}/>"
+            f"texrepeat='{repeat:.2f} {repeat:.2f}' reflectance='{mirrored:.3f}' {shine}/>"
         )
     assets.append(mesh_assets(world))
     geoms.append(f"<geom type='plane' size='60 60 1' material='p{world.ground_texture}'/>")
@@ -220,11 +222,11 @@ def _model_xml(world: World, rng: np.random.Generator) -> str:
         movers.append(f"<body mocap='true'>{parts}</body>")
     return (
         "<mujoco><option><flag contact='disable'/></option><visual><map znear='0.003' zfar='12'/>"
-        f"<headlight ambient='{_grey(rng, 0.25, 0.5)}' diffuse='{_grey(rng, 0.0, 0.35)}' specular='0 0 0'/>"
+        f"<headlight ambient='{grey(rng, 0.25, 0.5)}' diffuse='{grey(rng, 0.0, 0.35)}' specular='0 0 0'/>"
         "<quality shadowsize='2048'/><global offwidth='2048' offheight='2048'/></visual>"
         f"<statistic extent='10' center='0 0 1'/><asset><texture type='skybox' builtin='gradient' "
-        f"rgb1='{_grey(rng, 0.6, 1)}' rgb2='{_grey(rng, 0.3, 0.8)}' width='64' height='64'/>{''.join(assets)}</asset>"
-        f"<worldbody>{_lights_xml(world, rng)}"
+        f"rgb1='{grey(rng, 0.6, 1)}' rgb2='{grey(rng, 0.3, 0.8)}' width='64' height='64'/>{''.join(assets)}</asset>"
+        f"<worldbody>{lights_xml(world, rng)}"
         f"<camera pos='0 0 1'/>{''.join(geoms)}{''.join(movers)}</worldbody></mujoco>"
     )
 
@@ -257,35 +259,7 @@ def _geom_xml(solid: Solid, rng: np.random.Generator) -> str:
         size = {"box": half, "cylinder": half[1:], "sphere": half[:1]}[solid.shape]
         center = np.asarray(solid.center) + turn.apply(offset)
         parts += (
-            f"<geom type='{solid.shape}' pos='{_numbers(center)}' size='{_numbers(size)}' quat='{_numbers(quat)}' "
-            f"material='c{solid.texture}' rgba='{_numbers(tint)} 1' contype='0' conaffinity='0'/>"
+            f"<geom type='{solid.shape}' pos='{numbers(center)}' size='{numbers(size)}' quat='{numbers(quat)}' "
+            f"material='c{solid.texture}' rgba='{numbers(tint)} 1' contype='0' conaffinity='0'/>"
         )
     return parts
-
-
-def _lights_xml(world: World, rng: np.random.Generator) -> str:
-    low_x, low_y, high_x, high_y = world.bounds
-    if world.name.startswith("street"):
-        direction = (rng.uniform(-1, 1), rng.uniform(-1, 1), -1.0)
-        shadow = "true" if rng.random() < 0.5 else "false"
-        return (
-            f"<light directional='true' pos='0 0 20' dir='{_numbers(direction)}' diffuse='{_grey(rng, 0.4, 0.8)}' "
-            f"castshadow='{shadow}'/>"
-        )
-    lights = ""
-    for _ in range(int(rng.integers(1, 4))):
-        place = (rng.uniform(low_x, high_x) * 0.7, rng.uniform(low_y, high_y) * 0.7, rng.uniform(1.8, 2.35))
-        lights += (
-            f"<light pos='{_numbers(place)}' dir='0 0 -1' cutoff='90' exponent='0' "
-            f"attenuation='1 {rng.uniform(0, 0.08):.3f} 0' "
-            f"diffuse='{_grey(rng, 0.3, 0.7)}' castshadow='false'/>"
-        )
-    return lights
-
-
-def _grey(rng: np.random.Generator, low: float, high: float) -> str:
-    return _numbers(rng.uniform(low, high) * (1 + rng.uniform(-0.12, 0.12, 3)))
-
-
-def _numbers(values: npt.ArrayLike) -> str:
-    return " ".join(f"{float(v):.5f}" for v in np.asarray(values, dtype=np.float64))
