@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -52,22 +53,25 @@ def prepare(stage: Stage, run: Path, data: Path) -> int:
 
 def try_batches(stage: Stage, config: TrainConfig, data: Path, device: str) -> list[Row]:
     """Samples a second, by batch, in trial runs that are thrown away."""
-    rows = []
-    for batch in (1,) if stage.dry else (config.batch, 4 * config.batch):
+    rows: list[Row] = []
+    ways = [(1, False)] if stage.dry else [(config.batch, False), (config.batch, True), (4 * config.batch, False)]
+    for batch, recorded in ways:
         rates: list[float] = []
-        trial, folder = replace(config, batch=batch, steps=1_000_000, device=device), stage.work / "trial"
-        shutil.rmtree(folder, ignore_errors=True)
+        trial = replace(config, batch=batch, record_steps=recorded, steps=1_000_000, device=device)
+        row: Row = {"what": "training, trial", "batch": batch, "recorded": recorded, "samples_per_s": 0.0, "ok": True}
+        shutil.rmtree(stage.work / "trial", ignore_errors=True)
+        seconds = (1.0 if stage.dry else TRIAL_S) * (2 if recorded else 1)  # recording takes its time, once
         try:
-            report = lambda progress, rates=rates: rates.append(progress.samples_per_s)  # noqa: E731
-            train(trial, data, folder, report, seconds=1.0 if stage.dry else TRIAL_S)
-            rows.append(
-                {"what": "training, trial", "batch": batch, "samples_per_s": rates[-1] if rates else 0.0, "ok": True}
-            )
+            train(trial, data, stage.work / "trial", partial(_note, rates), seconds=seconds)
+            row["samples_per_s"] = rates[-1] if rates else 0.0
         except RuntimeError as error:
-            rows.append(
-                {"what": "training, trial", "batch": batch, "samples_per_s": 0.0, "ok": False, "said": str(error)[:300]}
-            )
+            row |= {"ok": False, "said": str(error)[:300]}
+        rows.append(row)
     return rows
+
+
+def _note(rates: list[float], progress: Progress) -> None:
+    rates.append(progress.samples_per_s)
 
 
 def learn(stage: Stage, config: TrainConfig, data: Path, seconds: float) -> Row:
@@ -107,7 +111,7 @@ def main() -> int:
     first = prepare(stage, stage.work / "run", data)
     # The learning rate falls to its end with what there is time for: weights that are brought home should be finished ones.
     steps = first + max(2, round(0.95 * rate * left))
-    config = replace(config, batch=best["batch"], steps=min(steps, first + 4) if stage.dry else steps,
+    config = replace(config, batch=best["batch"], record_steps=best["recorded"], steps=min(steps, first + 4) if stage.dry else steps,
                      warmup=min(config.warmup, max(1, (steps - first) // 10)))  # fmt: skip
     rows.append(learn(stage, config, data, left))
     stage.write(rows)

@@ -26,6 +26,7 @@ from occupancy_nn_ros.mapping.dense_update import (
     add_prediction,
     forget_unseen,
 )
+from occupancy_nn_ros.mapping.device_view import download
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
 from occupancy_nn_ros.mapping.queries import Unknown, classes_at_points, query_map, states
@@ -159,11 +160,14 @@ class RollingMap(VoxelStorage):
 
     def view(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapView:
         """A copy in host memory, in window order."""
+        if self.device.type != "cpu":
+            probability, state, classes = download(self)
+            return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes)
         shape = self._window.shape
         log_odds, known = np.empty(shape, np.float32), np.empty(shape, np.bool_)
         for stored, given in self.overlap(self._window):
-            log_odds[given] = self.log_odds[stored].cpu().numpy()
-            known[given] = self.seen_ms[stored].cpu().numpy() != NEVER
+            log_odds[given] = self.log_odds[stored].numpy()
+            known[given] = self.seen_ms[stored].numpy() != NEVER
         probability = (np.float32(1) / (np.float32(1) + np.exp(-log_odds))).astype(np.float32)
         state = states(probability, known, self.config)
         classes = self._classes(np.argwhere(state == VoxelState.OCCUPIED))
@@ -173,7 +177,7 @@ class RollingMap(VoxelStorage):
         """Classes (X, Y, Z) of the voxels at window indices (N, 3), where evidence for one was seen; 0 elsewhere."""
         classes = np.zeros(self._window.shape, np.uint8)
         cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
-        classes[tuple(occupied.T)] = self.best_classes(cells).cpu().numpy()
+        classes[tuple(occupied.T)] = self.best_classes(cells).numpy()
         return classes
 
     def query(

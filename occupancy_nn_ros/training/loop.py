@@ -33,7 +33,7 @@ from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.training.dataset import Sample, Samples, SampleSource
 from occupancy_nn_ros.training.journal import Journal, draw_sample
 from occupancy_nn_ros.training.loaders import read_ahead
-from occupancy_nn_ros.training.step import Figures, begin_reading, learn, move_average, observe_sample
+from occupancy_nn_ros.training.step import Figures, Learner, begin_reading, move_average, observe_sample
 from occupancy_nn_ros.training.workers import Workers, join_workers
 from occupancy_nn_ros.values import UInt8Array
 
@@ -63,6 +63,9 @@ class TrainConfig(CheckedSettings):
     precision: Literal["auto", "float32", "bfloat16"] = setting("auto", "Of activations; auto: bfloat16 on a GPU.")
     loaders: int = setting(
         0, "Processes that read samples ahead, for each training process; 0: a thread.", low=0, high=256
+    )
+    record_steps: bool = setting(
+        False, "On a GPU: record what a sample takes and replay it, a launch instead of thousands."
     )
     tensorboard: bool = setting(False, "Write curves and pictures for TensorBoard too.")
     initial: str = setting("", "Model to start from, by name or path, as in fine-tuning; empty: random weights.")
@@ -226,11 +229,14 @@ def _train(config: TrainConfig, run: _Run, source: Samples, workers: Workers, ou
         for step in range(run.step, config.steps)
         for micro in range(config.batch)
     )
+    learner = Learner(
+        run.network, config.batch, workers, mixed=_is_mixed(config, workers.device), recorded=config.record_steps
+    )
     pace, pending = Pace(config.batch * workers.count), None
     with read_ahead(source, numbers, config.loaders) as samples:
         late = False
         while run.step < config.steps and not late:
-            figures = _take_step(config, run, samples, workers)
+            figures = _take_step(config, run, samples, learner)
             late = workers.any_of(time.monotonic() > audience.deadline)
             due = run.step % config.save_every == 0 or run.step == config.steps or late
             # The device is at work on the step just queued while the one before is looked at.
@@ -255,12 +261,11 @@ def _tell(audience: _Audience, config: TrainConfig, run: _Run, pace: Pace) -> No
         audience.journal.add(run.step, {**pace.curve(), **run.means})
 
 
-def _take_step(config: TrainConfig, run: _Run, samples: Iterator[Sample], workers: Workers) -> Figures:
+def _take_step(config: TrainConfig, run: _Run, samples: Iterator[Sample], learner: Learner) -> Figures:
     """One optimizer step on a batch of samples; what it gave may still be on its way."""
     for group in run.optimizer.param_groups:
         group["lr"] = learning_rate(config, run.step)
-    run.optimizer.zero_grad(set_to_none=True)
-    losses, norm = learn(run.network, samples, config.batch, workers, mixed=_is_mixed(config, workers.device))
+    losses, norm = learner(samples)
     run.optimizer.step()
     move_average(run.average, run.network, min(config.ema, (run.step + 1) / (run.step + 10)))
     figures = begin_reading(run.step, losses, norm)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,6 +20,7 @@ from occupancy_nn_ros.network.model import OccupancyNetwork, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.training.dataset import Sample
 from occupancy_nn_ros.training.losses import Losses, depth_losses, point_losses
+from occupancy_nn_ros.training.recorded import RecordedGradients
 from occupancy_nn_ros.training.workers import Workers
 
 LARGEST_NORM = 5.0
@@ -59,61 +62,105 @@ class Figures:
             raise TrainingError(f"gradient is {norm} at step {self.step}; the last checkpoint is kept")
 
 
+class Inputs(NamedTuple):
+    """What a sample's forward and backward pass takes, on the host or on the device; shapes as in :class:`Sample`.
+
+    ``sources`` (V, S) are the views that each current one is matched against, -1 where there is none; ``edge_m`` is ().
+    """
+
+    images: Tensor
+    K: Tensor
+    T_world_cam: Tensor
+    sources: Tensor
+    depth_m: Tensor
+    points: Tensor
+    edge_m: Tensor
+    labels: Tensor
+
+    def on(self, device: torch.device) -> Inputs:
+        """The same on a device; the host does not wait for the copies."""
+        return Inputs(*(tensor.to(device, non_blocking=True) for tensor in self.pinned(device)))
+
+    def pinned(self, device: torch.device) -> Inputs:
+        """The same in memory that the device can copy by itself."""
+        return self if device.type == "cpu" else Inputs(*(tensor.pin_memory() for tensor in self))
+
+
+def inputs_of(sample: Sample, sources: int) -> Inputs:
+    """A sample on the host, each current view matched against at most so many others."""
+    index = torch.arange(sample.views)
+    chosen = choose_sources(sample.T_world_cam[: sample.views], sample.T_world_cam, sources, index)
+    edge_m = torch.tensor(sample.edge_m, dtype=torch.float32)
+    return Inputs(
+        sample.images, sample.K, sample.T_world_cam, chosen, sample.depth_m, sample.points, edge_m, sample.labels
+    )
+
+
+def observe(network: OccupancyNetwork, views: int, inputs: Inputs) -> Scene:
+    """What the network makes of the images, of which the first ``views`` are current."""
+    images = normalize_images(inputs.images)
+    maps = network.encode(images[:views])
+    match = network.match_maps(images[:views], maps)
+    if views < len(images):
+        with torch.no_grad():  # matching is symmetric: gradients of one side teach the same at two thirds of the time
+            match = match + network.match_maps(images[views:], network.encode(images[views:]))
+    depth_logits = network.depth(maps, Views(images, inputs.K, inputs.T_world_cam), match, inputs.sources)
+    current = Views(images[:views], inputs.K[:views], inputs.T_world_cam[:views])
+    return network.lift(current, maps, depth_logits, torch.zeros(3, device=images.device))
+
+
 def observe_sample(network: OccupancyNetwork, sample: Sample, device: torch.device) -> Scene:
     """What the network makes of a sample's images."""
-    count = sample.views
-    index = torch.arange(count)
-    sources = choose_sources(sample.T_world_cam[:count], sample.T_world_cam, network.config.sources, index)
-    images = normalize_images(upload(sample.images, device))
-    K, T_world_cam = upload(sample.K, device), upload(sample.T_world_cam, device)
-    maps = network.encode(images[:count])
-    match = network.match_maps(images[:count], maps)
-    if count < len(images):
-        with torch.no_grad():  # matching is symmetric: gradients of one side teach the same at two thirds of the time
-            match = match + network.match_maps(images[count:], network.encode(images[count:]))
-    depth_logits = network.depth(maps, Views(images, K, T_world_cam), match, upload(sources, device))
-    current = Views(images[:count], K[:count], T_world_cam[:count])
-    return network.lift(current, maps, depth_logits, torch.zeros(3, device=device))
+    return observe(network, sample.views, inputs_of(sample, network.config.sources).on(device))
 
 
-def sample_losses(network: OccupancyNetwork, sample: Sample, device: torch.device) -> Losses:
+def sample_losses(network: OccupancyNetwork, views: int, inputs: Inputs) -> Losses:
     """Forward one sample and compare with its labels."""
-    scene = observe_sample(network, sample, device)
-    points = upload(sample.points, device)
-    logits, visible = network.query(scene, points, torch.full_like(points[:, 0], sample.edge_m))
-    occupancy, semantic = point_losses(logits, visible.detach(), upload(sample.labels, device))
-    return Losses(depth_losses(scene.depth_logits, upload(sample.depth_m, device), network.bins), occupancy, semantic)
+    scene = observe(network, views, inputs)
+    logits, visible = network.query(scene, inputs.points, inputs.edge_m.expand(len(inputs.points)))
+    occupancy, semantic = point_losses(logits, visible.detach(), inputs.labels)
+    return Losses(depth_losses(scene.depth_logits, inputs.depth_m, network.bins), occupancy, semantic)
 
 
-def upload(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the host on the device; the host does not wait for the copy."""
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
-
-
-def learn(
-    network: OccupancyNetwork, samples: Iterator[Sample], batch: int, workers: Workers, *, mixed: bool
-) -> tuple[Tensor, Tensor]:
+class Learner:
     """Gradients of the mean loss over a batch of samples, clipped.
 
     Args:
-        network: its gradients are replaced.
-        samples: of which the next ones are taken.
-        batch: how many.
+        network: whose gradients are replaced at each call.
+        batch: samples of a call.
         workers: processes that train together.
         mixed: activations in bfloat16.
-
-    Returns:
-        Losses (batch, 3) in the order of ``PARTS``, and the norm of the gradient before it was clipped.
+        recorded: layouts of samples that come often are recorded and replayed; for GPUs.
     """
-    losses = []
-    for _ in range(batch):
-        with torch.autocast(workers.device.type, torch.bfloat16, enabled=mixed):
-            parts = sample_losses(network, next(samples), workers.device)
-        (parts.total / batch).backward()  # type: ignore[no-untyped-call]
-        losses.append(torch.stack([getattr(parts, name).detach().float() for name in PARTS]))
-    workers.average_gradients(network)
-    norm = torch.nn.utils.clip_grad_norm_(network.parameters(), LARGEST_NORM)
-    return torch.stack(losses), norm
+
+    def __init__(
+        self, network: OccupancyNetwork, batch: int, workers: Workers, *, mixed: bool, recorded: bool = False
+    ) -> None:
+        self.network, self.batch, self.workers, self.mixed = network, batch, workers, mixed
+        self._recorded = RecordedGradients(network, self._add_gradients) if recorded else None
+
+    def __call__(self, samples: Iterator[Sample]) -> tuple[Tensor, Tensor]:
+        """Take the next samples; losses (batch, 3) in the order of ``PARTS``, and the norm of the gradient before clipping."""
+        self.network.zero_grad(set_to_none=self._recorded is None)
+        losses = []
+        for sample in islice(samples, self.batch):
+            inputs = inputs_of(sample, self.network.config.sources)
+            if self._recorded is not None:
+                losses.append(self._recorded(sample.views, inputs.pinned(self.workers.device)))
+            else:
+                losses.append(self._add_gradients(sample.views, inputs.on(self.workers.device)))
+        self.workers.average_gradients(self.network)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_NORM)
+        return torch.stack(losses), norm
+
+    def _add_gradients(self, views: int, inputs: tuple[Tensor, ...]) -> Tensor:
+        """Add a sample's share to the gradients; its losses (3,)."""
+        caches = self._recorded is None  # a recording must not hold copies of weights as they were
+        device = self.workers.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.mixed, cache_enabled=caches):
+            parts = sample_losses(self.network, views, Inputs(*inputs))
+        (parts.total / self.batch).backward()  # type: ignore[no-untyped-call]
+        return torch.stack([getattr(parts, name).detach().float() for name in PARTS])
 
 
 def begin_reading(step: int, losses: Tensor, norm: Tensor) -> Figures:

@@ -51,7 +51,8 @@ class Workers:
         flat /= self.count
         start = 0
         for parameter in parameters:
-            parameter.grad = flat[start : start + parameter.numel()].view_as(parameter).clone()
+            mean = flat[start : start + parameter.numel()].view_as(parameter)
+            parameter.grad = mean.clone() if parameter.grad is None else parameter.grad.copy_(mean)
             start += parameter.numel()
 
 

@@ -9,7 +9,7 @@ from occupancy_nn_ros.network.capture import Captured, copied
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.training.loop import TrainConfig, train
 from occupancy_nn_ros.training.shards import FORMAT
-from occupancy_nn_ros.training.step import sample_losses
+from occupancy_nn_ros.training.step import Learner, inputs_of, sample_losses
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
@@ -54,7 +54,8 @@ def test_losses_and_gradients_are_those_of_the_cpu(data):
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
         network = OccupancyNetwork(TINY).to(device)
-        losses = sample_losses(network, sample, torch.device(device))
+        inputs = inputs_of(sample, TINY.sources).on(torch.device(device))
+        losses = sample_losses(network, sample.views, inputs)
         losses.total.backward()
         gradient = torch.cat([p.grad.flatten().cpu() for p in network.parameters() if p.grad is not None])
         results.append((float(losses.total.detach()), gradient))
@@ -65,19 +66,36 @@ def test_losses_and_gradients_are_those_of_the_cpu(data):
 def test_no_step_waits_for_the_device(data, tmp_path):
     """CUDA's own watch: a synchronising call within the step raises."""
     from occupancy_nn_ros.training.dataset import SampleSource
-    from occupancy_nn_ros.training.step import learn
     from occupancy_nn_ros.training.workers import Workers
 
     network = OccupancyNetwork(TINY).cuda()
     source = SampleSource(sorted(data.iterdir()), 0)
     workers = Workers(0, 1, torch.device("cuda"))
     samples = [source.sample(3) for _ in range(4)]
-    learn(network, iter(samples), 2, workers, mixed=True)
+    learner = Learner(network, 2, workers, mixed=True)
+    learner(iter(samples))
     torch.cuda.set_sync_debug_mode("error")
     try:
-        learn(network, iter(samples), 2, workers, mixed=True)
+        learner(iter(samples))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_replayed_gradients_are_those_that_are_computed(data):
+    from occupancy_nn_ros.training.dataset import SampleSource
+    from occupancy_nn_ros.training.workers import Workers
+
+    source = SampleSource(sorted(data.iterdir()), 0)
+    samples = [source.sample(number) for number in (3, 3, 3, 3, 5)]
+    gradients = []
+    for recorded in (False, True):
+        torch.manual_seed(0)
+        network = OccupancyNetwork(TINY).cuda()
+        learner = Learner(network, 1, Workers(0, 1, torch.device("cuda")), mixed=False, recorded=recorded)
+        for sample in samples:
+            learner(iter([sample]))
+        gradients.append(torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]))
+    assert (gradients[0] - gradients[1]).norm() < 0.01 * gradients[0].norm()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -86,7 +86,8 @@ class CUDAGraph:
 
     def replay(self) -> None:
         """Call them all again."""
-        with torch._C.DisableTorchFunctionSubclass(), torch._C.DisableTorchFunction():
+        below = torch._C._AutoDispatchBelowAutograd()  # where the operators were seen
+        with below, torch._C.DisableTorchFunctionSubclass(), torch._C.DisableTorchFunction():
             for func, args, kwargs, results in self.calls:
                 again = tree_flatten(func(*args, **kwargs))[0]
                 for old, new in zip(tree_flatten(results)[0], again, strict=True):

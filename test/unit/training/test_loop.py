@@ -23,7 +23,7 @@ from occupancy_nn_ros.training import step as training_step
 from occupancy_nn_ros.training.dataset import SampleSource, make_sample
 from occupancy_nn_ros.training.journal import draw_sample
 from occupancy_nn_ros.training.loop import TrainConfig, learning_rate, train
-from occupancy_nn_ros.training.step import sample_losses
+from occupancy_nn_ros.training.step import inputs_of, sample_losses
 
 SHIPPED = sorted((Path(__file__).resolve().parents[3] / "config" / "train").glob("*.yaml"))
 
@@ -191,9 +191,9 @@ def test_the_model_carries_its_training_record(tmp_path, data, config):
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path, data, config, monkeypatch):
     calls, honest = [], training_step.sample_losses
 
-    def broken(network, sample, device):
+    def broken(network, views, inputs):
         calls.append(1)
-        losses = honest(network, sample, device)
+        losses = honest(network, views, inputs)
         if len(calls) > 7:  # in the fourth step
             losses = type(losses)(losses.depth * float("nan"), losses.occupancy, losses.semantic)
         return losses
@@ -217,8 +217,8 @@ def test_a_gradient_that_is_not_finite_stops_before_the_weights_are_spoilt(tmp_p
         def backward(ctx, gradient):
             return gradient * float("nan")
 
-    def broken(network, sample, device):
-        losses = honest(network, sample, device)
+    def broken(network, views, inputs):
+        losses = honest(network, views, inputs)
         return type(losses)(NanGradient.apply(losses.depth), losses.occupancy, losses.semantic)
 
     monkeypatch.setattr(training_step, "sample_losses", broken)
@@ -278,7 +278,7 @@ def test_one_batch_can_be_learnt_by_heart(room_shard, tiny):
     totals = []
     for _ in range(60):
         optimizer.zero_grad()
-        losses = sample_losses(network, sample, torch.device("cpu"))
+        losses = sample_losses(network, sample.views, inputs_of(sample, tiny.sources))
         losses.total.backward()
         optimizer.step()
         totals.append([float(losses.total), float(losses.occupancy), float(losses.depth)])
@@ -302,11 +302,12 @@ def test_a_sample_is_learnt_from_on_a_device(monkeypatch, room_shard, tiny):
     network = OccupancyNetwork(tiny)
     sample = make_sample(room_shard, 3, np.random.default_rng(0), augment=True)
     with torch.no_grad():
-        expected = vars(sample_losses(network, sample, torch.device("cpu")))
+        expected = vars(sample_losses(network, sample.views, inputs_of(sample, tiny.sources)))
     with stand_in_device(monkeypatch.setattr) as device:
         there = network.to(device)
         with no_host_waits():
-            got = vars(sample_losses(there, sample, torch.device(device)))
+            inputs = inputs_of(sample, tiny.sources).on(torch.device(device))
+            got = vars(sample_losses(there, sample.views, inputs))
         assert all(loss.device.type == "cuda" for loss in got.values())
         assert {name: float(loss) for name, loss in got.items()} == pytest.approx(
             {name: float(loss) for name, loss in expected.items()}, rel=1e-4

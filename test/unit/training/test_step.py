@@ -12,9 +12,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.network.model import OccupancyNetwork
-from occupancy_nn_ros.training.dataset import make_sample
+from occupancy_nn_ros.training.dataset import SampleSource, make_sample
 from occupancy_nn_ros.training.loop import Recipe, TrainConfig, _begin, _take_step, initial_model
-from occupancy_nn_ros.training.step import PARTS, Figures, begin_reading, learn, sample_losses
+from occupancy_nn_ros.training.step import PARTS, Figures, Learner, begin_reading, inputs_of, sample_losses
 from occupancy_nn_ros.training.workers import Workers
 
 CPU = torch.device("cpu")
@@ -73,13 +73,14 @@ def test_the_host_never_waits_within_a_step(monkeypatch, tmp_path, data, tiny, s
     torch.manual_seed(0)
     expected = None
     if precision == "float32":
-        expected = learn(initial_model(config).network, iter([sample] * 2), 2, Workers(0, 1, CPU), mixed=False)
+        expected = Learner(initial_model(config).network, 2, Workers(0, 1, CPU), mixed=False)(iter([sample] * 2))
     with stand_in_device(monkeypatch.setattr, learning=True) as device:
         run = _begin(config, Recipe(), data, tmp_path, torch.device(device))
         before = copy.deepcopy(run.network.state_dict())
         workers = Workers(0, 1, torch.device(device))
+        learner = Learner(run.network, 2, workers, mixed=precision == "bfloat16")
         with no_host_waits():
-            figures = _take_step(config, run, iter([sample] * 2), workers)
+            figures = _take_step(config, run, iter([sample] * 2), learner)
         assert run.optimizer.param_groups[0]["fused"]
         means = {}
         figures.add_to(means)
@@ -94,7 +95,8 @@ def test_the_host_never_waits_within_a_step(monkeypatch, tmp_path, data, tiny, s
 
 def launches(network, sample, device):
     with Launches() as counted:
-        sample_losses(network, sample, device).total.backward()
+        inputs = inputs_of(sample, network.config.sources).on(device)
+        sample_losses(network, sample.views, inputs).total.backward()
     return counted.count
 
 
@@ -129,3 +131,22 @@ def test_figures_that_are_not_finite(network):
     means = {}
     begin_reading(9, torch.tensor([[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]), torch.tensor(1.0)).add_to(means)
     assert means == pytest.approx({"depth": 1.01, "occupancy": 2.01, "semantic": 3.01})
+
+
+def test_replayed_steps_learn_what_computed_ones_do(monkeypatch, data, tiny, tmp_path):
+    """Six steps with samples of several layouts: recorded work sees the new weights, sources and points each time."""
+    config = TrainConfig(name="t", batch=2, warmup=1, device="cuda", precision="float32", model=tiny)
+    source = SampleSource(sorted(data.iterdir()), 0)
+    ends = []
+    with stand_in_device(monkeypatch.setattr, learning=True) as device:
+        for recorded in (False, True):
+            run = _begin(config, Recipe(), data, tmp_path, torch.device(device))
+            learner = Learner(run.network, 2, Workers(0, 1, torch.device(device)), mixed=False, recorded=recorded)
+            samples = iter([source.sample(number) for number in (3, 5, 3, 8, 3, 9, 3, 5, 5, 3, 11, 5)])
+            for _ in range(6):
+                _take_step(config, run, samples, learner).add_to({})
+            ends.append(run.network.state_dict())
+    for name, weight in ends[0].items():
+        difference = (weight - ends[1][name]).abs().max()
+        assert difference <= 1e-5, (name, difference)
+    assert learner._recorded._seen.most_common(1)[0][1] >= 3
