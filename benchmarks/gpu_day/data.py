@@ -59,7 +59,7 @@ def main() -> int:
     stage.write([
         {"what": "shards made", "got": len(shards) - before, "per_s": round((len(shards) - before) / elapsed, 3), "cores": cores,
          "seconds": round(elapsed, 1), "bytes_each": int(shards[0].stat().st_size) if shards else 0,
-         "ok": len(shards) > before, "said": "" if shards else said},
+         "ok": bool(shards), "said": "" if shards else said},
     ])  # fmt: skip
     return 0 if shards else 1
 

@@ -82,6 +82,9 @@ def run_day(args: argparse.Namespace) -> int:
     if args.resume is not None:
         shutil.rmtree(args.work / "resume", ignore_errors=True)
         shutil.copytree(args.resume, args.work / "resume")
+    if args.dry_run:  # each rehearsal is a first day
+        for name in ("data", "run", "trial", "played"):
+            shutil.rmtree(args.work / name, ignore_errors=True)
     budgets = DRY_BUDGETS if args.dry_run else BUDGETS
     results: list[Result] = []
     for name in args.stages.split(","):

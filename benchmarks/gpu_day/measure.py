@@ -167,26 +167,31 @@ def network_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row
 
 def pipeline_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
     """Keyframes through the pipeline, by its own clock."""
-    network = NetworkConfig(device=stage.device.type, canvas_pixels=max(4096, sizes.width * sizes.height))
+    for precision in ("float32", "bfloat16") if can_capture(stage.device) else ("float32",):
+        for name, values in keyframe_times(stage, sizes, precision).items():
+            p50, p95 = np.percentile(values, (50, 95))
+            yield {
+                "what": f"pipeline: {name}", "precision": precision, "p50_ms": round(float(p50), 3),
+                "p95_ms": round(float(p95), 3), "repeats": len(values),
+            }  # fmt: skip
+
+
+def keyframe_times(stage: Stage, sizes: Sizes, precision: str) -> dict[str, list[float]]:
+    """Milliseconds of each stage of each keyframe of a drive; the first keyframes, which record the work, are left out."""
+    area = max(4096, sizes.width * sizes.height)
+    network = NetworkConfig(device=stage.device.type, canvas_pixels=area, precision=precision)
     config = Config(voxel_size_m=sizes.window.voxel_size_m, network=network)
-    config = replace(config, map=replace(config.map, size_xy_m=sizes.window.shape[0] * sizes.window.voxel_size_m))
-    pipeline = OccupancyPipeline(config)
+    side = sizes.window.shape[0] * sizes.window.voxel_size_m
+    pipeline = OccupancyPipeline(replace(config, map=replace(config.map, size_xy_m=side)))
     frames = surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0))
     times: dict[str, list[float]] = {}
-    for n in range(sizes.repeats + 3):
+    for n in range(sizes.repeats + 5):
         for name, seconds in pipeline.step(next(frames)).items():
             times.setdefault(name, []).append(seconds * 1e3)
-        if n == 2:
+        if n == 4:
             times.clear()
     times["keyframe"] = [sum(parts) for parts in zip(*times.values(), strict=True)]
-    for name, values in times.items():
-        p50, p95 = np.percentile(values, (50, 95))
-        yield {
-            "what": f"pipeline: {name}",
-            "p50_ms": round(float(p50), 3),
-            "p95_ms": round(float(p95), 3),
-            "repeats": sizes.repeats,
-        }
+    return times
 
 
 def map_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:

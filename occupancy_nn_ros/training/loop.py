@@ -120,6 +120,7 @@ class _Run:
     calibration: Calibration
     note: Mapping[str, str]
     step: int = 0
+    warmed_from: int = 0  # where the optimizer began
     means: dict[str, float] = field(default_factory=dict)
 
 
@@ -264,7 +265,7 @@ def _tell(audience: _Audience, config: TrainConfig, run: _Run, pace: Pace) -> No
 def _take_step(config: TrainConfig, run: _Run, samples: Iterator[Sample], learner: Learner) -> Figures:
     """One optimizer step on a batch of samples; what it gave may still be on its way."""
     for group in run.optimizer.param_groups:
-        group["lr"] = learning_rate(config, run.step)
+        group["lr"] = learning_rate(config, run.step, run.warmed_from)
     losses, norm = learner(samples)
     run.optimizer.step()
     move_average(run.average, run.network, min(config.ema, (run.step + 1) / (run.step + 10)))
@@ -290,9 +291,9 @@ def _draw(network: OccupancyNetwork, source: Samples, device: torch.device) -> U
     return draw_sample(sample, network.bins[-1].centers[scene.depth_logits[-1].argmax(dim=1)])
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to 2 % of the peak."""
-    warm = min(1.0, (step + 1) / config.warmup)
+def learning_rate(config: TrainConfig, step: int, warmed_from: int = 0) -> float:
+    """Linear warm-up from the step where the optimizer began, then half a cosine down to 2 % of the peak."""
+    warm = min(1.0, (step + 1 - warmed_from) / config.warmup)
     done = min(1.0, step / config.steps)
     return config.learning_rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
@@ -300,6 +301,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 def _save(out: Path, run: _Run, config: TrainConfig) -> None:
     state = {
         "step": run.step,
+        "warmed_from": run.warmed_from,
         "network": run.network.state_dict(),
         "average": run.average.state_dict(),
         "optimizer": run.optimizer.state_dict(),
@@ -329,6 +331,7 @@ def _resume(path: Path, run: _Run) -> None:
                 group["fused"] = run.optimizer.defaults["fused"]  # of where it goes on, not of where it began
             run.optimizer.load_state_dict(state["optimizer"])
         run.step, run.shards = int(state["step"]), [str(name) for name in state["shards"]]
+        run.warmed_from = run.step if state["optimizer"] is None else int(state.get("warmed_from", 0))
     except (
         OSError,
         EOFError,

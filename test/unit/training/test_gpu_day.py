@@ -54,7 +54,7 @@ def test_what_does_not_fit_travels_as_half_and_begins_a_new_optimizer(tmp_path, 
         for name, weight in there[part].items():
             torch.testing.assert_close(here[part][name], weight, rtol=1e-3, atol=1e-6)
     train(config, data, tmp_path / "here")
-    assert state_of(tmp_path / "here")["step"] == 4
+    assert state_of(tmp_path / "here")["step"] == 4 and state_of(tmp_path / "here")["warmed_from"] == 1
 
 
 @pytest.mark.parametrize("harm", ["missing", "changed", "short", "no manifest"])

@@ -268,6 +268,9 @@ def test_learning_rate_rises_then_falls():
     assert rates[500] == pytest.approx(0.51, rel=0.01)
     assert rates[-1] == pytest.approx(0.02, rel=0.01)
     assert (np.diff(rates[110:]) < 0).all()
+    assert [learning_rate(config, 400 + n, 400) / rates[400 + n] for n in (0, 49, 99, 200)] == pytest.approx(
+        [0.01, 0.5, 1, 1], rel=1e-6
+    )
 
 
 def test_one_batch_can_be_learnt_by_heart(room_shard, tiny):
