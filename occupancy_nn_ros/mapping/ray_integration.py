@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.compute.compiled import run_split, use_kernels
 from occupancy_nn_ros.geometry.cameras import unproject
-from occupancy_nn_ros.mapping import ray_reference
+from occupancy_nn_ros.mapping import ray_device, ray_reference
 from occupancy_nn_ros.mapping.marks import GRAZE, PASS, Marks
 from occupancy_nn_ros.mapping.ray_kernels import collect_depth, collect_points, walk
 from occupancy_nn_ros.mapping.ray_update import RayRule, apply_marks
@@ -81,9 +81,12 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth, weight: float = 1.0) ->
         rays, marks = np.empty((len(image), 7)), grid.marks()
         count, measured, broken = collect_depth(image, tangents, into_window, _limits(grid), marks, rays)
         hits, passes = _carve(grid, marks, rays[:count], rule)
-    else:
+    elif grid.device.type == "cpu":
         points, measured, broken = ray_reference.depth_points(image, tangents, into_window)
         hits, passes = ray_reference.integrate(grid, into_window[None, :3, 3], points, GRAZE_SHARE, rule)
+    else:
+        measured, broken = ray_reference.count_pixels(image, tangents)
+        hits, passes = ray_device.integrate_pixels(grid, image, tangents, into_window, GRAZE_SHARE, rule)
     return RayStatistics(measured - broken, broken, 0, hits, passes)
 
 

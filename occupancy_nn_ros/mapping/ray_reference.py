@@ -31,6 +31,14 @@ def depth_points(depth: Float32Array, tangents: Float32Array, pose: FloatArray) 
     return moved(pose, points), int(measured.sum()), int((~finite).sum())
 
 
+def count_pixels(depth: Float32Array, tangents: Float32Array) -> tuple[int, int]:
+    """How many pixels were measured, and how many of them are not finite."""
+    measured = depth > 0
+    with np.errstate(invalid="ignore"):
+        finite = np.isfinite(tangents[measured].sum(axis=1) * depth[measured])
+    return int(measured.sum()), int((~finite).sum())
+
+
 def moved(pose: FloatArray, points: FloatArray) -> FloatArray:
     """Points (N, 3) mapped by a (4, 4) transform."""
     x, y, z = points.T
@@ -55,7 +63,7 @@ def integrate(
     empty = torch.zeros(grid.log_odds.numel(), dtype=torch.bool, device=grid.device)
     marks = {name: empty.clone() for name in ("hit", "pass", "graze")}
     rays, hit = _collect(grid, origins, ends, marks)
-    lengths = (_planes(rays)[1]).cumsum(0)
+    lengths = (planes_of(rays)[1]).cumsum(0)
     start = 0
     while start < len(rays):
         done = int(lengths[start - 1]) if start else 0
@@ -79,7 +87,7 @@ def _collect(
     length = (way[:, 0] * way[:, 0] + way[:, 1] * way[:, 1] + way[:, 2] * way[:, 2]).sqrt()
     reach = grid.config.max_range_m / grid.window.voxel_size_m
     hit = ((end >= 0) & (end < shape)).all(dim=1) & (length <= reach)
-    first, last = _clip(origin, way, shape)
+    first, last = clip(origin, way, tuple(float(count) for count in grid.window.shape))
     last = torch.where(length > reach, torch.minimum(last, reach / length), last)
     last = torch.where(hit, 1.0, last)
     keep = first < last
@@ -105,7 +113,7 @@ def _first_of(keys: Tensor) -> Tensor:
     return first.sort().values
 
 
-def _clip(origin: Tensor, way: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
+def clip(origin: Tensor, way: Tensor, shape: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     """Part of each ray inside the window, as first and last t within 0 and 1; empty if first >= last."""
     first = torch.zeros(len(way), dtype=torch.float64, device=way.device)
     last = torch.ones_like(first)
@@ -120,26 +128,27 @@ def _clip(origin: Tensor, way: Tensor, shape: Tensor) -> tuple[Tensor, Tensor]:
     return first, last
 
 
-def _planes(rays: Tensor) -> tuple[Tensor, Tensor]:
+def planes_of(rays: Tensor) -> tuple[Tensor, Tensor]:
     """Longest axis of each ray and how many voxel planes it crosses along it."""
     extent = (rays[:, 3:] - rays[:, :3]).abs()
     x, y, z = extent.unbind(dim=1)
     lead = torch.where((x >= y) & (x >= z), 0, torch.where(y >= z, 1, 2))
-    at, to = _pick(rays[:, :3], lead).floor(), _pick(rays[:, 3:], lead).floor()
+    at, to = pick(rays[:, :3], lead).floor(), pick(rays[:, 3:], lead).floor()
     return lead, (to - at).abs().long()
 
 
-def _pick(values: Tensor, axis: Tensor) -> Tensor:
+def pick(values: Tensor, axis: Tensor) -> Tensor:
+    """Of each row of (N, 3) the value at its axis, (N,)."""
     return values.gather(1, axis[:, None])[:, 0]
 
 
 def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, graze_share: float, marks: dict[str, Tensor]) -> None:
     """Mark the voxels on both sides of each plane that rays cross along their longest axis."""
-    lead, planes = _planes(rays)
+    lead, planes = planes_of(rays)
     end, begin = rays[:, :3], rays[:, 3:]
-    way = _pick(begin, lead) - _pick(end, lead)
-    at = _pick(end, lead).floor()
-    before = torch.where(way > 0, at + 1 - _pick(end, lead), _pick(end, lead) - at)
+    way = pick(begin, lead) - pick(end, lead)
+    at = pick(end, lead).floor()
+    before = torch.where(way > 0, at + 1 - pick(end, lead), pick(end, lead) - at)
     slope = (begin - end) / way.abs()[:, None]
     grazed = torch.ceil(graze_share * way.abs() - before).clamp(min=0.0).long()
     grazed = torch.where(hit, torch.minimum(grazed, planes), 0)
@@ -166,6 +175,20 @@ def _apply(grid: VoxelStorage, marks: tuple[Tensor, Tensor, Tensor], rule: RayRu
     touched = torch.nonzero(hit | passed | grazed)[:, 0]
     hit, passed = hit[touched], passed[touched]
     value, seen = grid.log_odds.view(-1)[touched], grid.seen_ms.view(-1)[touched]
+    grid.log_odds.view(-1)[touched] = changed(value, seen, (hit, passed), rule)
+    grid.seen_ms.view(-1)[touched] = seen.clamp(min=rule.now_ms)
+
+
+def changed(value: Tensor, seen: Tensor, marks: tuple[Tensor, Tensor], rule: RayRule) -> Tensor:
+    """Log-odds of voxels after a scan.
+
+    Args:
+        value: log-odds before.
+        seen: when each was last seen, in milliseconds.
+        marks: whether a ray ends there, and whether one passes; where neither, one grazes.
+        rule: what a mark does.
+    """
+    hit, passed = marks
     age = rule.now_ms - seen
     fewer = (value + rule.passed).clamp(min=rule.low)
     t = age.clamp(max=CREDIT_MS).float() * (1.0 / rule.clear_ms)
@@ -175,5 +198,4 @@ def _apply(grid: VoxelStorage, marks: tuple[Tensor, Tensor, Tensor], rule: RayRu
     little = torch.minimum(value, value.clamp(min=0.0) + rule.passed)
     little = torch.where(value > rule.surface, value, little)
     more = (value + rule.hit).clamp(max=rule.high)
-    grid.log_odds.view(-1)[touched] = torch.where(hit, more, torch.where(passed, fewer, little))
-    grid.seen_ms.view(-1)[touched] = seen.clamp(min=rule.now_ms)
+    return torch.where(hit, more, torch.where(passed, fewer, little))

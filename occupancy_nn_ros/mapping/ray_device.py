@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rays of one scan on a GPU: the twin of ``ray_reference`` whose shapes do not depend on the data.
+
+Each ray is walked for as many planes as the map allows, and what is not to be marked is marked in a voxel behind the last one.
+So the host waits for nothing but the two counts at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from occupancy_nn_ros.mapping import ray_reference
+from occupancy_nn_ros.mapping.ray_kernels import INSIDE
+from occupancy_nn_ros.mapping.ray_update import RayRule
+from occupancy_nn_ros.values import Float32Array, FloatArray
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
+
+HIT, PASS, GRAZE = 4, 2, 1
+"""Marks of a voxel, the one that wins first."""
+
+CELLS_AT_ONCE = 1 << 23
+
+
+def integrate_pixels(
+    grid: VoxelStorage, depth: Float32Array, tangents: Float32Array, pose: FloatArray, graze_share: float, rule: RayRule
+) -> tuple[int, int]:
+    """Integrate a depth image; returns voxels hit and passed.
+
+    Args:
+        grid: the map, changed in place.
+        depth: (N,) metres; what is 0, negative or not finite is left out.
+        tangents: (N, 2) x / z and y / z of the pixels' rays.
+        pose: (4, 4) from the camera's frame into voxels of the window.
+        graze_share: of a ray before its end where it grazes.
+        rule: what a mark does.
+    """
+    image, rays = _upload(grid, depth), _upload(grid, tangents).double()
+    z = image.double()
+    x, y = rays[:, 0] * z, rays[:, 1] * z
+    end = torch.stack([pose[a, 0] * x + pose[a, 1] * y + pose[a, 2] * z + pose[a, 3] for a in range(3)], dim=1)
+    used = (image > 0) & torch.isfinite(x + y + z)
+    origin = torch.stack([torch.full_like(z, float(pose[a, 3])) for a in range(3)], dim=1)
+    end = torch.where(used[:, None], end, origin)
+    marks = torch.zeros(grid.log_odds.numel() + 1, dtype=torch.uint8, device=grid.device)
+    ends, hit, used = _collect(grid, origin, end, used, marks)
+    _walk(grid, ends, hit & used, used, graze_share, marks)
+    return _apply(grid, marks[:-1], rule)
+
+
+def _upload(grid: VoxelStorage, values: Float32Array) -> Tensor:
+    return torch.from_numpy(values).pin_memory().to(grid.device, non_blocking=True)
+
+
+def _index(grid: VoxelStorage, cells: Tensor, used: Tensor) -> Tensor:
+    """Storage index of window cells (..., 3) int64, that behind the last voxel where not ``used``."""
+    x, y, z = grid.window.shape
+    low, anchor = grid.window.origin, grid.anchor
+    i, j, k = (
+        (part + (start - first) % size).remainder(size)
+        for part, start, first, size in zip(cells.unbind(-1), low, anchor, (x, y, z), strict=True)
+    )
+    return torch.where(used, (i * y + j) * z + k, grid.log_odds.numel())
+
+
+def _mark(marks: Tensor, index: Tensor, value: int) -> None:
+    """Mark voxels; a mark that wins is to be set later."""
+    marks.scatter_(0, index.flatten(), torch.full_like(index.flatten(), value, dtype=torch.uint8))
+
+
+def _collect(
+    grid: VoxelStorage, origin: Tensor, end: Tensor, used: Tensor, marks: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rays (N, 6) end and start cut to range and window, which of them hit, and which are followed: one for each voxel."""
+    size_x, size_y, size_z = (float(count) for count in grid.window.shape)
+    limits = (size_x, size_y, size_z)
+    way = end - origin
+    length = (way[:, 0] * way[:, 0] + way[:, 1] * way[:, 1] + way[:, 2] * way[:, 2]).sqrt()
+    reach = grid.config.max_range_m / grid.window.voxel_size_m
+    inside = torch.stack([(end[:, a] >= 0) & (end[:, a] < limits[a]) for a in range(3)]).all(dim=0)
+    hit = inside & (length <= reach) & used
+    shape = torch.stack([torch.full_like(length, limit) for limit in limits], dim=1)
+    first, last = ray_reference.clip(origin, way, limits)
+    last = torch.where(length > reach, torch.minimum(last, reach / length), last)
+    last = torch.where(hit, 1.0, last)
+    used = used & (first < last)
+    stop = torch.minimum((origin + last[:, None] * way).clamp(min=0.0), shape - INSIDE)
+    begin = torch.minimum((origin + first[:, None] * way).clamp(min=0.0), shape - INSIDE)
+    stop = torch.where(hit[:, None], end, stop)
+    index = _index(grid, torch.where(used[:, None], stop, 0.0).floor().long(), used)
+    _mark(marks, torch.where(hit, grid.log_odds.numel(), index), PASS)
+    _mark(marks, torch.where(hit, index, grid.log_odds.numel()), HIT)
+    key = index * 2 + hit
+    number = torch.arange(len(key), device=key.device, dtype=torch.int32)
+    earliest = torch.full((2 * len(marks),), len(key), dtype=torch.int32, device=key.device)
+    earliest.scatter_reduce_(0, key, number, "amin")
+    return torch.cat([stop, begin], dim=1), hit, used & (earliest[key] == number)
+
+
+def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, used: Tensor, graze_share: float, marks: Tensor) -> None:
+    """Mark the voxels on both sides of each plane that rays cross along their longest axis; where rays end stays marked so."""
+    lead, planes = ray_reference.planes_of(rays)
+    end, begin = rays[:, :3], rays[:, 3:]
+    tip, way = ray_reference.pick(end, lead), ray_reference.pick(begin, lead) - ray_reference.pick(end, lead)
+    at = tip.floor()
+    before = torch.where(way > 0, at + 1 - tip, tip - at)
+    slope = (begin - end) / torch.where(way == 0, 1.0, way.abs())[:, None]
+    grazed = torch.ceil(graze_share * way.abs() - before).clamp(min=0.0).long()
+    grazed = torch.where(hit, torch.minimum(grazed, planes), 0)
+    direction = torch.where(way > 0, 1, -1)
+    start = end + before[:, None] * slope
+    most, ends, hits = max(grid.window.shape), marks == PASS, marks == HIT
+    part = max(1, CELLS_AT_ONCE // max(1, len(rays)))
+    for value in (GRAZE, PASS):
+        for low in range(0, most, part):
+            plane = torch.arange(low, min(low + part, most), device=rays.device)[:, None]
+            cell = (start + plane.double()[..., None] * slope).floor().long()
+            near = at.long() + direction * plane
+            here = used & (plane < planes) & ((plane < grazed) == (value == GRAZE))
+            for offset in (0, 1):
+                along = (near + torch.where(way > 0, offset, -offset))[..., None]
+                placed = cell.scatter(2, lead.expand(len(plane), -1)[..., None], along)
+                _mark(marks, _index(grid, torch.where(here[..., None], placed, 0), here), value)
+    marks.masked_fill_(ends, PASS)
+    marks.masked_fill_(hits, HIT)
+
+
+def _apply(grid: VoxelStorage, marks: Tensor, rule: RayRule) -> tuple[int, int]:
+    """Update the marked voxels; returns how many were hit and passed."""
+    marks = marks.view(grid.log_odds.shape)
+    hit, passed, marked = marks == HIT, marks == PASS, marks > 0
+    value, seen = grid.log_odds, grid.seen_ms
+    changed = ray_reference.changed(value, seen, (hit, passed), rule)
+    grid.log_odds.copy_(torch.where(marked, changed, value))
+    grid.seen_ms.copy_(torch.where(marked, seen.clamp(min=rule.now_ms), seen))
+    hits, all_marked = torch.stack([hit.sum(), marked.sum()]).tolist()
+    return hits, all_marked - hits

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Depth images into a map on a GPU: the same voxels by the same amounts as the reference, and one wait at the end."""
+
+import numpy as np
+import pytest
+import torch
+from stand_in_device import HostWaitsError, no_host_waits, stand_in_device
+
+from occupancy_nn_ros.config import MapConfig
+from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.mapping import ray_device, ray_integration
+from occupancy_nn_ros.mapping.ray_integration import integrate_depth
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.values import CameraModel, PosedDepth
+
+CAMERA = CameraModel(48, 36, np.array([[30.0, 0, 23.5], [0, 30, 17.5], [0, 0, 1]]), "none", np.zeros(0))
+LOOK_ALONG_X = make_transform((0.0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
+
+
+def images():
+    """Walls, a near thing, pixels without depth or with numbers that are none, and depths beyond range and window."""
+    rng = np.random.default_rng(4)
+    for n in range(4):
+        depth = rng.uniform(0.4, 5.0, (36, 48)).astype(np.float32)
+        depth[10:20, 10:20] = 1.0
+        depth[:4], depth[4, 4:9], depth[30, :5], depth[31, :5], depth[20:24] = 0, np.nan, np.inf, -1, 40.0
+        pose = make_transform((0.3 * n, 0.1 * n, 0), (0, 0, np.sin(0.2 * n), np.cos(0.2 * n))) @ LOOK_ALONG_X
+        yield PosedDepth("front", 1_000_000_000 + 400_000_000 * n, depth, CAMERA, pose)
+
+
+def carved(device, edge=0.2):
+    grid = RollingMap(edge, (48, 40, 16), MapConfig(clear_in_view_s=0.5, max_range_m=6.0), device=device)
+    statistics = []
+    for image in images():
+        grid.move_to(image.T_map_cam)
+        statistics.append(integrate_depth(grid, image, 0.5))
+    return grid, statistics
+
+
+@pytest.mark.parametrize("at_once", [1 << 23, 5000])
+def test_a_device_carves_what_the_reference_does(monkeypatch, at_once):
+    monkeypatch.setattr(ray_device, "CELLS_AT_ONCE", at_once)
+    monkeypatch.setattr(ray_integration, "use_kernels", lambda device: False)
+    here, expected = carved("cpu")
+    with stand_in_device(monkeypatch.setattr) as device:
+        there, got = carved(device)
+    log_odds, seen = (tensor.as_subclass(torch.Tensor) for tensor in (there.log_odds, there.seen_ms))
+    assert got == expected and expected[0].not_finite == 5 and expected[0].hits > 100
+    assert torch.equal(seen, here.seen_ms)
+    torch.testing.assert_close(log_odds, here.log_odds, atol=1e-5, rtol=1e-5)
+
+
+def test_only_the_counts_are_waited_for(monkeypatch):
+    with stand_in_device(monkeypatch.setattr) as device:
+        grid, _ = carved(device)
+        before, image = grid.log_odds.clone(), next(images())
+        with no_host_waits(), pytest.raises(HostWaitsError, match="tolist"):
+            integrate_depth(grid, image)
+        assert not torch.equal(grid.log_odds, before)
