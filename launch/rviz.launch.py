@@ -1,15 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """RViz with the displays of the map; closing its window ends the launch."""
 
-from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
+import os
+
+from ament_index_python.packages import PackageNotFoundError, get_package_prefix
+from launch import Action, LaunchContext, LaunchDescription
+from launch.actions import DeclareLaunchArgument, LogInfo, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
-# The displays of config/rviz/occupancy.rviz name these below /occupancy_nn.
-TOPICS = ("occupancy_grid", "occupancy_grid_updates", "markers", "occupied_voxels")
+BOOLEAN = ["true", "false", "True", "False"]
+
+# The displays of config/rviz/occupancy.rviz name these below /occupancy_nn, and these without a folder.
+NODE_TOPICS = ("occupancy_grid", "occupancy_grid_updates", "markers", "occupied_voxels")
+ROBOT_TOPICS = ("goal_pose", "plan", "local_costmap/costmap", "local_costmap/costmap_updates")
+CAMERA = "front"
+TF_TOPICS = ("tf", "tf_static")
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -19,23 +26,41 @@ def generate_launch_description() -> LaunchDescription:
         [
             DeclareLaunchArgument("rviz_config", default_value=display, description="RViz display file."),
             DeclareLaunchArgument("namespace", default_value="", description="ROS namespace of the node to show."),
+            DeclareLaunchArgument(
+                "global_tf",
+                default_value="false",
+                choices=BOOLEAN,
+                description="Its transforms are in /tf all the same.",
+            ),
             DeclareLaunchArgument("name", default_value="occupancy_nn", description="Name of the node to show."),
             DeclareLaunchArgument(
-                "use_sim_time", default_value="false", choices=["true", "false"], description="Take time from /clock."
+                "use_sim_time", default_value="false", choices=["", *BOOLEAN], description="Take time from /clock."
+            ),
+            DeclareLaunchArgument(
+                "camera", default_value=CAMERA, description="Camera, by the node's name for it, to show with its depth."
+            ),
+            DeclareLaunchArgument(
+                "image_topic", default_value="", description="Its images; empty: CAMERA/image_raw in the namespace."
             ),
             OpaqueFunction(function=rviz),
         ]
     )
 
 
-def rviz(context: LaunchContext) -> list[Node]:
-    """RViz, its displays pointed at the node that was named."""
+def rviz(context: LaunchContext) -> list[Action]:
+    """RViz, its displays pointed at the node that was named; a word on how to get it where it is not installed."""
+    try:
+        get_package_prefix("rviz2")
+    except PackageNotFoundError:
+        package = f"ros-{os.environ.get('ROS_DISTRO', 'DISTRO')}-rviz2"
+        return [LogInfo(msg=f"RViz is not installed and is left out: apt install {package}, or say rviz:=false")]
+    use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() == "true"
     return [
         Node(
             package="rviz2",
             executable="rviz2",
             arguments=["-d", LaunchConfiguration("rviz_config")],
-            parameters=[{"use_sim_time": ParameterValue(LaunchConfiguration("use_sim_time"), value_type=bool)}],
+            parameters=[{"use_sim_time": use_sim_time}],
             remappings=remappings(context),
             on_exit=Shutdown(reason="RViz was closed"),
         )
@@ -43,7 +68,16 @@ def rviz(context: LaunchContext) -> list[Node]:
 
 
 def remappings(context: LaunchContext) -> list[tuple[str, str]]:
-    """From the topics of the display file to those of the node."""
-    names = [LaunchConfiguration(argument).perform(context).strip("/") for argument in ("namespace", "name")]
-    node = "/" + "/".join(name for name in names if name)
-    return [(f"/occupancy_nn/{topic}", f"{node}/{topic}") for topic in TOPICS]
+    """From the topics of the display file to those of the robot and its node."""
+    names = ("namespace", "name", "global_tf", "camera", "image_topic")
+    values = {name: LaunchConfiguration(name).perform(context) for name in names}
+    robot = f"/{values['namespace'].strip('/')}".rstrip("/")
+    node = f"{robot}/{values['name'].strip('/')}"
+    of_robot = [*ROBOT_TOPICS, *(TF_TOPICS if values["global_tf"].lower() != "true" else ())]
+    pictures = values["image_topic"] or f"{robot}/{values['camera']}/image_raw"
+    return [
+        *((f"/{topic}", f"{robot}/{topic}") for topic in of_robot),
+        *((f"/occupancy_nn/{topic}", f"{node}/{topic}") for topic in NODE_TOPICS),
+        (f"/{CAMERA}/image_raw", pictures),
+        (f"/occupancy_nn/depth/{CAMERA}/image", f"{node}/depth/{values['camera']}/image"),
+    ]
