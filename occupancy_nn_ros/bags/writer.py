@@ -41,6 +41,7 @@ class BagWriter:
             if self._work.exists():
                 shutil.rmtree(self._work)
             self._work.mkdir(parents=True)
+            # The newest version that Humble plays: it wants the QoS policies as numbers.
             self._writer = Writer(self._folder, version=8, storage_plugin=StoragePlugin.MCAP)
             self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
             self._writer.open()

@@ -3,6 +3,7 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag1 import Writer as Rosbag1Writer
 from rosbags.rosbag2 import StoragePlugin
@@ -229,3 +230,20 @@ def test_ros1_bags_come_out_as_cdr(tmp_path):
     read, matrix = decode.decode_pose_stamped(message.cdr)
     assert (read.stamp_ns, read.frame_id) == (7 * S + 9, "map")
     np.testing.assert_array_equal(matrix[:3, 3], (1, 2, 3))
+
+
+def test_what_is_written_plays_on_humble(tmp_path):
+    """By the rules of its metadata_io.cpp: QoS profiles are a text of YAML, and every policy in it is a number."""
+    with BagWriter(tmp_path / "bag") as writer:
+        writer.write("/tf_static", names.TF_MESSAGE, 1_000, sensors.encode_tf([]))
+    text = (tmp_path / "bag" / "metadata.yaml").read_text(encoding="utf-8")
+    info = yaml.safe_load(text)["rosbag2_bagfile_information"]
+    assert info["version"] < 9
+    assert isinstance(info["compression_format"], str) and isinstance(info["compression_mode"], str)
+    (topic,) = info["topics_with_message_count"]
+    profiles = topic["topic_metadata"]["offered_qos_profiles"]
+    assert isinstance(profiles, str)
+    (profile,) = yaml.safe_load(profiles)
+    policies = ("history", "depth", "reliability", "durability", "liveliness")
+    assert [profile[name] for name in policies] == [1, 1, 1, 1, 1]  # keep last, 1, reliable, transient local, automatic
+    assert profile["deadline"].keys() == {"sec", "nsec"}
