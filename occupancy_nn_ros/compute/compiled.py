@@ -9,6 +9,7 @@ nothing about maps.
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -28,6 +29,7 @@ Scalar = Any
 HAVE_KERNELS = numba is not None
 """Whether compiled kernels exist; without numba every function falls back to its torch or scipy version."""
 
+_kernels: list[Any] = []
 
 def kernel(function: Function) -> Function:
     """Compile a function on its first call, and keep the result on disk where there is a place for it."""
@@ -49,9 +51,20 @@ def _compile(function: Function, *, fastmath: bool | set[str]) -> Function:
         return function
     options = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
+        compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
+        compiled = numba.njit(**options)(function)
+    _kernels.append(compiled)
+    return compiled  # type: ignore[no-any-return]
+
+
+def are_compiled() -> bool:
+    """Whether kernels lie on disk, so that their first calls do not take seconds."""
+    return any(
+        kernel.stats.cache_path is not None
+        and any(Path(kernel.stats.cache_path).glob(f"*{kernel.py_func.__qualname__}-*.nbi"))
+        for kernel in _kernels
+    )
 
 
 def use_kernels(device: torch.device) -> bool:

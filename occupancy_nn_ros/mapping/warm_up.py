@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles or loads every kernel before the first frame, which would otherwise wait for it."""
+"""Compiles or loads every kernel before the first frame, which would otherwise wait for it.
+
+Run as a module it does so when the package is installed: ``python -m occupancy_nn_ros.mapping.warm_up``.
+"""
 
 from __future__ import annotations
 
@@ -36,3 +39,7 @@ def warm_up() -> None:
     corner[0, 0, 0] = True
     distance_field(corner, 1.0, 1.0)
     distance_field(corner[0], 1.0, 1.0)
+
+
+if __name__ == "__main__":
+    warm_up()
