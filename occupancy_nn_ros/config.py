@@ -19,7 +19,9 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
-from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.errors import ConfigError, OccupancyError
+from occupancy_nn_ros.parameter_files import settings_of
+from occupancy_nn_ros.resources import resource_path
 from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 T = TypeVar("T")
@@ -306,6 +308,16 @@ class OutputConfig(CheckedSettings):
     max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
     scan_max_range_m: float = setting(10.0, "Length of the beams of scan.", low=0.1, high=100.0, live=True)
     color_by: Literal["height", "class"] = setting("height", "Colours of markers and clouds.", live=True)
+    markers_min_height_m: float = setting(
+        0.2, "markers start at this height above base_frame; -50 shows the floor too.", low=-50.0, high=50.0, live=True
+    )
+    markers_max_height_m: float = setting(
+        1.6, "markers end at this height above base_frame; 50 shows the ceiling too.", low=-50.0, high=50.0, live=True
+    )
+    stale_after_s: float = setting(
+        0.0, "Without a map update for so long the latched grids go out once more, unknown everywhere; 0: never.",
+        low=0.0, high=3600.0, live=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -337,12 +349,14 @@ class Config(CheckedSettings):
 def load_config(files: Iterable[Path] = (), overrides: Iterable[str] = ()) -> Config:
     """Default configuration, changed by YAML files in order, then by ``key.sub=value`` strings.
 
+    A file may be a ROS parameter file. One that is not there is looked for among those of the package.
+
     Raises:
         ConfigError: unreadable file, unknown key, wrong type or value out of range; names the key.
     """
     merged: dict[str, Any] = {}
     for path in files:
-        _merge(merged, read_yaml(path))
+        _merge(merged, settings_of(read_yaml(_settings_file(path)), str(path)))
     for text in overrides:
         _merge(merged, _parse_override(text))
     return from_mapping(Config, merged)
@@ -428,6 +442,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, yaml.YAMLError) as error:  # an impossible date is a ValueError
         raise ConfigError(f"cannot read settings from {path}: {error}") from None
     return dict(_as_mapping(values if values is not None else {}, str(path)))
+
+
+def _settings_file(path: Path) -> Path:
+    """The file that a name means: ``~`` is the home folder, and the package's ``config/`` comes last."""
+    named = path.expanduser()
+    if named.exists() or named.is_absolute():
+        return named
+    try:
+        return resource_path(f"config/{path}")
+    except OccupancyError:
+        return named
 
 
 def _parse_override(text: str) -> dict[str, Any]:

@@ -92,3 +92,7 @@ class TrainingError(OccupancyError):
 
 class MissingDependencyError(OccupancyError):
     """An optional library is not installed; the message names the command that installs it."""
+
+
+class StopRequested(Exception):  # noqa: N818
+    """Not an error: the process is to end, and what was begun is given up at the next step."""

@@ -274,6 +274,9 @@ class GridSlice:
     values: npt.NDArray[np.int8]
 
 
+NodeState = Literal["unconfigured", "configuring", "inactive", "mapping", "paused", "waiting"]
+
+
 @dataclass(frozen=True)
 class NodeStatus:
     """How the mapper is doing, as in ``MapStatus.msg``. Names and values are parallel tuples.
@@ -281,8 +284,9 @@ class NodeStatus:
     Attributes:
         stamp_ns: when this was true.
         frame_id: the map frame.
-        state: ``mapping``, ``paused`` or ``waiting``.
-        waiting_for: what is missing while ``waiting``, worded for people; goes into diagnostics alone.
+        state: what the node is doing.
+        waiting_for: what is missing while ``waiting``, or done while ``configuring``, worded for people; goes into
+            diagnostics alone.
         keyframes: map updates since start.
         keyframe_rate: map updates a second over the last ten.
         map_age: seconds since the newest data in the map; -1 before there is any.
@@ -298,7 +302,7 @@ class NodeStatus:
 
     stamp_ns: int
     frame_id: str = ""
-    state: Literal["mapping", "paused", "waiting"] = "waiting"
+    state: NodeState = "waiting"
     keyframes: int = 0
     keyframe_rate: float = 0.0
     map_age: float = -1.0

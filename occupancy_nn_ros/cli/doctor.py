@@ -2,7 +2,8 @@
 """Check from outside whether the node could run, on the live ROS graph or on a bag.
 
 Looks at cameras, camera_info, rates, synchronisation, encodings, transforms, QoS and the model, and says of each problem
-what to do about it. The exit status is 1 where there are problems.
+what to do about it. The exit status is 1 where there are problems. On the live graph it takes --ros-args as the node does:
+-r __ns:=/robot1 -r /tf:=tf -r /tf_static:=tf_static is a robot in its own namespace.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
             raise MissingDependencyError(
                 f"checking the live graph needs rclpy ({error}): source a ROS 2 distribution, run scripts/setup, or give a bag"
             ) from None
-        findings = examine_graph(config, LIVE_S if args.wait is None else args.wait)
+        findings = examine_graph(config, LIVE_S if args.wait is None else args.wait, args.ros_arguments)
     counts = Counter(finding.level for finding in findings)
     if args.json:
         checks = [asdict(finding) for finding in findings]

@@ -21,11 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the node until it is interrupted."""
     from occupancy_nn_ros.cli.settings import read_settings
+    from occupancy_nn_ros.ros.stop_signals import StopSignals
 
+    stop = StopSignals()
     try:
-        from occupancy_nn_ros.ros.node import run_node
+        from occupancy_nn_ros.ros.running import run_node
     except ImportError as error:
         raise MissingDependencyError(
             f"the live node needs rclpy ({error}): source a ROS 2 distribution, or run scripts/setup"
         ) from None
-    return run_node(read_settings(args), args.ros_arguments)
+    run_node(read_settings(args), args.ros_arguments, stop)

@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
-    if rest and args.command != "live":  # what follows --ros-args is for ROS to judge
+    if rest and args.command not in ("live", "doctor"):  # what follows --ros-args is for ROS to judge
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     args.ros_arguments = rest
     if args.command is None:

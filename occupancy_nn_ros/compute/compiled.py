@@ -31,6 +31,7 @@ HAVE_KERNELS = numba is not None
 
 _kernels: list[Any] = []
 
+
 def kernel(function: Function) -> Function:
     """Compile a function on its first call, and keep the result on disk where there is a place for it."""
     return _compile(function, fastmath=False)

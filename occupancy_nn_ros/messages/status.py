@@ -60,6 +60,11 @@ def diagnose(status: NodeStatus, previous: NodeStatus | None = None) -> tuple[in
     """Level and one line of text: ERROR while nothing arrives, WARN while data is lost or late, OK otherwise."""
     if status.state == "paused":
         return OK, "paused"
+    if status.state == "configuring":
+        return OK, f"configuring: {status.waiting_for}"
+    if status.state in ("unconfigured", "inactive"):
+        step = "configure" if status.state == "unconfigured" else "activate"
+        return WARN, f"{status.state}, there is no new map: `ros2 lifecycle set NODE {step}`"
     if status.state == "waiting":
         return ERROR, status.waiting_for or "waiting for data"
     if status.map_age < 0:

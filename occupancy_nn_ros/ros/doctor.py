@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -26,17 +26,27 @@ from occupancy_nn_ros.ros.graph import (
     why_silent,
 )
 from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.namespaces import search_rings
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
 
 LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 4.0
 """The graph is looked at this often, until it shows the same sensors for so long, or until patience ends."""
 
 
-def examine_graph(config: Config, seconds: float) -> list[Finding]:
-    """All findings about the live graph, after listening for so many seconds."""
+def examine_graph(config: Config, seconds: float, arguments: Sequence[str] = ()) -> list[Finding]:
+    """All findings about the live graph.
+
+    Args:
+        config: the node's settings.
+        seconds: how long to listen.
+        arguments: ``--ros-args`` and what follows, as the node gets them: its namespace and remappings.
+    """
     findings = [check_model(config), *_check_interfaces()]
-    with _Listener() as listener:
+    with _Listener(arguments) as listener:
+        names = TopicNames(listener.node)
+        config = names.in_config(config)
         sensors, missing = _look_for_sensors(listener, config)
         findings += missing
         if not sensors:
@@ -54,7 +64,9 @@ def _look_for_sensors(listener: _Listener, config: Config) -> tuple[tuple[Sensor
     found, since = find_sensors(config, {}), time.monotonic()
     while time.monotonic() < end:
         listener.spin(LOOK_PERIOD_S)
-        now_found = find_sensors(config, topics_of(listener.node))
+        rings = search_rings(topics_of(listener.node), listener.node.get_namespace(), topics_named(config))
+        each = [find_sensors(config, ring) for ring in rings]
+        now_found = next((found for found in each if found[0]), each[-1])
         if now_found != found:
             found, since = now_found, time.monotonic()
         elif not found[1] and time.monotonic() - since >= STEADY_S:
@@ -75,9 +87,13 @@ def _check_interfaces() -> list[Finding]:
 class _Listener:
     """A node of its own context that subscribes to what the real one would."""
 
+    def __init__(self, arguments: Sequence[str]) -> None:
+        """Listen where ``--ros-args`` say."""
+        self._arguments = [*arguments]
+
     def __enter__(self) -> _Listener:
         self._context = rclpy.Context()
-        rclpy.init(context=self._context)
+        rclpy.init(args=self._arguments, context=self._context)
         self.node: Any = rclpy.create_node("occupancy_doctor", context=self._context, enable_rosout=False)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)

@@ -7,27 +7,26 @@ executor receives; one worker thread makes, owns and runs network and map.
 
 from __future__ import annotations
 
-import sys
+import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import Future, wait
 from typing import Any
 
-import rclpy
-from rcl_interfaces.msg import SetParametersResult
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import ConfigError, OccupancyError
-from occupancy_nn_ros.ros.context import NodeContext
+from occupancy_nn_ros.errors import OccupancyError, StopRequested
+from occupancy_nn_ros.ros.context import NodeContext, Phase
+from occupancy_nn_ros.ros.overrides import check_overrides
 from occupancy_nn_ros.ros.parameters import check_changes, declare_config
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.ros.services import MapServices, path_inside
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
-from occupancy_nn_ros.runtime.allocator import keep_freed_memory
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import RawKeyframe
 from occupancy_nn_ros.runtime.outputs import output_topics
@@ -35,81 +34,122 @@ from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.session import MappingSession
 
 DEFAULT_NAME = "occupancy_nn"
-MAX_FAILED_CALLBACKS = 100
-"""A callback that fails costs what it was called for; after so many of them something is broken for good."""
+LONG_S, PATIENCE_S = 5.0, 0.2
+"""What takes longer than the first is logged again; the second is how soon a request to end is seen."""
+DRAIN_S, QUIT_S = 30.0, 1.0
+"""How long a keyframe may still take when the node is deactivated, and when the process is to end."""
 
-Transition = Callable[[State], TransitionCallbackReturn]
+PHASES: dict[Phase, str] = {
+    "unconfigured": "neither model nor map is loaded",
+    "inactive": "model and map are kept, nothing is received",
+    "active": "looking for sensors",
+}
 
 
 class OccupancyNode(LifecycleNode):  # type: ignore[misc]
     """Wires subscriptions, worker, publishers, services and watch together."""
 
-    def __init__(self, start: Config | None = None, **arguments: Any) -> None:
-        """Declare parameters.
+    def __init__(
+        self,
+        start: Config | None = None,
+        stopping: threading.Event | None = None,
+        lenient: Collection[str] = (),
+        **arguments: Any,
+    ) -> None:
+        """Declare parameters, and begin to say how it is doing.
 
         Args:
             start: defaults instead of the package's own.
+            stopping: set once the process is to end; what takes long looks at it.
+            lenient: parameters that are given to many nodes, so that one which this node lacks is no error.
             arguments: passed on to the ROS node.
 
         Raises:
-            ConfigError: a parameter or config file cannot be used.
+            ConfigError: a parameter or config file cannot be used, or a parameter is unknown.
+            MissingDependencyError: a message type is not built.
         """
         super().__init__(DEFAULT_NAME, **arguments)
         # rclpy's node has a property ``context`` of its own.
-        self._shared = NodeContext(self, declare_config(self, start))
-        self.autostart = bool(self.declare_parameter("autostart", True).value)
-        self._map_folder = str(self.declare_parameter("map_folder", "maps").value)
-        self._start_map = str(self.declare_parameter("start_map", "").value)
+        self._shared = NodeContext(self, declare_config(self, start), stopping=stopping or threading.Event())
+        self.autostart = bool(self._declare("autostart", True, "Configure and activate at once."))
+        self._map_folder = str(self._declare("map_folder", "maps", "Where maps are saved and loaded."))
+        self._start_map = str(self._declare("start_map", "", "Map file in map_folder to go on with."))
+        self._warn_of_unknown_parameters(lenient)
         self._receiver: Receiver | None = None
         self._outputs: OutputPublishers | None = None
         self._map_services: MapServices | None = None
-        self._watch: Watch | None = None
+        self._watch = Watch(self._shared)
         self.add_on_set_parameters_callback(self._on_parameters)
 
     def on_configure(self, state: State) -> TransitionCallbackReturn:
         """Load and warm the model, make the map, offer topics and services."""
-        return self._guarded("configure", self._configure, undo=self._free)
+        self._shared.phase = "configuring"
+        return self._guarded("configure", self._configure, ("unconfigured", "inactive"), undo=self._free)
 
     def on_activate(self, state: State) -> TransitionCallbackReturn:
         """Subscribe."""
-        result = self._guarded("activate", self._activate, undo=self._deactivate)
+        result = self._guarded("activate", self._activate, ("inactive", "active"), undo=self._deactivate)
         return super().on_activate(state) if result == TransitionCallbackReturn.SUCCESS else result
 
     def on_deactivate(self, state: State) -> TransitionCallbackReturn:
         """Stop receiving; model and map stay."""
         super().on_deactivate(state)
-        return self._guarded("deactivate", self._deactivate)
+        return self._guarded("deactivate", self._deactivate, ("active", "inactive"))
 
     def on_cleanup(self, state: State) -> TransitionCallbackReturn:
         """Free model and map."""
-        return self._guarded("clean up", self._free)
+        return self._guarded("clean up", self._free, ("inactive", "unconfigured"))
 
     def on_shutdown(self, state: State) -> TransitionCallbackReturn:
         """Stop and free everything."""
-        return self._guarded("shut down", self.close)
+        return self._guarded("shut down", self._stop, ("unconfigured", "unconfigured"))
 
     def on_error(self, state: State) -> TransitionCallbackReturn:
         """Return to a clean unconfigured state."""
-        return self._guarded("recover", self.close)
+        return self._guarded("recover", self._stop, ("unconfigured", "unconfigured"))
 
     def start(self) -> bool:
         """Configure and activate at once; False if either failed, which was logged."""
         success = TransitionCallbackReturn.SUCCESS
         return bool(self.trigger_configure() == success and self.trigger_activate() == success)
 
-    def close(self) -> None:
-        """Stop receiving and free everything."""
-        self._deactivate()
-        self._free()
+    def close(self, timeout_s: float = DRAIN_S) -> None:
+        """Stop receiving and free everything, in at most twice so long."""
+        self._deactivate(timeout_s)
+        self._free(timeout_s)
+        self._watch.close()
+
+    def _declare(self, name: str, default: Any, text: str) -> Any:
+        return self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True)).value
+
+    def _warn_of_unknown_parameters(self, lenient: Collection[str]) -> None:
+        known = self.get_parameters_by_prefix("")
+        for text in check_overrides(self._parameter_overrides, known, lenient):
+            self.get_logger().warning(text)
 
     def _configure(self) -> None:
         shared = self._shared
         shared.worker = Worker(self._process, self._on_worker_error)
-        shared.session = shared.worker.ask(self._make_session).result()
+        shared.session = self._wait(shared.worker.ask(self._make_session))
         self._outputs = OutputPublishers(shared)
         self._map_services = MapServices(shared, self._outputs, self._map_folder)
         config = shared.config
         shared.log.info(f"ready: source {config.source}, model {config.model}, map frame {config.map_frame}")
+
+    def _wait(self, session: Future[MappingSession]) -> MappingSession:
+        """The session once it is made; logs what takes so long, and gives up when the process is to end."""
+        waited_s = 0.0
+        while wait([session], PATIENCE_S).not_done:
+            self._shared.check_stop()
+            waited_s += PATIENCE_S
+            if waited_s % LONG_S < PATIENCE_S:
+                self._shared.log.info(f"still {self._shared.doing}, {waited_s:.0f} s")
+        return session.result()
+
+    def _say(self, doing: str) -> None:
+        self._shared.check_stop()
+        self._shared.doing = doing
+        self._shared.log.info(doing)
 
     def _make_session(self) -> MappingSession:
         """Called in the worker's thread.
@@ -117,8 +157,11 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         OpenMP keeps a team of threads for each thread that calls it. Were the model warmed in another one, there would be
         more of them than cores, and they would sleep at each barrier: on two cores a keyframe took 700 ms, not 480 to 670.
         """
-        session = MappingSession(self._shared.config, OccupancyPipeline(self._shared.config))
-        session.warm_up()
+        config = self._shared.config
+        self._say(f"loading model {config.model}" if config.source == "network" else "making the map")
+        session = MappingSession(config, OccupancyPipeline(config))
+        session.pipeline.between_stages = self._shared.check_stop
+        session.warm_up(self._say)
         self._load_start_map(session)
         return session
 
@@ -140,24 +183,32 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             outputs.add(output_topics(self._shared.config, sensors))
 
         self._receiver = Receiver(self._shared, self._offer, offer_depths)
-        self._watch = Watch(self._shared, outputs, self._receiver)
+        self._watch.attach(self._receiver, outputs)
 
-    def _deactivate(self) -> None:
-        for part in (self._watch, self._receiver):
-            if part is not None:
-                part.close()
-        self._watch, self._receiver = None, None
-        if self._shared.worker is not None and not self._shared.worker.drain():
-            self._shared.log.error("a keyframe did not end within 30 s")
+    def _deactivate(self, timeout_s: float = DRAIN_S) -> None:
+        self._watch.detach()
+        if self._receiver is not None:
+            self._receiver.close()
+        self._receiver = None
+        worker = self._shared.worker
+        if worker is not None and not worker.drain(timeout_s) and not self._shared.stopping.is_set():
+            self._shared.log.error(f"a keyframe did not end within {timeout_s:.0f} s")
 
-    def _free(self) -> None:
-        if self._shared.worker is not None and not self._shared.worker.stop():
-            self._shared.log.error("the worker did not stop within 30 s")
+    def _free(self, timeout_s: float = DRAIN_S) -> None:
+        patience_s = min(timeout_s, QUIT_S) if self._shared.stopping.is_set() else timeout_s
+        is_free = self._shared.worker is None or self._shared.worker.stop(patience_s)
+        if not is_free and not self._shared.stopping.is_set():
+            self._shared.log.error(f"the worker did not stop within {timeout_s:.0f} s")
+        self._watch.detach_outputs()
         for part in (self._map_services, self._outputs):
             if part is not None:
                 part.close()
         self._shared.worker, self._shared.session = None, None
         self._map_services, self._outputs = None, None
+
+    def _stop(self) -> None:
+        self._deactivate()
+        self._free()
 
     def _offer(self, keyframes: Sequence[RawKeyframe]) -> None:
         """Called in the executor's thread with keyframes that are ready."""
@@ -176,7 +227,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         session.latency.add({"stamp_to_grid": total_s, "without_network": total_s - session.latency.newest("predict")})
 
     def _on_worker_error(self, error: BaseException) -> None:
-        if not self.context.ok():  # asked to stop while a keyframe was worked on: its publishers are gone
+        if self._shared.stopping.is_set():  # cut between two stages, or its publishers are gone
             return
         text = "".join(traceback.format_exception(error))
         self._shared.log.error(f"a keyframe was lost: {text}", throttle_duration_sec=5.0)
@@ -184,7 +235,9 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             self._shared.session.dropped["keyframe failed"] += 1
 
     def _on_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        result, config = check_changes(self, self._shared.config, changes)
+        result, config = check_changes(
+            self, self._shared.config, changes, is_configured=self._shared.phase != "unconfigured"
+        )
         if result.successful and config != self._shared.config:
             self._shared.config = config
             if self._receiver is not None:
@@ -195,70 +248,30 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         return result
 
     def _guarded(
-        self, what: str, body: Callable[[], None], undo: Callable[[], None] | None = None
+        self,
+        what: str,
+        body: Callable[[], object],
+        phases: tuple[Phase, Phase],
+        undo: Callable[[], object] | None = None,
     ) -> TransitionCallbackReturn:
-        """Run a transition, and undo what it did if it fails; rclpy swallows exceptions in them, so they are logged here."""
+        """Run a transition from one phase to another, log it, and undo what it did if it fails.
+
+        rclpy swallows exceptions in transitions.
+        """
+        result = TransitionCallbackReturn.SUCCESS
         try:
             body()
-            return TransitionCallbackReturn.SUCCESS
+        except StopRequested:
+            result = TransitionCallbackReturn.FAILURE
         except OccupancyError as error:
             self._shared.log.error(f"cannot {what}: {error}")
             result = TransitionCallbackReturn.FAILURE
         except Exception:
             self._shared.log.error(f"cannot {what}: {traceback.format_exc()}")
             result = TransitionCallbackReturn.ERROR
-        if undo is not None:
+        is_done = result == TransitionCallbackReturn.SUCCESS
+        if undo is not None and not is_done:
             undo()
+        self._shared.phase = phases[1] if is_done else phases[0]
+        self._shared.log.info(f"{self._shared.phase}: {PHASES[self._shared.phase]}")
         return result
-
-
-def run_node(start: Config | None = None, arguments: Sequence[str] = ()) -> int:
-    """Run the node until it is shut down; returns the exit code."""
-    keep_freed_memory()
-    rclpy.init(args=[*arguments])
-    try:
-        node = OccupancyNode(start)
-    except ConfigError as error:
-        sys.stderr.write(f"occupancy_node: {error}\n")
-        rclpy.try_shutdown()
-        return 1
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    try:
-        if node.autostart and not node.start():
-            return 1 if rclpy.ok() else 0  # asked to stop while still starting
-        _spin(node, executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        if rclpy.ok():
-            raise
-        # The signal came in the middle of a transition, which could not be told any more.
-    finally:
-        node.close()
-        executor.shutdown()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
-
-
-def _spin(node: OccupancyNode, executor: SingleThreadedExecutor) -> None:
-    """Serve callbacks until the node is shut down; one that fails is logged and ends nothing."""
-    failed = 0
-    while rclpy.ok():
-        try:
-            executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            return
-        except Exception:
-            failed += 1
-            if not rclpy.ok():  # the callback was running when the signal came, and found its publisher gone
-                return
-            if failed > MAX_FAILED_CALLBACKS:
-                raise
-            node.get_logger().error(f"a callback failed: {traceback.format_exc()}", throttle_duration_sec=5.0)
-
-
-def main() -> None:
-    """Entry point of ``ros2 run occupancy_nn_ros occupancy_node``."""
-    sys.exit(run_node(None, sys.argv))

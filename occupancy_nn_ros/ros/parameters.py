@@ -50,10 +50,7 @@ def declare_config(node: Node, start: Config | None = None) -> Config:
     )
     names = _declare(node, "cameras", list(config.cameras) or [""], "Names of the cameras; empty: found by themselves.")
     cameras = {name: config.cameras.get(name, CameraConfig()) for name in names if name}
-    for name, camera in cameras.items():
-        for item in _settings(camera, f"{name}."):
-            _declare_setting(node, item)
-    for item in _settings(config, ""):
+    for item in _all_settings(dataclasses.replace(config, cameras=cameras)):
         _declare_setting(node, item)
     return read_config(node, tuple(cameras))
 
@@ -77,19 +74,32 @@ def read_config(node: Node, cameras: Sequence[str], changes: Sequence[Parameter]
     return from_mapping(Config, values)
 
 
-def check_changes(node: Node, config: Config, changes: Sequence[Parameter]) -> tuple[SetParametersResult, Config]:
-    """Judge a change of parameters; returns the verdict and the configuration that holds afterwards."""
-    ours = {item.name: item for item in _settings(config, "")}
-    fixed = [
-        change.name for change in changes if change.name in ours and not ours[change.name].field.metadata.get("live")
-    ]
-    if fixed:
-        reason = f"{', '.join(fixed)} cannot change while the node runs"
+def check_changes(
+    node: Node, config: Config, changes: Sequence[Parameter], *, is_configured: bool
+) -> tuple[SetParametersResult, Config]:
+    """Judge a change of parameters; returns the verdict and the configuration that holds afterwards.
+
+    Settings that are not live are built into model, map and subscriptions, and change only while there are none.
+    """
+    live = {item.name for item in _settings(config, "") if item.field.metadata.get("live")}
+    ours = {item.name for item in _all_settings(config)}
+    fixed = [change.name for change in changes if change.name in ours - live]
+    if fixed and is_configured:
+        reason = (
+            f"{', '.join(fixed)} cannot change while the node is configured: `ros2 lifecycle set {node.get_name()} deactivate`, "
+            "then cleanup, set it, configure, activate"
+        )
         return SetParametersResult(successful=False, reason=reason), config
     try:
         return SetParametersResult(successful=True), read_config(node, tuple(config.cameras), changes)
     except ConfigError as error:
         return SetParametersResult(successful=False, reason=str(error)), config
+
+
+def _all_settings(config: Config) -> Iterator[_Setting]:
+    yield from _settings(config, "")
+    for name, camera in config.cameras.items():
+        yield from _settings(camera, f"{name}.")
 
 
 def _settings(config: Any, prefix: str) -> Iterator[_Setting]:
@@ -106,11 +116,9 @@ def _settings(config: Any, prefix: str) -> Iterator[_Setting]:
 def _declare_setting(node: Node, item: _Setting) -> None:
     meta = item.field.metadata
     choices = typing.get_args(item.hint) if typing.get_origin(item.hint) is typing.Literal else ()
-    descriptor = ParameterDescriptor(
-        description=meta["help"],
-        read_only=not meta.get("live"),
-        additional_constraints=f"one of {', '.join(choices)}" if choices else "",
-    )
+    limits = [f"one of {', '.join(choices)}"] if choices else []
+    limits += [] if meta.get("live") else ["changes while the node is unconfigured"]
+    descriptor = ParameterDescriptor(description=meta["help"], additional_constraints="; ".join(limits))
     low, high = meta.get("low"), meta.get("high")
     if low is not None or high is not None:
         low, high = (-UNBOUNDED if low is None else low), (UNBOUNDED if high is None else high)

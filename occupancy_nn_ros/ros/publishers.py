@@ -30,8 +30,8 @@ class OutputPublishers:
         self._sent: set[str] = set()
 
     def add(self, topics: Iterable[OutputTopic]) -> None:
-        """Offer the topics that are not offered yet, such as those that depend on the cameras."""
-        added = {topic.name: self._create(topic) for topic in topics if topic.name not in self._publishers}
+        """Offer those of these topics that depend on the cameras."""
+        added = {topic.name: self._create(topic) for topic in topics if topic.camera and topic.name not in self._publishers}
         # A new dictionary, since the worker's thread may be reading the old one.
         self._publishers = {**self._publishers, **added}
 
@@ -61,6 +61,12 @@ class OutputPublishers:
         session, missing = self._context.session, self.missing()
         if session is not None and missing:
             self.publish(session.final_outputs(missing))
+
+    def publish_unknown(self) -> None:
+        """Send the latched grids as if nothing were known; call from the worker's thread."""
+        session = self._context.session
+        if session is not None:
+            self.publish(session.unknown_grids(self.wanted()))
 
     def forget(self) -> None:
         """Let the next subscriber check send everything again, as after the map was cleared or loaded."""

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
@@ -15,8 +16,10 @@ from occupancy_nn_ros.messages.names import TF_TOPICS
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of
 from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
+from occupancy_nn_ros.runtime.namespaces import other_robots, search_rings
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -27,6 +30,8 @@ LOOK_PERIOD_S = 0.5
 SENSOR_WORDS = {"network": "camera", "depth": "depth camera", "lidar": "LiDAR"}
 STEADY_LOOKS = 3
 """The graph must show the same cameras this often in a row before they are taken: they do not appear all at once."""
+PATIENT_LOOKS = 10
+"""So many looks find nothing before the search goes beyond the node's namespace: its own drivers may only be slow."""
 
 
 class Receiver:
@@ -57,8 +62,13 @@ class Receiver:
         self.qos: dict[str, QoSProfile] = {}
         self._subscriptions: dict[str, Any] = {}
         self._seen: tuple[SensorStream, ...] = ()
-        self._looks = 0
-        self._timer: Any = context.ros.create_timer(LOOK_PERIOD_S, self._look)
+        self._looks = self._empty_looks = 0
+        self._names = TopicNames(context.ros)
+        self._config = self._names.in_config(context.config)
+        # On a steady clock: simulated time may not have begun.
+        self._timer: Any = context.ros.create_timer(
+            LOOK_PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)
+        )
         self._look()
 
     @property
@@ -68,8 +78,9 @@ class Receiver:
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""
+        self._config = self._names.in_config(config)
         if self.intake is not None:
-            self.intake.reconfigure(config)
+            self.intake.reconfigure(self._config)
 
     def close(self) -> None:
         """Unsubscribe from everything."""
@@ -79,30 +90,53 @@ class Receiver:
         self._subscriptions.clear()
 
     def _look(self) -> None:
-        topics = topics_of(self.context.ros)
         try:
-            sensors = discover_sensors(self.context.config, topics)
+            sensors = self._discover(topics_of(self.context.ros))
         except ConfigError as error:
             self.obstacle, self._looks = str(error), 0
             return
-        if not sensors:
-            there = ", ".join(
-                sorted(name for name, kind in topics.items() if kind in wanted_types(self.context.config.source))
-            )
-            self.obstacle, self._looks = (
-                f"no {SENSOR_WORDS[self.context.config.source]} topics found; candidates: {there or 'none'}",
-                0,
-            )
-            return
         self._looks = self._looks + 1 if sensors == self._seen else 1
         self._seen = sensors
-        if self._looks >= (1 if self.context.config.cameras else STEADY_LOOKS):
+        if self._looks >= (1 if self._config.cameras else STEADY_LOOKS):
             self._subscribe(sensors)
+
+    def _discover(self, topics: Mapping[str, str]) -> tuple[SensorStream, ...]:
+        """The sensors in the nearest ring of the graph that has some; further ones only when it has had none for a while.
+
+        Raises:
+            ConfigError: there are none, or not those that are named.
+        """
+        rings = search_rings(topics, self.context.ros.get_namespace(), topics_named(self._config))
+        ring = min(self._empty_looks // PATIENT_LOOKS, len(rings) - 1)
+        try:
+            sensors = discover_sensors(self._config, rings[ring])
+            if not sensors:
+                raise ConfigError(self._nothing_found(topics))
+        except ConfigError:
+            self._empty_looks += 1
+            raise
+        if ring and sensors != self._seen:
+            where = ", ".join(sensor.topic for sensor in sensors)
+            self.context.log.warning(
+                f"no sensors in {self.context.ros.get_namespace()}; taking those elsewhere: {where}"
+            )
+        return sensors
+
+    def _nothing_found(self, topics: Mapping[str, str]) -> str:
+        source, namespace = self._config.source, self.context.ros.get_namespace()
+        there = ", ".join(sorted(name for name, kind in topics.items() if kind in wanted_types(source)))
+        text = f"no {SENSOR_WORDS[source]} topics found; candidates: {there or 'none'}"
+        robots = other_robots(topics, namespace)
+        return (
+            f"{text}; topics of other robots ({', '.join(robots)}) are theirs: set this node's namespace"
+            if robots
+            else text
+        )
 
     def _subscribe(self, sensors: tuple[SensorStream, ...]) -> None:
         self._stop_looking()
         self.obstacle = ""
-        self.intake = Intake(self.context.config, sensors)
+        self.intake = Intake(self._config, sensors)
         for sensor in sensors:
             self.context.log.info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
         self.on_sensors(sensors)
@@ -118,15 +152,16 @@ class Receiver:
             incompatible_qos=partial(self._on_incompatible_qos, topic, msgtype, sensor), use_default_callbacks=False
         )
         self._subscriptions[topic] = self.context.ros.create_subscription(
-            interface_class(msgtype), topic, partial(self._on_message, topic), qos, raw=True, event_callbacks=events
-        )
+            interface_class(msgtype), self._names.written(topic), partial(self._on_message, topic), qos,
+            raw=True, event_callbacks=events,
+        )  # fmt: skip
 
     def _on_message(self, topic: str, cdr: bytes) -> None:
         """Take a message, and one of every other topic that has one: a turn of the executor costs more than a message.
 
         Transforms come first, all of them: where messages have piled up, images must not run ahead of their poses.
         """
-        pose_topics = (*TF_TOPICS, self.context.config.pose_topic)
+        pose_topics = (*TF_TOPICS, self._config.pose_topic)
         if topic in pose_topics:
             self._take(topic, cdr)
         for other, qos in self.qos.items():

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from occupancy_nn_ros.messages.names import TF_MESSAGE, TF_TOPICS
+from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import why_silent
 from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.runtime.intake import Intake
@@ -15,21 +16,28 @@ from occupancy_nn_ros.runtime.intake import Intake
 class Silence:
     """Looks at intake and session once a second, so that it can tell what stopped from what never came."""
 
-    def __init__(self) -> None:
+    def __init__(self, context: NodeContext) -> None:
         """Nothing was looked at yet."""
+        self._context = context
+        self._clock_ns, self._clock_looks = -1, 0
         self._received: Counter[str] = Counter()
         self._quiet_looks: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._new_drops: list[str] = []
 
-    def look(self, intake: Intake, lost: Counter[str], problems: Mapping[str, str]) -> None:
+    def look(self, intake: Intake | None, lost: Counter[str], problems: Mapping[str, str]) -> None:
         """Note what arrived and what was dropped since the last look.
 
         Args:
-            intake: counts what arrives.
+            intake: counts what arrives, None before the sensors are found.
             lost: what was dropped behind the intake, by reason.
             problems: the latest trouble of each of these reasons.
         """
+        now_ns = self._context.now_ns()
+        self._clock_looks = self._clock_looks + 1 if now_ns == self._clock_ns else 0
+        self._clock_ns = now_ns
+        if intake is None:
+            return
         for name, count in intake.received.items():
             self._quiet_looks[name] = 0 if count != self._received[name] else self._quiet_looks[name] + 1
         dropped, problems = intake.dropped + lost, {**intake.problems, **problems}
@@ -39,6 +47,9 @@ class Silence:
 
     def reason(self, receiver: Receiver, patience: int) -> str:
         """Why there is no map; a sensor counts as stopped after ``patience`` looks without a message."""
+        clock = self._clock(patience)
+        if clock:
+            return clock
         intake = receiver.intake
         if intake is None:
             return receiver.obstacle
@@ -53,6 +64,16 @@ class Silence:
         ]
         parts = parts or intake.clock_gaps() or _transforms(receiver, intake) or self._new_drops
         return "; ".join(parts) or "images arrive, but none of their sets makes a keyframe"
+
+    def _clock(self, patience: int) -> str:
+        """What is wrong with simulated time; empty if nothing is."""
+        ros = self._context.ros
+        if not ros.get_parameter("use_sim_time").value or self._clock_looks < patience:
+            return ""
+        if self._clock_ns:
+            return f"/clock stands still at {self._clock_ns * 1e-9:.3f} s: the simulation or the bag is paused, or has ended"
+        who = "it is published but nothing comes" if ros.count_publishers("/clock") else "nobody publishes it"
+        return f"use_sim_time is true and no message came on /clock ({who}): start the simulation, or set it to false"
 
 
 def _transforms(receiver: Receiver, intake: Intake) -> list[str]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 from rclpy.clock import Clock, ClockType
 
@@ -21,7 +21,7 @@ from occupancy_nn_ros.ros.silence import Silence
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.runtime.intake import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
-from occupancy_nn_ros.values import NodeStatus
+from occupancy_nn_ros.values import NodeState, NodeStatus
 
 PERIOD_S = 1.0
 BUSY = "worker busy: newer keyframe came first"
@@ -30,18 +30,39 @@ SILENCE_TICKS = 4
 
 
 class Watch:
-    """A timer on the wall clock, so that it ticks even where simulated time stands still."""
+    """Ticks from the first moment to the last, on the wall clock: simulated time may stand still."""
 
-    def __init__(self, context: NodeContext, publishers: OutputPublishers, receiver: Receiver) -> None:
-        """Start to watch."""
-        self.context, self.publishers, self.receiver = context, publishers, receiver
+    def __init__(self, context: NodeContext) -> None:
+        """Start to watch.
+
+        Raises:
+            MissingDependencyError: a message type is not built.
+        """
+        self.context = context
+        self.receiver: Receiver | None = None
+        self.publishers: OutputPublishers | None = None
         self._status = context.ros.create_publisher(interface_class(MAP_STATUS), "~/status", STATUS_QOS)
         self._diagnostics = context.ros.create_publisher(interface_class(DIAGNOSTIC_ARRAY), "/diagnostics", STATUS_QOS)
-        self._keyframes, self._silent_ticks = 0, 0
-        self._silence, self._reason = Silence(), ""
+        self._keyframes = self._silent_ticks = 0
+        self._counted = self._old_ticks = 0
+        self._silence, self._reason, self._said = Silence(context), "", ""
         self._reported: dict[str, str] = {}
         self._previous: NodeStatus | None = None
         self._timer: Any = context.ros.create_timer(PERIOD_S, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def attach(self, receiver: Receiver, publishers: OutputPublishers) -> None:
+        """Also watch what is received and sent, from activation on."""
+        self.receiver, self.publishers = receiver, publishers
+        self._start_anew()
+
+    def detach(self) -> None:
+        """Watch what is sent, and the node, from deactivation on."""
+        self.receiver = None
+        self._start_anew()
+
+    def detach_outputs(self) -> None:
+        """Watch the node alone, from cleaning up on."""
+        self.publishers = None
 
     def close(self) -> None:
         """Stop watching."""
@@ -49,47 +70,74 @@ class Watch:
         self.context.ros.destroy_publisher(self._status)
         self.context.ros.destroy_publisher(self._diagnostics)
 
+    def _start_anew(self) -> None:
+        self._silent_ticks, self._silence, self._reason, self._said = 0, Silence(self.context), "", ""
+
     def _tick(self) -> None:
-        session, worker = self.context.session, self.context.worker
-        if session is None or worker is None:
-            return
-        if self.publishers.missing():
-            worker.ask(self.publishers.publish_missing)
-        self._silent_ticks = 0 if session.keyframes != self._keyframes else self._silent_ticks + 1
-        self._keyframes = session.keyframes
-        lost, problems = session.troubles()
-        self._look_for_reason(lost, problems)
-        if self._reason and worker.is_idle:
-            self.context.log.warning(
-                f"no map update for {self._silent_ticks} s: {self._reason}", throttle_duration_sec=5.0
-            )
-        self._report_problems(problems)
-        status = self._node_status(session, worker)
+        session, worker, receiver = self.context.session, self.context.worker, self.receiver
+        if session is not None and worker is not None:
+            self._look_at_age(session, worker)
+        if session is None or worker is None or receiver is None:
+            phase = self.context.phase
+            state: NodeState = "waiting" if phase == "active" else phase
+            status = NodeStatus(self.context.now_ns(), state=state, waiting_for=self.context.doing)
+        else:
+            self._look(session, worker, receiver)
+            status = self._node_status(session, worker, receiver)
         self._status.publish(encode_map_status(status))
         name = self.context.ros.get_fully_qualified_name().lstrip("/")
         self._diagnostics.publish(encode_diagnostics(status, name, self._previous))
         self._previous = status
 
-    def _look_for_reason(self, lost: Counter[str], problems: Mapping[str, str]) -> None:
-        """Why it is silent, once it has been for long enough."""
-        if self.receiver.intake is not None:
-            self._silence.look(self.receiver.intake, lost, problems)
-        is_silent = self._silent_ticks >= SILENCE_TICKS and not self.context.is_paused
-        self._reason = self._silence.reason(self.receiver, SILENCE_TICKS - 1) if is_silent else ""
+    def _look_at_age(self, session: MappingSession, worker: Worker[RawKeyframe]) -> None:
+        """Take back the latched grids of a map that is no longer kept up to date, whatever the reason."""
+        self._old_ticks = 0 if session.keyframes != self._counted else self._old_ticks + 1
+        self._counted = session.keyframes
+        limit_ticks = self.context.config.outputs.stale_after_s / PERIOD_S
+        if self.publishers is None or not session.keyframes or not limit_ticks:
+            return
+        if limit_ticks <= self._old_ticks < limit_ticks + 1:
+            worker.ask(self.publishers.publish_unknown)
+            self.context.log.warning(
+                f"no map update for {self._old_ticks * PERIOD_S:.0f} s: the grids go out as unknown"
+            )
 
-    def _report_problems(self, problems: Mapping[str, str]) -> None:
+    def _look(self, session: MappingSession, worker: Worker[RawKeyframe], receiver: Receiver) -> None:
+        """Send what late subscribers lack, and log what is wrong."""
+        if self.publishers is not None and self.publishers.missing():
+            worker.ask(self.publishers.publish_missing)
+        is_silent = session.keyframes == self._keyframes and not self.context.is_paused
+        self._silent_ticks = self._silent_ticks + 1 if is_silent else 0
+        self._keyframes = session.keyframes
+        lost, problems = session.troubles()
+        self._look_for_reason(receiver, lost, problems)
+        if not self._reason:
+            self._said = ""
+        elif worker.is_idle and self._reason != self._said:
+            text = f"no map update for {self._silent_ticks} s: {self._reason}"
+            if self.context.log.warning(text, throttle_duration_sec=5.0):
+                self._said = self._reason
+        self._report_problems(receiver, problems)
+
+    def _look_for_reason(self, receiver: Receiver, lost: Counter[str], problems: Mapping[str, str]) -> None:
+        """Why it is silent, once it has been for long enough."""
+        self._silence.look(receiver.intake, lost, problems)
+        is_silent = self._silent_ticks >= SILENCE_TICKS
+        self._reason = self._silence.reason(receiver, SILENCE_TICKS - 1) if is_silent else ""
+
+    def _report_problems(self, receiver: Receiver, problems: Mapping[str, str]) -> None:
         """Log each kind of trouble when its latest instance is new, at most once a second each."""
-        received = {} if self.receiver.intake is None else self.receiver.intake.problems
+        received = {} if receiver.intake is None else receiver.intake.problems
         for kind, text in {**problems, **received}.items():
             if self._reported.get(kind) != text and kind != "transform":
                 self.context.log.warning(text)
                 self._reported[kind] = text
 
-    def _node_status(self, session: MappingSession, worker: Worker[RawKeyframe]) -> NodeStatus:
-        intake, now_ns = self.receiver.intake, self.context.now_ns()
+    def _node_status(self, session: MappingSession, worker: Worker[RawKeyframe], receiver: Receiver) -> NodeStatus:
+        intake, now_ns = receiver.intake, self.context.now_ns()
         if intake is None:
             return NodeStatus(now_ns, frame_id=self.context.config.map_frame, state="waiting", waiting_for=self._reason)
-        state: Literal["mapping", "paused", "waiting"] = "waiting"
+        state: NodeState = "waiting"
         if self.context.is_paused:
             state = "paused"
         elif self._silent_ticks < SILENCE_TICKS and session.keyframes:

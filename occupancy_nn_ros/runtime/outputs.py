@@ -11,12 +11,14 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Literal
 
+import numpy as np
+
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.mapping.costs import cost_slice
 from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.exports import octree
 from occupancy_nn_ros.mapping.scan import scan_ranges
-from occupancy_nn_ros.mapping.slices import LETHAL, occupancy_slice, probability_slice
+from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
 from occupancy_nn_ros.mapping.surface import surface_mesh
 from occupancy_nn_ros.messages.laser_scan import encode_laser_scan
 from occupancy_nn_ros.messages.maps import (
@@ -67,8 +69,22 @@ class MapSource:
 
     @cached_property
     def voxels(self) -> OccupiedVoxels:
-        """Centres, probabilities, classes and colours of the occupied voxels."""
-        view, cells = self.view, occupied_indices(self.view)
+        """All occupied voxels."""
+        return self._voxels_at(occupied_indices(self.view))
+
+    @cached_property
+    def voxels_of_markers(self) -> OccupiedVoxels:
+        """Occupied voxels between the heights that markers show: floor and ceiling would hide the room between them."""
+        outputs, cells = self.config.outputs, occupied_indices(self.view)
+        shown = replace(
+            self.config.grid, min_height_m=outputs.markers_min_height_m, max_height_m=outputs.markers_max_height_m
+        )
+        mask = np.broadcast_to(band_mask(self.view, shown), self.view.state.shape)
+        return self._voxels_at(cells[mask[tuple(cells.T)]])
+
+    def _voxels_at(self, cells: np.ndarray) -> OccupiedVoxels:
+        """Centres, probabilities, classes and colours of the voxels at these indices (N, 3)."""
+        view = self.view
         i, j, k = cells.T
         points = (cells + view.window.origin + 0.5) * view.window.voxel_size_m
         classes = view.classes[i, j, k]
@@ -147,7 +163,7 @@ def _cloud(source: MapSource) -> bytes:
 
 def _markers(source: MapSource) -> bytes:
     view = source.view
-    return encode_cube_markers(view.stamp_ns, view.frame_id, source.voxels, view.window.voxel_size_m)
+    return encode_cube_markers(view.stamp_ns, view.frame_id, source.voxels_of_markers, view.window.voxel_size_m)
 
 
 def _scan(source: MapSource) -> bytes:

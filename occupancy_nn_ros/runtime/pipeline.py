@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from occupancy_nn_ros.compute.compiled import are_compiled
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform, rotation_angle
@@ -44,6 +45,7 @@ class OccupancyPipeline:
         map: the rolling map.
         depth_model: a depth network of the user's choice, None where there is none.
         prediction: the network's answer to the latest keyframe, None where it had no images.
+        between_stages: called before each stage; what it raises ends the work there.
     """
 
     def __init__(self, config: Config, predictor: Predictor | None = None) -> None:
@@ -65,6 +67,7 @@ class OccupancyPipeline:
         has_depth_model = needs_network and config.network.depth_model
         self.depth_model = DepthModel.load(Path(config.network.depth_model).expanduser()) if has_depth_model else None
         self.prediction: Prediction | None = None
+        self.between_stages: Callable[[], None] = lambda: None
         self._last: tuple[int, FloatArray] | None = None
 
     @property
@@ -153,11 +156,18 @@ class OccupancyPipeline:
         if self._last is None:
             self._last = (0, self._centered_pose())
 
-    def warm_up(self) -> None:
-        """Compile the map's kernels and run the network once, so that the first keyframe is as fast as the others."""
+    def warm_up(self, say: Callable[[str], None] = lambda text: None) -> None:
+        """Compile the map's kernels and run the network once, so that the first keyframe is as fast as the others.
+
+        Args:
+            say: told what comes next.
+        """
+        say("loading the map's kernels" if are_compiled() else "compiling the map's kernels, once on this machine")
         warm_up()
+        self.between_stages()
         if self.predictor is None:
             return
+        say("running the network once")
         model = CameraModel(320, 240, np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), "none", np.zeros(0))
         poses = np.eye(4), make_transform((0.2, 0, 0), (0, 0, 0, 1))  # each is matched against the other
         images = [
@@ -188,6 +198,7 @@ class OccupancyPipeline:
 
     @contextmanager
     def _timed(self, times: StageTimes, stage: str) -> Iterator[None]:
+        self.between_stages()
         start = time.perf_counter()
         yield
         if self.map.device.type == "cuda":

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -39,8 +38,10 @@ from occupancy_nn_ros.values import (
     FloatArray,
     Keyframe,
     MapView,
+    NodeState,
     NodeStatus,
     UInt8Array,
+    VoxelState,
 )
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
 
@@ -137,13 +138,26 @@ class MappingSession:
         """The wanted outputs for the map as it is now, whatever their rate."""
         return self._encode_map([topic for topic in OUTPUTS if topic.name in wanted])
 
+    def unknown_grids(self, wanted: Collection[str]) -> list[OutMessage]:
+        """The wanted grids over the map's window, unknown everywhere; none before there is a map."""
+        view = self.view()
+        if view is None:
+            return []
+        blank = replace(view, state=np.full_like(view.state, VoxelState.UNKNOWN))
+        topics = [topic for topic in OUTPUTS if topic.name in wanted and topic.group == "grid" and topic.is_latched]
+        return self._encoder.encode(topics, MapSource(blank, self.config))
+
     def view(self) -> MapView | None:
         """A copy of the map, or None before the first keyframe."""
         return self.pipeline.view(self.frame_id)
 
-    def warm_up(self) -> None:
-        """Run everything once on made-up input, so that the first keyframe is as fast as the others."""
-        self.pipeline.warm_up()
+    def warm_up(self, say: Callable[[str], None] = lambda text: None) -> None:
+        """Run everything once on made-up input, so that the first keyframe is as fast as the others.
+
+        Args:
+            say: told what comes next.
+        """
+        self.pipeline.warm_up(say)
 
     def clear(self) -> None:
         """Forget the map."""
@@ -176,7 +190,7 @@ class MappingSession:
         self,
         intake: Intake,
         now_ns: int,
-        state: Literal["mapping", "paused", "waiting"],
+        state: NodeState,
         elsewhere: Mapping[str, int] | None = None,
     ) -> NodeStatus:
         """Figures for ``MapStatus`` and diagnostics; may be called while the worker is at work, and so reads copies.

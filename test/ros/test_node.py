@@ -146,8 +146,7 @@ def test_it_says_what_it_waits_for(graph, start_node, small_bag, arguments):
     """First no camera at all, then pictures without camera_info."""
     node = start_node(*arguments)
     listen_status(graph)
-    graph.until(lambda: graph.received[f"{NODE}/status"])
-    assert status(graph).state == "waiting"
+    graph.until(lambda: graph.received[f"{NODE}/status"] and status(graph).state == "waiting")
     graph.spin(6.0)
     graph.offer("/front/image_raw", names.IMAGE)
     graph.wait_for_node(["/front/image_raw"])

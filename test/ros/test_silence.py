@@ -56,8 +56,9 @@ class Bench:
         return info.qos_profile.reliability.name
 
     def wait_for_start(self):
-        """Until the first status, a second after the node became active."""
-        self.graph.until(lambda: self.graph.received["/diagnostics"])
+        """Until the first status of the active node, a second after it became that."""
+        before = ("unconfigured", "configuring", "inactive")
+        self.graph.until(lambda: self.text() and not self.text().startswith(before))
         self.began = time.monotonic() - TICK_S
 
     def until_says(self, *parts, timeout_s=15.0):

@@ -7,8 +7,8 @@ from occupancy_nn_ros.messages.decode import decode_camera_info
 from occupancy_nn_ros.messages.images import decode_depth
 from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE, POINT_CLOUD
 from occupancy_nn_ros.runtime.discovery import SensorStream
-from occupancy_nn_ros.runtime.outputs import OUTPUTS, DepthSource, OutputEncoder, depth_topics, output_topics
-from occupancy_nn_ros.values import CameraModel, PosedDepth
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, DepthSource, MapSource, OutputEncoder, depth_topics, output_topics
+from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, PosedDepth, VoxelState
 
 MODEL = CameraModel(4, 3, np.array([[5.0, 0, 1.5], [0, 6, 1], [0, 0, 1]]), "none", np.zeros(0))
 
@@ -83,3 +83,30 @@ def test_what_is_for_other_programs_alone_may_be_missing(monkeypatch):
     assert optional["octomap_binary"].is_available
     monkeypatch.setattr("occupancy_nn_ros.runtime.outputs.find_spec", lambda name: None)
     assert not optional["mesh"].is_available
+
+
+def room():
+    """A window 4 m high around a robot at 1.2 m above its bottom, whose middle column is occupied from floor to ceiling."""
+    shape = (3, 3, 20)
+    state = np.full(shape, VoxelState.UNKNOWN, np.int8)
+    state[1, 1] = VoxelState.OCCUPIED
+    T_map_base = np.eye(4)
+    T_map_base[2, 3] = 1.2
+    return MapView(
+        stamp_ns=5, frame_id="odom", window=LatticeWindow(0.2, (0, 0, 0), shape), T_map_base=T_map_base,
+        probability=np.full(shape, 0.9, np.float32), state=state, classes=np.zeros(shape, np.uint8),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("settings", "lowest_m", "highest_m"),
+    [
+        ([], 1.5, 2.7),  # 0.2 to 1.6 m above a base at 1.2 m
+        (["outputs.markers_min_height_m=-50", "outputs.markers_max_height_m=50"], 0.1, 3.9),
+    ],
+)
+def test_markers_show_the_band_between_floor_and_ceiling(settings, lowest_m, highest_m):
+    source = MapSource(room(), load_config([], settings))
+    heights = source.voxels_of_markers.points_m[:, 2]
+    assert (heights.min(), heights.max()) == pytest.approx((lowest_m, highest_m), abs=1e-5)
+    assert len(source.voxels.points_m) == 20  # the cloud holds them all
