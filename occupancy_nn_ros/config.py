@@ -274,6 +274,11 @@ class NetworkConfig(CheckedSettings):
     gain: float = setting(
         1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True
     )
+    align_poses: bool = setting(
+        True,
+        "Correct the poses of cameras, by centimetres and tenths of a degree at most, where the images of successive keyframes"
+        " clearly disagree with them; the transforms of others stay as they are.",
+    )
     sure_depth: float = setting(
         0.8, "Depth that the network gives more than this probability also carves the map as a depth image; 1: none.",
         low=0.1, high=1.0,

@@ -16,6 +16,7 @@ from occupancy_nn_ros.errors import BagError, OccupancyError
 COMMANDS = {
     "demo": "map a short simulated drive and show the pictures; start here",
     "doctor": "check cameras, transforms, QoS and model, on the live graph or on a bag",
+    "calibrate-cameras": "ask a recording whether focal lengths, mountings and stamps of its cameras are right",
     "play": "map a recorded bag without ROS",
     "live": "run the ROS 2 node",
     "view": "look at what play wrote: map, pictures and path on one time line",
@@ -82,4 +83,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"occupancy_nn_ros.cli.{name}")
+    return importlib.import_module(f"occupancy_nn_ros.cli.{name.replace('-', '_')}")

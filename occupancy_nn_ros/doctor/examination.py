@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.doctor.camera_calibration import calibrate_bag
 from occupancy_nn_ros.doctor.findings import (
     Finding,
     WhySilent,
@@ -27,7 +28,7 @@ from occupancy_nn_ros.doctor.findings import (
     warning,
 )
 from occupancy_nn_ros.doctor.looks import Looks
-from occupancy_nn_ros.errors import BagError, ConfigError, MessageError
+from occupancy_nn_ros.errors import BagError, ConfigError, MessageError, OccupancyError
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.runtime.discovery import (
     SensorStream,
@@ -158,9 +159,10 @@ def examine_bag(path: Path, config: Config, seconds: float) -> list[Finding]:
     try:
         with BagReader(path) as reader:
             found = _bag_findings(reader, config, seconds)
-            return [*findings, *_what_is_lost(reader), *found]
+            findings = [*findings, *_what_is_lost(reader), *found]
     except BagError as error:
         return [*findings, problem("bag", str(error), error.advice or "record it again")]
+    return findings + _calibration_findings(path, config, seconds)
 
 
 def _what_is_lost(reader: BagReader) -> list[Finding]:
@@ -170,6 +172,18 @@ def _what_is_lost(reader: BagReader) -> list[Finding]:
         warning("bag", f"{topic} cannot be read: {why}", "record it as CDR, if it is needed")
         for topic, why in reader.unreadable.items()
     ]
+
+
+def _calibration_findings(path: Path, config: Config, seconds: float) -> list[Finding]:
+    """Cameras whose pictures disagree with their calibration or stamps; nothing where that cannot be told."""
+    if config.source != "network":
+        return []
+    try:
+        found = calibrate_bag(path, config, part=BagPart(0.0, seconds))
+    except OccupancyError:  # what is missing is among the other findings
+        return []
+    advice = "occupancy-nn calibrate-cameras BAG --out DIR writes the values that fit; longer recordings tell more"
+    return [warning(item.camera, item.text(), advice) for item in found if item.is_wrong]
 
 
 def _bag_findings(reader: BagReader, config: Config, seconds: float) -> list[Finding]:

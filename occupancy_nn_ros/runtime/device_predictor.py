@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,14 +84,14 @@ class _Past:
         K: (slots * V, 3, 3).
         T_map_cam: (slots * V, 4, 4) float64, on the host; those of rows without a view are ``NOWHERE``.
         views: V.
-        bases: the keyframes' slots and T_map_base, oldest first.
+        bases: the keyframes' slots, T_map_base and stamps, oldest first.
     """
 
     maps: MatchMaps
     K: np.ndarray
     T_map_cam: np.ndarray
     views: int
-    bases: list[tuple[int, np.ndarray]]
+    bases: list[tuple[int, np.ndarray, int]]
 
     def forget(self) -> None:
         """Have no slot in use."""
@@ -118,6 +118,14 @@ class DevicePredictor(Predictor):
         super().reset()
         if self._past_views is not None:
             self._past_views.forget()
+
+    def move_past(self, poses: Mapping[int, np.ndarray]) -> None:
+        """As :meth:`Predictor.move_past`."""
+        past = self._past_views
+        for slot, _, stamp_ns in [] if past is None else past.bases:
+            if past is not None and stamp_ns in poses:
+                start = slot * past.views
+                past.T_map_cam[start : start + len(poses[stamp_ns])] = poses[stamp_ns]
 
     @torch.inference_mode()
     def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
@@ -288,7 +296,7 @@ class DevicePredictor(Predictor):
         past.T_map_cam[start : start + past.views] = NOWHERE
         past.K[rows] = [self._rectifiers[key].K for key in layout.models]
         past.T_map_cam[rows] = [image.T_map_cam for image in keyframe.images]
-        past.bases.append((slot, T_map_base))
+        past.bases.append((slot, T_map_base, keyframe.stamp_ns))
 
 
 def _new_past(match: MatchMaps, slots: int) -> _Past:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from occupancy_nn_ros.alignment.pose_alignment import PoseAlignment
 from occupancy_nn_ros.compute.compiled import are_compiled
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import MapFileError
@@ -44,6 +45,7 @@ class OccupancyPipeline:
         predictor: runs the network, None where the map is built from depth or LiDAR.
         map: the rolling map.
         depth_model: a depth network of the user's choice, None where there is none.
+        alignment: corrects the poses of cameras, None where they are not to be.
         prediction: the network's answer to the latest keyframe, None where it had no images.
         between_stages: called before each stage; what it raises ends the work there.
     """
@@ -63,6 +65,7 @@ class OccupancyPipeline:
         needs_network = config.source == "network"
         self.predictor = (predictor or load_predictor(config.model, config.network)) if needs_network else None
         self.map = RollingMap.from_config(config, str(self.predictor.device) if self.predictor else "cpu")
+        self.alignment = PoseAlignment() if self.predictor and config.network.align_poses else None
         self.body = OwnBody(config.robot.body)
         has_depth_model = needs_network and config.network.depth_model
         self.depth_model = DepthModel.load(Path(config.network.depth_model).expanduser()) if has_depth_model else None
@@ -88,14 +91,15 @@ class OccupancyPipeline:
         times: StageTimes = {}
         keyframe = self.body.leave_out(keyframe)
         self.prediction = None
-        if self._is_jump(keyframe) and self.predictor is not None:
-            self.predictor.reset()
+        if self._is_jump(keyframe):
+            self._forget_past()
         self._last = (keyframe.stamp_ns, keyframe.T_map_base)
         with self._timed(times, "integrate"):
             self.map.move_to(keyframe.T_map_base)
             self.map.forget(keyframe.stamp_ns)
         if keyframe.images and self.predictor is not None:
             with self._timed(times, "predict"):
+                keyframe = self._aligned(keyframe, self.predictor)
                 predicted = self.predictor.predict(keyframe, self.map.window)
                 self.prediction = self.body.discount(predicted, keyframe.T_map_base)
             with self._timed(times, "integrate"):
@@ -135,8 +139,7 @@ class OccupancyPipeline:
     def clear(self) -> None:
         """Forget the map and the past keyframes."""
         self.map.clear()
-        if self.predictor is not None:
-            self.predictor.reset()
+        self._forget_past()
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""
@@ -175,6 +178,21 @@ class OccupancyPipeline:
         ]
         self.predictor.predict(Keyframe(0, np.eye(4), images=tuple(images)), self.map.window)
         self.predictor.reset()
+
+    def _aligned(self, keyframe: Keyframe, predictor: Predictor) -> Keyframe:
+        """The keyframe with the poses of its images, and of those of past ones, corrected."""
+        if self.alignment is None:
+            return keyframe
+        keyframe = self.alignment.align(keyframe)
+        predictor.move_past(self.alignment.poses())
+        return keyframe
+
+    def _forget_past(self) -> None:
+        """Match nothing across this moment."""
+        if self.predictor is not None:
+            self.predictor.reset()
+        if self.alignment is not None:
+            self.alignment.reset()
 
     def _centered_pose(self) -> FloatArray:
         """A pose in the middle of the map's window, for a map that came from a file."""

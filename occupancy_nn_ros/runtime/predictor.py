@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -58,6 +59,7 @@ class _PastKeyframe:
     K: Tensor  # (V, 3, 3)
     T_map_cam: np.ndarray  # (V, 4, 4) float64
     T_map_base: np.ndarray  # (4, 4) float64
+    stamp_ns: int
 
     def kept_in(self, storage: list[MatchMaps]) -> _PastKeyframe:
         """The same in the tensors of one that is no longer needed: new ones each time would scatter the heap."""
@@ -116,6 +118,12 @@ class Predictor:
     def reset(self) -> None:
         """Forget past keyframes, as after a jump in time or pose."""
         self._past.clear()
+
+    def move_past(self, poses: Mapping[int, np.ndarray]) -> None:
+        """Give past keyframes better poses: T_map_cam (V, 4, 4) of all their cameras, by stamp in nanoseconds."""
+        for index, past in enumerate(self._past):
+            if past.stamp_ns in poses:
+                self._past[index] = replace(past, T_map_cam=poses[past.stamp_ns])
 
     @torch.inference_mode()
     def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
@@ -192,7 +200,7 @@ class Predictor:
         maps = FeatureMaps(*(torch.cat(part) for part in zip(*(look.maps for look in looks), strict=True)))
         base = torch.zeros(3, device=self.device)
         scene = self.network.lift(views, maps, depth_logits, base, nearer)
-        self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base))
+        self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base, keyframe.stamp_ns))
         return scene, origin
 
     @torch.inference_mode()

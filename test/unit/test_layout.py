@@ -20,7 +20,7 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 LAYERS = (
     {"errors", "values", "config", "parameter_files", "resources"},
     {"geometry", "compute"},
-    {"network", "mapping", "sync"},
+    {"network", "mapping", "sync", "alignment"},
     {"messages", "visualization"},
     {"bags"},
     {"runtime", "simulation"},

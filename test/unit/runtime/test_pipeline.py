@@ -31,7 +31,11 @@ def pipeline_that_predicts(logit, weight, depth_m):
         return Prediction(window, logit * shape, weight * shape, None, shape, (depth,), prior_log_odds=-1.5)
 
     predictor = SimpleNamespace(
-        predict=predict, reset=lambda: None, device=torch.device("cpu"), calibration=Calibration(prior_log_odds=-1.5)
+        predict=predict,
+        reset=lambda: None,
+        device=torch.device("cpu"),
+        calibration=Calibration(prior_log_odds=-1.5),
+        move_past=lambda poses: None,
     )
     return OccupancyPipeline(Config(voxel_size_m=0.2), predictor)
 
