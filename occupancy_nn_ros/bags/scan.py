@@ -45,7 +45,9 @@ def scan_bag(reader: BagReader) -> BagScan:
     silent = frozenset(topic for topic, info in reader.topics.items() if not info.count)
     scan = BagScan(topics, {}, {}, silent, PoseBuffer(cache_ns=10**18))
     sensors = {
-        t for t, info in reader.topics.items() if info.msgtype in (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES, POINT_CLOUD) and info.count
+        t
+        for t, info in reader.topics.items()
+        if info.msgtype in (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES, POINT_CLOUD) and info.count
     }
     _look_at_transforms(reader, scan.poses)
     for message in reader.messages(sensors):

@@ -31,7 +31,9 @@ class OutputPublishers:
 
     def add(self, topics: Iterable[OutputTopic]) -> None:
         """Offer those of these topics that depend on the cameras."""
-        added = {topic.name: self._create(topic) for topic in topics if topic.camera and topic.name not in self._publishers}
+        added = {
+            topic.name: self._create(topic) for topic in topics if topic.camera and topic.name not in self._publishers
+        }
         # A new dictionary, since the worker's thread may be reading the old one.
         self._publishers = {**self._publishers, **added}
 

@@ -51,7 +51,15 @@ def prefix(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = os.pathsep.join(map(str, prefixes()))
     environment = os.environ | {"AMENT_PREFIX_PATH": found, "CMAKE_PREFIX_PATH": found, "PATH": search_path()}
     generator = ["-G", "Ninja"] if shutil.which("ninja", path=search_path()) else []
-    command = ["colcon", "build", "--merge-install", "--cmake-args", *generator, "-DBUILD_TESTING=OFF", "-DCOMPILE_KERNELS=OFF"]
+    command = [
+        "colcon",
+        "build",
+        "--merge-install",
+        "--cmake-args",
+        *generator,
+        "-DBUILD_TESTING=OFF",
+        "-DCOMPILE_KERNELS=OFF",
+    ]
     command.append(f"-DPython3_EXECUTABLE={sys.executable}")
     tool = shutil.which(command[0], path=search_path())
     done = subprocess.run([str(tool), *command[1:]], cwd=base, env=environment, capture_output=True, text=True)
