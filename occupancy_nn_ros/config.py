@@ -250,6 +250,11 @@ class NetworkConfig(CheckedSettings):
     threads: int = setting(
         0, "Threads that a keyframe is split over on a CPU; 0: as many as there are cores to use.", low=0, high=256
     )
+    precision: Literal["auto", "float32", "bfloat16"] = setting(
+        "auto",
+        "Of activations; bfloat16 is less exact. auto: bfloat16 on a CPU that multiplies in it, where convolutions take half"
+        " the time, float32 on others and on a GPU.",
+    )
     canvas_pixels: int = setting(
         0,
         "Pixels of each undistorted image that the network is shown, about: more take longer and, up to a point, show more;"
@@ -268,9 +273,6 @@ class NetworkConfig(CheckedSettings):
         0.4, "Ask about cubes up to this edge first, about voxels where they are not clearly free; 0: about all voxels.",
         low=0.0, high=2.0,
     )  # fmt: skip
-    precision: Literal["float32", "bfloat16"] = setting(
-        "float32", "Of activations on a GPU; bfloat16 is faster and less exact. A CPU computes in float32."
-    )
     gain: float = setting(
         1.0, "Scales the log-odds that one prediction adds to the map.", low=0.01, high=10.0, live=True
     )

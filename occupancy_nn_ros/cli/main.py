@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Sequence
 from types import ModuleType
 
+from occupancy_nn_ros.compute.waiting import wait_passively
 from occupancy_nn_ros.errors import BagError, OccupancyError
 
 COMMANDS = {
@@ -41,6 +42,7 @@ EPILOG = """examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    wait_passively()
     parser = _parser()
     args, rest = parser.parse_known_args(arguments)
     if rest and args.command not in ("live", "doctor"):  # what follows --ros-args is for ROS to judge

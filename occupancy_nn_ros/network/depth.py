@@ -250,7 +250,7 @@ class DepthHead(nn.Module):
         """
         prior = self.prior(features)
         volume = torch.cat([matches, prior[:, None]], dim=1)
-        logits = prior + self.regularize(volume)[:, 0]
+        logits = prior.float() + self.regularize(volume)[:, 0]  # sums of logits keep their digits under autocast
         context = torch.cat([logits, features], dim=1)
         coarse = functional.interpolate(
             self.down(context), size=logits.shape[-2:], mode="bilinear", align_corners=False

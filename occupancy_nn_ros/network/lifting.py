@@ -129,7 +129,7 @@ def _compiled_evidence(
     """The same by a kernel."""
     height, width = views.images.shape[-2:]
     merged = nearer.new_empty(len(nearer), 0, 1, 1) if features is None else features
-    by_cell = merged.permute(0, 2, 3, 1).contiguous()
+    by_cell = merged.float().permute(0, 2, 3, 1).contiguous()
     looks = Looks(
         views.K.contiguous().numpy(), views.T_world_cam.contiguous().numpy(), nearer.contiguous().numpy(),
         (np.float32(width), np.float32(height)), np.float32(bins.low_m), np.float32(bins.log_ratio), by_cell.numpy(),

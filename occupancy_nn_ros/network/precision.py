@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Geometry keeps its digits: what finds places in pictures computes in float32, whatever precision activations have."""
+"""In how many digits the network computes. What finds places in pictures keeps float32, whatever precision activations have."""
 
 from __future__ import annotations
 
@@ -27,3 +27,13 @@ def in_float32(function: Callable[..., Result]) -> Callable[..., Result]:
             return function(*args, **kwargs)
 
     return exact
+
+
+def has_bfloat16() -> bool:
+    """Whether this CPU multiplies bfloat16 numbers in hardware; without it they are slower than float32."""
+    try:
+        has = torch.cpu.get_capabilities()
+    except AttributeError:  # before torch 2.8
+        flags = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+        return bool(flags and flags())
+    return bool(has.get("avx512_bf16") or has.get("amx_bf16") or has.get("arm_bf16"))

@@ -80,8 +80,8 @@ def sample_volume(volume: Tensor, position: Tensor) -> Tensor:
     if not torch.is_grad_enabled() and use_kernels(volume.device) and not torch.compiler.is_compiling():
         cells = torch.tensor(volume.shape[1:]).flip(0)
         places = ((position + 1) * (cells * 0.5) - 0.5).flip(1).contiguous()
-        out = volume.new_empty(len(position), len(volume))
-        look_up(volume.permute(1, 2, 3, 0).contiguous().numpy(), places.numpy(), out.numpy())
+        out = position.new_empty(len(position), len(volume))
+        look_up(volume.float().permute(1, 2, 3, 0).contiguous().numpy(), places.numpy(), out.numpy())
         return out
     sampled = functional.grid_sample(
         volume[None], position[None, None, None], padding_mode="border", align_corners=False

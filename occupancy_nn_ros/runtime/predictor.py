@@ -24,6 +24,7 @@ from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.lifting import cumulative
 from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
+from occupancy_nn_ros.network.precision import has_bfloat16
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
@@ -93,6 +94,8 @@ class Predictor:
         self.config = config or NetworkConfig()
         self.device = choose_device(self.config.device)
         use_threads(self.config.threads)
+        wanted = self.config.precision
+        self._short = self.device.type == "cpu" and (has_bfloat16() if wanted == "auto" else wanted == "bfloat16")
         self.network = checkpoint.network.to(self.device).eval()
         self.calibration = checkpoint.calibration
         self._past: deque[_PastKeyframe] = deque(maxlen=max(1, self.config.past_keyframes))
@@ -190,7 +193,8 @@ class Predictor:
 
         def measure(number: int) -> tuple[tuple[Tensor, ...], Tensor]:
             lane, maps = lanes[number], looks[number].maps
-            logits = self.network.depth(maps, everyone, all_match, sources[lane], lane.start)
+            with self._precision():
+                logits = self.network.depth(maps, everyone, all_match, sources[lane], lane.start)
             return logits, cumulative(logits[-1])
 
         depths = run_each(measure, range(len(lanes)))
@@ -199,7 +203,8 @@ class Predictor:
         views = Views(images.permute(0, 3, 1, 2), K, T_world_cam[:count])
         maps = FeatureMaps(*(torch.cat(part) for part in zip(*(look.maps for look in looks), strict=True)))
         base = torch.zeros(3, device=self.device)
-        scene = self.network.lift(views, maps, depth_logits, base, nearer)
+        with self._precision():
+            scene = self.network.lift(views, maps, depth_logits, base, nearer)
         self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base, keyframe.stamp_ns))
         return scene, origin
 
@@ -239,8 +244,13 @@ class Predictor:
         pixels = torch.from_numpy(np.stack([r.image for r in rectified])).to(self.device)
         K = torch.from_numpy(np.stack([r.K for r in rectified])).float().to(self.device)
         normalized = normalize_images(pixels)
-        maps = self.network.encode(normalized)
+        with self._precision():
+            maps = FeatureMaps(*(part.float() for part in self.network.encode(normalized)))
         return _Looks(pixels, K, maps, self.network.match_maps(normalized, maps))
+
+    def _precision(self) -> torch.autocast:
+        """Within it, convolutions are computed in bfloat16 if they are to be."""
+        return torch.autocast("cpu", torch.bfloat16, enabled=self._short)
 
     def _choose_canvas(self, images: tuple[PosedImage, ...]) -> None:
         """One size for all cameras, by the first; kept while any camera stays as it was, since only equal sizes match."""

@@ -297,3 +297,18 @@ def test_images_that_a_network_cannot_see_are_refused(predictor):
 def test_an_answer_tells_the_prior_that_it_holds(predictor):
     predictor.calibration = Calibration(prior_log_odds=-2.5)
     assert predictor.predict(keyframe(), WINDOW).prior_log_odds == -2.5
+
+
+def test_convolutions_in_bfloat16_say_nearly_the_same_and_only_where_the_cpu_has_them(monkeypatch):
+    def answer(precision, *, has):
+        monkeypatch.setattr("occupancy_nn_ros.runtime.predictor.has_bfloat16", lambda: has)
+        torch.manual_seed(0)
+        predictor = Predictor(Checkpoint(OccupancyNetwork(TINY)), NetworkConfig(device="cpu", precision=precision))
+        return [predictor.predict(keyframe(n), WINDOW) for n in range(2)][-1]
+
+    exact = answer("float32", has=True)
+    for precision, has, short in (("auto", False, False), ("auto", True, True), ("bfloat16", False, True)):
+        got = answer(precision, has=has)
+        assert got.logit.dtype == got.visible.dtype == torch.float32
+        difference = (got.logit - exact.logit).abs().max()
+        assert 1e-6 < difference < 0.02 if short else difference == 0

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Threads that wait must not take the time of those they wait for."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from occupancy_nn_ros.compute.threads import use_threads
+from occupancy_nn_ros.compute.waiting import PASSIVE
+from occupancy_nn_ros.config import NetworkConfig
+from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedImage
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def started(code, **more):
+    environment = {name: value for name, value in os.environ.items() if name not in PASSIVE} | more
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+def test_every_command_waits_passively_before_torch_is_loaded():
+    code = (
+        "import os, sys\nfrom occupancy_nn_ros.cli import main\nseen = 'torch' in sys.modules\n"
+        "main.main([])\nprint('before', seen, os.environ['OMP_WAIT_POLICY'])"
+    )
+    assert started(code)[-3:] == ["before", "False", "PASSIVE"]
+    assert started(code, OMP_WAIT_POLICY="ACTIVE")[-1] == "ACTIVE"
+
+
+def test_the_node_waits_passively_before_torch_is_loaded():
+    lines = (ROOT / "scripts" / "occupancy_node").read_text().splitlines()
+    before = "\n".join(lines[: next(n for n, line in enumerate(lines) if "ros.running" in line)])
+    code = f"{before}\nimport os, sys\nprint('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    assert started(code) == ["False", "PASSIVE"]
+
+
+@pytest.fixture
+def keyframes():
+    model = CameraModel(320, 240, np.array([[200.0, 0, 160], [0, 200, 120], [0, 0, 1]]), "none", np.zeros(0))
+    rng = np.random.default_rng(1)
+
+    def keyframe(n):
+        poses = [np.eye(4) for _ in range(4)]
+        for camera, pose in enumerate(poses):
+            pose[:3, 3] = 0.1 * n, 0.1 * camera, 0
+        pictures = rng.integers(0, 256, (4, 240, 320, 3), dtype=np.uint8)
+        return Keyframe(n, poses[0], tuple(PosedImage(str(c), n, pictures[c], model, T) for c, T in enumerate(poses)))
+
+    return [keyframe(n) for n in range(4)]
+
+
+def test_two_threads_take_hardly_more_time_of_the_processor_than_one(keyframes, tiny_model):
+    """Spinning would take twice as much, or many times that beside other processes; counted in processor time, not on a clock."""
+    window, spent = LatticeWindow(0.2, (-30, -30, -8), (60, 60, 16)), {}
+    try:
+        for count in (1, 2):
+            predictor = Predictor.load(str(tiny_model), NetworkConfig(device="cpu", threads=count, canvas_pixels=49152))
+            predictor.predict(keyframes[0], window)
+            start = time.process_time()
+            for keyframe in keyframes[1:]:
+                predictor.predict(keyframe, window)
+            spent[count] = time.process_time() - start
+    finally:
+        use_threads(0)
+    assert spent[2] < 1.7 * spent[1]
