@@ -8,30 +8,15 @@ from itertools import islice
 
 import numpy as np
 
-from occupancy_nn_ros.bags.reader import BagReader
-from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.resources import resource_path
-from occupancy_nn_ros.runtime.intake import Intake
-from occupancy_nn_ros.runtime.player import plan_play, steps
-from occupancy_nn_ros.runtime.session import decode_image_frame
+from occupancy_nn_ros.runtime.player import read_keyframes
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedImage
 
 
 def demo_keyframes(count: int) -> list[Keyframe]:
     """The first keyframes of the demo drive, decoded."""
-    with BagReader(resource_path("demo/drive.mcap")) as reader:
-        intake = Intake(*_planned(reader))
-        raw = islice((item for _, ready in steps(reader, intake) for item in ready), count)
-        return [
-            Keyframe(item.stamp_ns, item.T_map_base, tuple(decode_image_frame(frame) for frame in item.frames))
-            for item in raw
-        ]
-
-
-def _planned(reader: BagReader) -> tuple:
-    plan = plan_play(reader, Config())
-    return plan.config, plan.sensors
+    return list(islice(read_keyframes(resource_path("demo/drive.mcap")), count))
 
 
 def surround_keyframes(cameras: int, width: int, height: int, rng: np.random.Generator) -> Iterator[Keyframe]:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is brought home from a GPU machine: a run in pieces, joined, checked, and going on."""
 
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -73,3 +75,14 @@ def test_pieces_that_are_not_what_was_sent_are_refused(tmp_path, data, config, h
     with pytest.raises(TrainingError, match=r"cannot join|another content"):
         join(home, tmp_path / "here")
     assert not (tmp_path / "here" / "state.pt").exists()
+
+
+def test_all_stages_know_the_package():
+    """The rehearsal runs them; this one says at once when something they use was moved."""
+    folder = Path(__file__).resolve().parents[3] / "benchmarks" / "gpu_day"
+    names = ", ".join(sorted(path.stem for path in folder.glob("*.py")))
+    code = [sys.executable, "-c", f"import {names}"]
+    done = subprocess.run(
+        code, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(folder.parents[1])}
+    )
+    assert done.returncode == 0, done.stderr
