@@ -340,6 +340,8 @@ class Config(CheckedSettings):
     pose_type: Literal["nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped"] = setting(
         "nav_msgs/msg/Odometry", "Message type of pose_topic."
     )
+    tf_topic: str = setting("/tf", "Topic of moving transforms; a bag that has only one of another name gives that.")
+    tf_static_topic: str = setting("/tf_static", "Topic of static transforms.")
     model: str = setting("nano", "Name under models/ or path of a .safetensors file.")
     source: Literal["network", "depth", "lidar"] = setting("network", "What the map is built from.")
     max_image_pixels: int = setting(33554432, "An image of more pixels is not decoded.", low=4096, high=1 << 28)

@@ -53,12 +53,17 @@ class ExtrapolationError(LookupTransformError):
 
     Attributes:
         is_future: whether the stamp lies after the newest known transform, so that waiting may help.
+        delay_ns: how long after a sensor's stamp this transform became known lately.
     """
 
-    def __init__(self, message: str, *, is_future: bool) -> None:
-        """Keep the message and whether waiting may help."""
+    def __init__(self, message: str, *, is_future: bool, delay_ns: int = 0) -> None:
+        """Keep the message, whether waiting may help, and for how long."""
         super().__init__(message)
-        self.is_future = is_future
+        self.is_future, self.delay_ns = is_future, delay_ns
+
+
+class UndecidedFramesError(LookupTransformError):
+    """No frame is known in which a map could stand still: what there is moves with the robot, or may still grow."""
 
 
 class BagError(OccupancyError):

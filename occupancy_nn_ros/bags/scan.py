@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from occupancy_nn_ros.bags.reader import BagReader
@@ -10,7 +11,7 @@ from occupancy_nn_ros.errors import MessageError, TransformError
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.images import peek_encoding
-from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_TOPICS, VIDEO_TYPES
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, TF_MESSAGE, VIDEO_TYPES
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
 MAX_TRANSFORM_MESSAGES = 2000
@@ -64,12 +65,13 @@ def scan_bag(reader: BagReader) -> BagScan:
 
 
 def _look_at_transforms(reader: BagReader, poses: PoseBuffer) -> None:
-    for topic, is_static in TF_TOPICS.items():
+    for topic in sorted(topic for topic, info in reader.topics.items() if info.msgtype == TF_MESSAGE):
         for count, message in enumerate(reader.messages([topic])):
             if count >= MAX_TRANSFORM_MESSAGES:
                 break
             try:
-                for transform in decode_tf(message.cdr):
-                    poses.set_transform(transform, is_static=is_static)
-            except (MessageError, TransformError):
+                for transform in decode_tf(message.cdr, []):
+                    with suppress(TransformError):
+                        poses.set_transform(transform, is_static=topic.endswith("_static"))
+            except MessageError:
                 continue

@@ -12,7 +12,6 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from rosbags.typesys import TypesysError
 
 from occupancy_nn_ros.errors import BagError
-from occupancy_nn_ros.messages.names import TF_TOPICS
 from occupancy_nn_ros.messages.typestore import typestore
 
 
@@ -95,7 +94,7 @@ class BagWriter:
                     topic,
                     msgtype,
                     typestore=typestore(),
-                    offered_qos_profiles=[_qos(is_latched or TF_TOPICS.get(topic, False))],
+                    offered_qos_profiles=[_qos(is_latched or topic.endswith("/tf_static"))],
                 )
             self._writer.write(self._connections[key], stamp_ns, cdr)
         except (OSError, WriterError, TypesysError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from occupancy_nn_ros.cli.settings import add_settings
+from occupancy_nn_ros.cli.settings import add_settings, overrides_of
 from occupancy_nn_ros.errors import MissingDependencyError
 
 
@@ -20,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the node until it is interrupted."""
-    from occupancy_nn_ros.cli.settings import read_settings
     from occupancy_nn_ros.ros.stop_signals import StopSignals
 
     stop = StopSignals()
     try:
+        from occupancy_nn_ros.ros.parameters import StartSettings
         from occupancy_nn_ros.ros.running import run_node
     except ImportError as error:
         raise MissingDependencyError(
             f"the live node needs rclpy ({error}): source a ROS 2 distribution, or run scripts/setup"
         ) from None
-    run_node(read_settings(args), args.ros_arguments, stop)
+    run_node(StartSettings(tuple(args.config), tuple(overrides_of(args))), args.ros_arguments, stop)

@@ -132,14 +132,14 @@ def _draw(result: PlayResult, config: Config, out: Path, truth: MapView | None, 
 
 
 def _print_plan(plan: PlayPlan, duration_s: float) -> None:
-    print(
-        f"{duration_s:.1f} s, map frame '{plan.config.map_frame}', robot frame '{plan.config.base_frame}', source {plan.config.source}"
-    )
+    print(f"{duration_s:.1f} s, source {plan.config.source}")
     for sensor in plan.sensors:
         frame = sensor.frame_id or plan.frames.get(sensor.topic, "?")
         print(f"  {sensor.name}: {sensor.topic}  info {sensor.info_topic or '-'}  frame {frame}")
     if plan.config.pose_topic:
         print(f"  pose: {plan.config.pose_topic}")
+    if plan.config.tf_topic != Config().tf_topic:
+        print(f"  transforms: {plan.config.tf_topic}, {plan.config.tf_static_topic}")
     print("  (--set map_frame=..., --set cameras.NAME.image_topic=... and so on change any choice)")
 
 
@@ -154,6 +154,9 @@ def _print_result(result: PlayResult, out: Path, pictures: list[Path]) -> None:
     summary = result.summary
     total = summary["latency_ms"].get("total")
     timing = f", {total['p50_ms']:.0f} ms median each ({total['p95_ms']:.0f} ms p95)" if total else ""
+    frames = summary["frames"]
+    if result.view is not None:
+        print(f"map frame '{frames['map']}', robot frame '{frames['base']}': {frames['reason']}")
     print(f"{sum(summary['received'].values())} frames, {summary['keyframes']} keyframes{timing}")
     for reason, count in summary["dropped"].items():
         print(f"  not used: {count} {reason}")

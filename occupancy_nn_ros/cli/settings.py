@@ -59,9 +59,13 @@ def read_settings(args: argparse.Namespace) -> Config:
     Raises:
         ConfigError: unreadable file, unknown key, wrong type or value out of range.
     """
-    overrides = list(args.overrides)
-    overrides += [f"{key}={value}" for key in ("model", "source") if (value := getattr(args, key)) is not None]
-    return load_config(args.config, overrides)
+    return load_config(args.config, overrides_of(args))
+
+
+def overrides_of(args: argparse.Namespace) -> list[str]:
+    """The single settings among the options, as ``key=value``."""
+    named = [f"{key}={value}" for key in ("model", "source") if (value := getattr(args, key)) is not None]
+    return [*args.overrides, *named]
 
 
 def make_folder(path: Path) -> Path:

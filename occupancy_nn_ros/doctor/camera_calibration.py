@@ -17,8 +17,9 @@ from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, OccupancyError
 from occupancy_nn_ros.runtime.decoding import decode_keyframe
-from occupancy_nn_ros.runtime.intake import Intake, RawFrame
+from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.player import PlayProgress, plan_play, steps
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe
 
@@ -143,7 +144,7 @@ def calibrate_bag(
     collector = MatchCollector()
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, replace(config, source="network"))
-        intake = Intake(plan.config, plan.sensors, PoseBuffer(FOREVER_NS))
+        intake = Intake(plan.config, plan.sensors, PoseBuffer(FOREVER_NS), plan.odometries)
         raws = [raw for _, ready in steps(reader, intake, report) for raw in ready]
     for raw in raws:  # all transforms are known now, those after the last picture too
         keyframe, _ = decode_keyframe(raw, 0)
@@ -158,10 +159,12 @@ def calibrate_bag(
 
 def _motion(intake: Intake, frame: RawFrame) -> FloatArray:
     """Velocity (6,) of a camera when it took a picture; zeros where the transforms end."""
+    names = intake.frame_names
+    if names is None:
+        return np.zeros(6)
     try:
         before, after = (
-            intake.poses.lookup(intake.map_frame, frame.frame_id, frame.stamp_ns + shift)
-            for shift in (-AROUND_NS, AROUND_NS)
+            intake.placement.lookup(names, frame.frame_id, frame.stamp_ns + shift) for shift in (-AROUND_NS, AROUND_NS)
         )
     except OccupancyError:
         return np.zeros(6)

@@ -18,17 +18,16 @@ from occupancy_nn_ros.doctor.findings import (
     Finding,
     WhySilent,
     check_camera_info,
-    check_keyframes,
     check_messages,
     check_model,
-    check_pose_topic,
     check_sync,
-    check_transforms,
     problem,
     warning,
 )
 from occupancy_nn_ros.doctor.looks import Looks
+from occupancy_nn_ros.doctor.placing import check_keyframes, check_pose_topic, check_statics, check_transforms
 from occupancy_nn_ros.errors import BagError, ConfigError, MessageError, OccupancyError
+from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.runtime.discovery import (
     SensorStream,
@@ -37,11 +36,13 @@ from occupancy_nn_ros.runtime.discovery import (
     left_out_cameras,
     wanted_types,
 )
-from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
-from occupancy_nn_ros.runtime.player import choose_poses
+from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_tf_topics, odometry_topics
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
 FOREVER_NS = 10**18
+LATE_S = 0.5
 
 
 @dataclass
@@ -68,12 +69,21 @@ class Examination:
         intake: the node's own; its transforms are kept forever here.
         records: what was noted of each sensor.
         keyframes: map updates that the node would have made.
+        late_statics_s: static transforms that first came after the first image: how long after, by frame.
     """
 
-    def __init__(self, config: Config, sensors: tuple[SensorStream, ...]) -> None:
-        """Nothing came yet."""
+    def __init__(self, config: Config, sensors: tuple[SensorStream, ...], odometries: Sequence[str] = ()) -> None:
+        """Nothing came yet.
+
+        Args:
+            config: the node's settings.
+            sensors: what it would map with.
+            odometries: topics that may place the robot where TF does not.
+        """
         self.config = config
-        self.intake = Intake(config, sensors, PoseBuffer(FOREVER_NS))
+        self.intake = Intake(config, sensors, PoseBuffer(FOREVER_NS), odometries)
+        self.late_statics_s: dict[str, float] = {}
+        self._first_ns, self._static_frames = 0, set[str]()
         self.records = {sensor.name: SensorRecord() for sensor in sensors}
         self.keyframes = 0
         self._looks = Looks()
@@ -87,6 +97,8 @@ class Examination:
             now_ns: when it arrived, on the clock of its stamps; None where that clock is not known.
         """
         self._look(self.intake.receive(topic, cdr))
+        if topic == self.config.tf_static_topic:
+            self._note_statics(cdr)
         for name, sensor in self.intake.sensors.items():
             if sensor.topic == topic:
                 self._note(name, sensor, cdr, now_ns)
@@ -100,7 +112,7 @@ class Examination:
             found += check_messages(sensor, record.first, record.stamps_ns, record.ages_s, why_silent)
             found += check_camera_info(sensor, record.first, self.intake, why_silent)
         frames = {
-            n: self.intake.sensors[n].frame_id or r.frame_id or self.intake.info_frames.get(n, "")
+            n: self.intake.sensors[n].frame_id or r.frame_id or self.intake.intrinsics.frames.get(n, "")
             for n, r in self.records.items()
             if r.stamps_ns
         }
@@ -108,6 +120,7 @@ class Examination:
         found += check_sync(stamps_ns, self.config.sync)
         found += check_pose_topic(self.intake, why_silent)
         found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent)
+        found += check_statics(self.late_statics_s)
         found += self._looks.findings()
         if self._looks.keyframes and not self._looks.usable:
             text = f"no map update would be made: no frame is usable, {self._looks.cause}"
@@ -119,6 +132,17 @@ class Examination:
         for raw in ready:
             self._looks.take(raw, self.intake.map_frame, self.config.sync.min_cameras)
 
+    def _note_statics(self, cdr: bytes) -> None:
+        try:
+            frames = {transform.source_frame for transform in decode_tf(cdr, [])} - self._static_frames
+        except MessageError:
+            return
+        self._static_frames |= frames
+        self._first_ns = self._first_ns or self.intake.newest_ns
+        late_s = (self.intake.newest_ns - self._first_ns) * 1e-9
+        if late_s > LATE_S:
+            self.late_statics_s |= dict.fromkeys(frames, late_s)
+
     def _note(self, name: str, sensor: SensorStream, cdr: bytes, now_ns: int | None) -> None:
         record = self.records[name]
         record.first = record.first or bytes(cdr)
@@ -127,6 +151,7 @@ class Examination:
         except MessageError:
             return
         record.frame_id = header.frame_id
+        self._first_ns = self._first_ns or header.stamp_ns
         record.stamps_ns.append(header.stamp_ns + sensor.time_offset_ns)
         if now_ns is not None:
             record.ages_s.append((now_ns - record.stamps_ns[-1]) * 1e-9)
@@ -191,7 +216,9 @@ def _bag_findings(reader: BagReader, config: Config, seconds: float) -> list[Fin
     sensors, findings = find_sensors(config, scan.topics, scan.encodings, scan.silent)
     if not sensors:
         return findings
-    examination = Examination(choose_poses(config, scan, sensors[0]), sensors)
+    config = name_tf_topics(config, scan.topics, sensors)
+    examination = Examination(config, sensors, odometry_topics(config, scan.topics))
+    hold_statics(reader, examination.intake)
     end_ns = reader.start_ns + round(seconds * 1e9)
     for message in reader.messages(set(examination.intake.topics)):
         if message.stamp_ns > end_ns:
@@ -199,7 +226,7 @@ def _bag_findings(reader: BagReader, config: Config, seconds: float) -> list[Fin
         examination.receive(message.topic, message.cdr)
 
     def why_silent(topic: str, msgtype: str) -> str:
-        if topic in scan.topics:
+        if topic in scan.topics and topic in reader.topics:
             return f"the bag has {reader.topics[topic].count} messages of it, none in its first {seconds:g} s"
         close = ", ".join(close_topics(topic, scan.topics, [msgtype]))
         return f"it is not in the bag; topics of its type: {close or 'none'}"

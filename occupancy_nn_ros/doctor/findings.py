@@ -12,24 +12,15 @@ import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config, SyncConfig
-from occupancy_nn_ros.errors import (
-    CalibrationError,
-    CheckpointError,
-    ConfigError,
-    ExtrapolationError,
-    LookupTransformError,
-    MessageError,
-)
+from occupancy_nn_ros.errors import CalibrationError, CheckpointError, ConfigError, MessageError
 from occupancy_nn_ros.geometry.cameras import fit_to_image
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_depth, decode_image, peek_encoding
-from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, TF_MESSAGE, TF_TOPICS, VIDEO_TYPES
+from occupancy_nn_ros.messages.names import CAMERA_INFO, VIDEO_TYPES
 from occupancy_nn_ros.messages.video import read_packet
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
-from occupancy_nn_ros.runtime.plausibility import odd_mounting
 from occupancy_nn_ros.runtime.predictor import Predictor
-from occupancy_nn_ros.sync.frame_names import FrameNames, choose_frames
 from occupancy_nn_ros.values import CameraModel
 
 SLOW_HZ = 1.0
@@ -233,116 +224,3 @@ def _offsets(stamps: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> np
     candidates = np.stack([others[after - 1], others[np.minimum(after, len(others) - 1)]]) - stamps
     picks = np.abs(candidates).argmin(axis=0)
     return np.asarray(candidates[picks, np.arange(len(stamps))])
-
-
-def check_pose_topic(intake: Intake, why_silent: WhySilent) -> list[Finding]:
-    """Whether the pose topic, if there is one, brings something."""
-    topic = intake.config.pose_topic
-    if not topic:
-        return []
-    if topic in intake.heard:
-        return [ok("pose", f"{topic} places the robot")]
-    text = f"no message on {topic}: {why_silent(topic, intake.config.pose_type)}"
-    return [warning("pose", text, "set pose_topic and pose_type, or leave pose_topic empty to use TF")]
-
-
-def check_transforms(
-    intake: Intake,
-    frames: Mapping[str, str],
-    stamps_ns: Mapping[str, Sequence[int]],
-    topics: Mapping[str, str],
-    why_silent: WhySilent,
-) -> list[Finding]:
-    """Whether each sensor can be placed in the map at the stamps of its messages.
-
-    Args:
-        intake: knows the transforms.
-        frames: frame of each sensor that sent something.
-        stamps_ns: stamps of its messages.
-        topics: message type of every topic there is.
-        why_silent: tells why a topic brings nothing.
-    """
-    silent = [t for t in TF_TOPICS if t not in intake.heard and not (t == "/tf" and intake.config.pose_topic)]
-    found = [
-        warning(topic, f"no message: {why_silent(topic, TF_MESSAGE)}", "start what publishes the robot's transforms")
-        for topic in silent
-    ]
-    if intake.time_jumps:
-        found.append(warning("time", intake.problems["time"], "do not play bags in a loop onto a running node"))
-    for name, frame in frames.items():
-        names = intake.frame_names or choose_frames(intake.config, intake.poses, frame)
-        found.append(_check_chain(intake, name, frame, names, stamps_ns[name], topics))
-        found += _check_optical(intake, name, frame, names, stamps_ns[name])
-    return found
-
-
-def _check_chain(
-    intake: Intake, name: str, frame: str, names: FrameNames, stamps_ns: Sequence[int], topics: Mapping[str, str]
-) -> Finding:
-    chain = f"{names.map_frame} -> {names.base_frame} -> {frame}"
-    # The first frames may have come before any transform was received, the newest may still wait for theirs.
-    wait_ns = round(intake.config.sync.max_wait_s * 1e9)
-    settled = [s for s in stamps_ns if stamps_ns[0] + wait_ns <= s <= intake.newest_ns - wait_ns] or stamps_ns
-    failed: list[LookupTransformError] = []
-    for stamp in settled:
-        try:
-            intake.poses.lookup(names.map_frame, names.base_frame, stamp)
-            intake.poses.lookup(names.map_frame, frame, stamp)
-        except LookupTransformError as error:
-            failed.append(error)
-    if not failed:
-        return ok(name, f"{chain}: known at all {len(settled)} stamps")
-    if not isinstance(failed[-1], ExtrapolationError):
-        return problem(name, str(failed[-1]), _link_advice(name, frame, names, intake, topics))
-    share = 1 - len(failed) / len(settled)
-    text = f"{chain}: known at {share:.0%} of {len(settled)} stamps; {failed[-1]}"
-    if share >= ENOUGH:
-        return ok(name, text)
-    advice = f"compare the clocks of camera and odometry (use_sim_time, chrony), or set cameras.{name}.time_offset_s"
-    return problem(name, text, advice) if share < SOME else warning(name, text, advice)
-
-
-def _link_advice(name: str, frame: str, names: FrameNames, intake: Intake, topics: Mapping[str, str]) -> str:
-    advice = []
-    if not _is_connected(intake, names.base_frame, frame):
-        advice.append(f"publish the mount of '{frame}' in /tf_static, or set cameras.{name}.frame_id")
-    if not _is_connected(intake, names.map_frame, names.base_frame):
-        advice.append("set map_frame and base_frame to frames that exist, or start the odometry")
-        odometry = sorted(topic for topic, msgtype in topics.items() if msgtype == ODOMETRY)
-        if odometry and not intake.config.pose_topic:
-            advice.append(f"or set pose_topic={odometry[0]}")
-    return ", ".join(advice)
-
-
-def _is_connected(intake: Intake, target: str, source: str) -> bool:
-    try:
-        intake.poses.lookup(target, source, intake.newest_ns)
-    except ExtrapolationError:
-        return True
-    except LookupTransformError:
-        return False
-    return True
-
-
-def _check_optical(intake: Intake, name: str, frame: str, names: FrameNames, stamps_ns: Sequence[int]) -> list[Finding]:
-    """Whether a camera's frame is the optical one, z forward: a body frame, z up, would have it look at the sky."""
-    if intake.sensors[name].msgtype == POINT_CLOUD:
-        return []
-    try:
-        T_map_cam = intake.poses.lookup(names.map_frame, frame, stamps_ns[-1])
-        T_map_base = intake.poses.lookup(names.map_frame, names.base_frame, stamps_ns[-1])
-    except LookupTransformError:
-        return []
-    text = odd_mounting(frame, T_map_cam, T_map_base)
-    return [warning(name, text, f"set cameras.{name}.frame_id to its optical frame (z forward)")] if text else []
-
-
-def check_keyframes(intake: Intake, keyframes: int) -> Finding:
-    """Whether maps would come of it all."""
-    dropped = intake.dropped
-    if keyframes:
-        lost = sum(dropped.values())
-        most = f", {lost} frames dropped, most: {max(dropped, key=lambda r: dropped[r])}" if lost else ""
-        return ok("map", f"{keyframes} map updates would be made{most}")
-    reasons = [*intake.silent_topics().values(), intake.problems.get("transform"), *dropped, "nothing came"]
-    return problem("map", f"no map update would be made: {next(filter(None, reasons))}", "solve the problems above")

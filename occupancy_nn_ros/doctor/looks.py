@@ -10,8 +10,8 @@ from functools import partial
 from occupancy_nn_ros.doctor.findings import Finding, warning
 from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.runtime.decoding import decode_keyframe
-from occupancy_nn_ros.runtime.intake import RawKeyframe
 from occupancy_nn_ros.runtime.plausibility import Plausibility
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 
 MOST_LOOKS = 60
 """Keyframes that are decoded: enough for motion to tell depth from what is none."""

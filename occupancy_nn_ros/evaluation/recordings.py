@@ -25,9 +25,9 @@ from occupancy_nn_ros.evaluation.tally import Calibrations
 from occupancy_nn_ros.evaluation.truth import overlapping_parts
 from occupancy_nn_ros.geometry.depth_lookup import look_up_depth, measured_points
 from occupancy_nn_ros.runtime.decoding import decode_depth_frame, decode_keyframe
-from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.player import PlayProgress, plan_play, steps
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import Float32Array, FloatArray, LatticeWindow, MapView, PosedDepth, VoxelState
 
 LEAST_POINTS, LEAST_LOOKS = 3, 2
@@ -187,7 +187,7 @@ def _play(
     """Play a bag through the map and show every map update to ``keyframed``; returns the final map."""
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, config)
-        intake = Intake(plan.config, plan.sensors)
+        intake = plan.intake()
         mapper = OccupancyPipeline(plan.config) if make is None else make(plan.config)
         for _, ready in steps(reader, intake, report):
             for raw in ready:
@@ -265,7 +265,7 @@ def _raw_depth_frames(bag: Path, part: BagPart | None, config: Config) -> list[R
     every = replace(config.keyframes, min_period_s=0.0, max_period_s=0.0)
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, replace(config, source="depth", cameras={}, keyframes=every))
-        intake = Intake(plan.config, plan.sensors)
+        intake = plan.intake()
         return [raw for _, ready in steps(reader, intake) for raw in ready]
 
 

@@ -21,8 +21,10 @@ from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_image
 from occupancy_nn_ros.runtime.decoding import decode_depth_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors
-from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.player import plan_play
+from occupancy_nn_ros.runtime.pose_topics import hold_statics
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.training.shards import MOST_VIEWS
 from occupancy_nn_ros.values import PosedCloud, UInt8Array
 
@@ -90,7 +92,7 @@ class _BagLabeller:
     def __init__(self, reader: BagReader, plan: LabelPlan, report: Report) -> None:
         self.reader, self.plan, self.report = reader, plan, report
         found = plan_play(reader, replace(plan.config, source="network"))
-        self.config = found.config
+        self.config, self.odometries = found.config, found.odometries
         self.cameras = tuple(s for s in found.sensors if s.kind == "image")
         self.ranges = tuple(s for s in found.sensors if s.kind != "image") or _range_sensors(reader, self.config)
         if not 1 <= len(self.cameras) <= MOST_VIEWS:
@@ -135,6 +137,7 @@ class _BagLabeller:
     def _scans_in_order(self) -> Iterator[RawKeyframe]:
         """Every scan of every range sensor with its pose."""
         intakes = [self._range_intake(sensor) for sensor in self.ranges]
+        hold_statics(self.reader, *intakes)
         for message in self._messages({topic for intake in intakes for topic in intake.topics}, 0.0, FIRST_PASS):
             for intake in intakes:
                 if message.topic in intake.topics:
@@ -145,8 +148,9 @@ class _BagLabeller:
 
     def _moments(self) -> Iterator[tuple[RawKeyframe, list[RawFrame]]]:
         """Keyframes of the cameras, each with the scan of every range sensor that is nearest in time, if near enough."""
-        cameras = Intake(self.config, self.cameras)
+        cameras = Intake(self.config, self.cameras, odometries=self.odometries)
         ranges = [self._range_intake(sensor) for sensor in self.ranges]
+        hold_statics(self.reader, cameras, *ranges)
         recent: list[deque[RawFrame]] = [deque() for _ in ranges]
         waiting: deque[RawKeyframe] = deque()
         topics = {topic for intake in (cameras, *ranges) for topic in intake.topics}
@@ -176,7 +180,7 @@ class _BagLabeller:
 
     def _range_intake(self, sensor: SensorStream) -> Intake:
         every = replace(self.config.keyframes, min_period_s=0.0, max_period_s=0.0)
-        return Intake(replace(self.config, keyframes=every), [sensor])
+        return Intake(replace(self.config, keyframes=every), [sensor], odometries=self.odometries)
 
     def _decode_scan(self, frame: RawFrame) -> Scan | None:
         try:

@@ -12,8 +12,8 @@ from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.labelling.space_votes import Scan, SpaceVotes, rays_of
 from occupancy_nn_ros.labelling.targets import PinholeView, cell_depths, draw_points, visible_points
 from occupancy_nn_ros.network.model import ModelConfig
-from occupancy_nn_ros.runtime.intake import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.predictor import CANVAS_MULTIPLE
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.training.shards import FRAMES, OCCUPIED, write_shard
 from occupancy_nn_ros.values import CameraModel, FloatArray, UInt8Array
 

@@ -109,7 +109,7 @@ class RollingMap(VoxelStorage):
             self.store.keep_leaving(self, origin)
         if abs(origin[2] - old[2]) >= shape[2] or (not self.clock.started and not bool((self.seen_ms != NEVER).any())):
             # Nothing stays: begin anew with columns that are not split, which are faster to go through.
-            self.clear()
+            super().clear()
             self._anchor_z = origin[2]
         for axis in range(3):
             shift = origin[axis] - old[axis]
@@ -158,6 +158,12 @@ class RollingMap(VoxelStorage):
             most = max(self.config.log_odds_max, -self.config.log_odds_min)
             forget_unseen(tensors, (now, last), model, self.config.forget_after_s * 1000, most)
 
+    def clear(self, where: tuple[slice, ...] = ()) -> None:
+        """Forget a part of the storage, or everything, also where the window was before; it stays where it is."""
+        super().clear(where)
+        if where == () and self.store is not None:
+            self.store.clear()
+
     def view(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapView:
         """A copy in host memory, in window order."""
         if self.device.type != "cpu":
@@ -199,12 +205,16 @@ class RollingMap(VoxelStorage):
     def replace_content(self, origin: tuple[int, int, int], log_odds: Tensor, known: Tensor, evidence: Tensor) -> None:
         """Put the window at ``origin`` with new content in window order; it counts as seen at the newest time.
 
+        Places that left the window are forgotten: they are of the map before.
+
         Args:
             origin: lattice index of the window's lowest voxel.
             log_odds: (X, Y, Z) float32, clamped here.
             known: (X, Y, Z) bool.
             evidence: (X, Y, Z, C) int16.
         """
+        if self.store is not None:
+            self.store.clear()
         self._anchor_z = origin[2]
         self._window = LatticeWindow(self._window.voxel_size_m, origin, self._window.shape)
         known = known.to(self.device)

@@ -61,14 +61,26 @@ def _rectified_matrix(message: Any, D: FloatArray) -> FloatArray:
     return np.asarray(message.k, dtype=np.float64)
 
 
-def decode_tf(cdr: bytes | memoryview) -> list[StampedTransform]:
+def decode_tf(cdr: bytes | memoryview, unusable: list[TransformError] | None = None) -> list[StampedTransform]:
     """Transforms of a TFMessage.
+
+    Args:
+        cdr: the message.
+        unusable: takes the error of each transform that cannot be used, in place of raising the first.
 
     Raises:
         MessageError: the bytes do not decode.
         TransformError: a transform holds NaN or a rotation of zero length; names its frames.
     """
-    return [_stamped(item, item.child_frame_id, item.transform) for item in deserialize(TF_MESSAGE, cdr).transforms]
+    found = []
+    for item in deserialize(TF_MESSAGE, cdr).transforms:
+        try:
+            found.append(_stamped(item, item.child_frame_id, item.transform))
+        except TransformError as error:
+            if unusable is None:
+                raise
+            unusable.append(error)
+    return found
 
 
 def decode_odometry(cdr: bytes | memoryview) -> StampedTransform:

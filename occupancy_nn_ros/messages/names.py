@@ -18,6 +18,3 @@ LASER_SCAN = "sensor_msgs/msg/LaserScan"
 OCTOMAP = "octomap_msgs/msg/Octomap"
 VOXEL_GRID = "occupancy_nn_ros/msg/VoxelGrid"
 MAP_STATUS = "occupancy_nn_ros/msg/MapStatus"
-
-TF_TOPICS = {"/tf": False, "/tf_static": True}
-"""Transform topics and whether their transforms are static."""

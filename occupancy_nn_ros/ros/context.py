@@ -10,7 +10,7 @@ from typing import Any, Literal
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import StopRequested
 from occupancy_nn_ros.ros.worker import Worker
-from occupancy_nn_ros.runtime.intake import RawKeyframe
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
 
 Phase = Literal["unconfigured", "configuring", "inactive", "active"]

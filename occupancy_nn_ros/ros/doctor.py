@@ -23,6 +23,7 @@ from occupancy_nn_ros.ros.graph import (
     qos_mismatches,
     subscription_qos,
     topics_of,
+    transform_qos,
     why_silent,
 )
 from occupancy_nn_ros.ros.message_types import interface_class
@@ -30,6 +31,7 @@ from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.namespaces import search_rings
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
+from occupancy_nn_ros.runtime.pose_topics import odometry_topics
 
 LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 4.0
 """The graph is looked at this often, until it shows the same sensors for so long, or until patience ends."""
@@ -52,7 +54,7 @@ def examine_graph(config: Config, seconds: float, arguments: Sequence[str] = ())
         if not sensors:
             return findings
         topics = topics_of(listener.node)
-        examination = Examination(config, sensors)
+        examination = Examination(config, sensors, odometry_topics(config, topics))
         listener.listen(examination, clock=None if "/clock" in topics else time.time_ns)
         listener.spin(seconds)
         return findings + examination.findings(topics, listener.why_silent) + listener.findings(examination)
@@ -121,7 +123,10 @@ class _Listener:
             examination.receive(topic, cdr, None if clock is None else clock())
 
         for topic, msgtype in examination.intake.topics.items():
-            self._qos[topic] = subscription_qos(self.node, topic, owners.get(topic))
+            is_static = examination.intake.poses.tf_topics.get(topic)
+            self._qos[topic] = (
+                subscription_qos(self.node, topic, owners.get(topic)) if is_static is None else transform_qos(is_static)
+            )
             self.node.create_subscription(
                 interface_class(msgtype), topic, partial(receive, topic), self._qos[topic], raw=True
             )

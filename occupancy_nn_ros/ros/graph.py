@@ -9,7 +9,7 @@ from typing import Any
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
-from occupancy_nn_ros.messages.names import TF_TOPICS, VIDEO_TYPES
+from occupancy_nn_ros.messages.names import VIDEO_TYPES
 from occupancy_nn_ros.ros.qos import TF_QOS, TF_STATIC_QOS, sensor_qos
 from occupancy_nn_ros.runtime.discovery import SensorStream, close_topics
 
@@ -33,17 +33,20 @@ def owners_of(sensors: Iterable[SensorStream]) -> dict[str, SensorStream]:
     return {topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)}
 
 
+def transform_qos(is_static: bool) -> QoSProfile:
+    """The QoS with which transforms are subscribed to."""
+    return TF_STATIC_QOS if is_static else TF_QOS
+
+
 def subscription_qos(node: Any, topic: str, sensor: SensorStream | None, *, is_second_try: bool = False) -> QoSProfile:
     """The QoS with which a topic is subscribed to.
 
     Args:
         node: knows the graph.
-        topic: transforms, a pose, or what a sensor publishes.
-        sensor: the sensor that the topic belongs to, None for transforms and poses.
+        topic: a pose, or what a sensor publishes.
+        sensor: the sensor that the topic belongs to, None for poses.
         is_second_try: a publisher came that the first did not match: ``auto`` then is best effort.
     """
-    if topic in TF_TOPICS:
-        return TF_STATIC_QOS if TF_TOPICS[topic] else TF_QOS
     reliability, depth = (sensor.qos_reliability, sensor.qos_depth) if sensor is not None else ("auto", POSE_DEPTH)
     if is_second_try and reliability == "auto":
         reliability = "best_effort"
@@ -55,7 +58,7 @@ def qos_mismatches(node: Any, topic: str, qos: QoSProfile) -> list[str]:
     return [
         f"{_name(info)} publishes {topic} {mismatch}"
         for info in node.get_publishers_info_by_topic(topic)
-        if (mismatch := _mismatch(info.qos_profile, qos, topic))
+        if (mismatch := _mismatch(info.qos_profile, qos))
     ]
 
 
@@ -85,10 +88,12 @@ def _name(info: Any) -> str:
     return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
-def _mismatch(offered: QoSProfile, asked: QoSProfile, topic: str) -> str:
+def _mismatch(offered: QoSProfile, asked: QoSProfile) -> str:
     if asked.reliability == ReliabilityPolicy.RELIABLE and offered.reliability == ReliabilityPolicy.BEST_EFFORT:
         cure = (
-            "make the publisher reliable" if topic in TF_TOPICS else "set qos_reliability of its camera to best_effort"
+            "make the publisher reliable"
+            if asked is TF_QOS or asked is TF_STATIC_QOS
+            else "set qos_reliability of its camera to best_effort"
         )
         return f"best effort, this node asks for reliable: {cure}"
     if asked.durability == DurabilityPolicy.TRANSIENT_LOCAL and offered.durability == DurabilityPolicy.VOLATILE:

@@ -17,20 +17,19 @@ from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import OccupancyError, StopRequested
 from occupancy_nn_ros.ros.context import NodeContext, Phase
 from occupancy_nn_ros.ros.overrides import check_overrides
-from occupancy_nn_ros.ros.parameters import check_changes, declare_config
+from occupancy_nn_ros.ros.parameters import StartSettings, check_changes, declare_config
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.ros.services import MapServices, path_inside
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.runtime.discovery import SensorStream
-from occupancy_nn_ros.runtime.intake import RawKeyframe
 from occupancy_nn_ros.runtime.outputs import output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
 
 DEFAULT_NAME = "occupancy_nn"
@@ -51,7 +50,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
 
     def __init__(
         self,
-        start: Config | None = None,
+        start: StartSettings | None = None,
         stopping: threading.Event | None = None,
         lenient: Collection[str] = (),
         **arguments: Any,
@@ -59,7 +58,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         """Declare parameters, and begin to say how it is doing.
 
         Args:
-            start: defaults instead of the package's own.
+            start: what the command line says.
             stopping: set once the process is to end; what takes long looks at it.
             lenient: parameters that are given to many nodes, so that one which this node lacks is no error.
             arguments: passed on to the ROS node.
@@ -127,12 +126,16 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         for text in check_overrides(self._parameter_overrides, known, lenient):
             self.get_logger().warning(text)
 
+    def _on_new_map(self) -> None:
+        if self._receiver is not None:
+            self._receiver.take_map_frame()
+
     def _configure(self) -> None:
         shared = self._shared
         shared.worker = Worker(self._process, self._on_worker_error)
         shared.session = self._wait(shared.worker.ask(self._make_session))
         self._outputs = OutputPublishers(shared)
-        self._map_services = MapServices(shared, self._outputs, self._map_folder)
+        self._map_services = MapServices(shared, self._outputs, self._map_folder, self._on_new_map)
         config = shared.config
         shared.log.info(f"ready: source {config.source}, model {config.model}, map frame {config.map_frame}")
 

@@ -34,20 +34,28 @@ class _Setting:
     default: Any
 
 
-def declare_config(node: Node, start: Config | None = None) -> Config:
+@dataclass(frozen=True)
+class StartSettings:
+    """Settings of a command line: files, over which those in ``config_files`` win, and single ones, which win over all files."""
+
+    files: tuple[Path, ...] = ()
+    overrides: tuple[str, ...] = ()
+
+
+def declare_config(node: Node, start: StartSettings | None = None) -> Config:
     """Declare all parameters of a node and return the configuration that they describe.
 
     Args:
         node: where to declare.
-        start: defaults instead of the package's own, such as those of a command line.
+        start: what the command line says.
 
     Raises:
         ConfigError: a config file cannot be read, or a value is unknown, of the wrong type or out of range.
     """
     files = _declare(node, "config_files", "", "YAML files with settings, comma separated; parameters win over them.")
-    config = (
-        load_config([Path(name.strip()) for name in files.split(",") if name.strip()]) if files else start or Config()
-    )
+    start = start or StartSettings()
+    named = [Path(name.strip()) for name in files.split(",") if name.strip()]
+    config = load_config([*start.files, *named], start.overrides)
     names = _declare(node, "cameras", list(config.cameras) or [""], "Names of the cameras; empty: found by themselves.")
     cameras = {name: config.cameras.get(name, CameraConfig()) for name in names if name}
     for item in _all_settings(dataclasses.replace(config, cameras=cameras)):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,14 +13,16 @@ from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.messages.names import TF_TOPICS
+from occupancy_nn_ros.messages.names import ODOMETRY
 from occupancy_nn_ros.ros.context import NodeContext
-from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of
+from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of, transform_qos
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
-from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
+from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.namespaces import other_robots, search_rings
+from occupancy_nn_ros.runtime.pose_topics import odometry_topics
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -136,15 +139,46 @@ class Receiver:
     def _subscribe(self, sensors: tuple[SensorStream, ...]) -> None:
         self._stop_looking()
         self.obstacle = ""
-        self.intake = Intake(self._config, sensors)
+        config = self._config_in_map_frame()
+        self.intake = Intake(config, sensors, odometries=odometry_topics(config, topics_of(self.context.ros)))
         for sensor in sensors:
             self.context.log.info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
         self.on_sensors(sensors)
         owners = owners_of(sensors)
         for topic, msgtype in self.intake.topics.items():
-            self._listen(
-                topic, msgtype, owners.get(topic), subscription_qos(self.context.ros, topic, owners.get(topic))
-            )
+            is_static = self.intake.poses.tf_topics.get(topic)
+            owner = owners.get(topic)
+            qos = subscription_qos(self.context.ros, topic, owner) if is_static is None else transform_qos(is_static)
+            self._listen(topic, msgtype, owner, qos)
+        self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_for_odometry)
+
+    def _config_in_map_frame(self) -> Config:
+        """The settings, with the frame that the map is in already: after a pause, or as a loaded one says."""
+        session = self.context.session
+        return self._config if session is None else replace(self._config, map_frame=session.frame_id)
+
+    def take_map_frame(self) -> None:
+        """A map was loaded: what follows has to be placed in its frame."""
+        if self.intake is not None:
+            self.intake.placement.config = self._config_in_map_frame()
+
+    def _look_for_odometry(self) -> None:
+        """Until the frames are settled odometry may still appear; once they are, what does not place the robot is left."""
+        intake = self.intake
+        if intake is None:
+            return
+        names = intake.frame_names
+        if names is None:
+            for topic in odometry_topics(intake.config, topics_of(self.context.ros)):
+                if topic not in intake.poses.pose_topics:
+                    intake.poses.pose_topics[topic] = ODOMETRY
+                    self._listen(topic, ODOMETRY, None, subscription_qos(self.context.ros, topic, None))
+            return
+        self._stop_looking()
+        self.context.log.info(f"map frame '{names.map_frame}', robot frame '{names.base_frame}': {names.reason}")
+        for topic in intake.poses.forget_others(names):
+            self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
+            del self.qos[topic]
 
     def _listen(self, topic: str, msgtype: str, sensor: SensorStream | None, qos: QoSProfile) -> None:
         self.qos[topic] = qos
@@ -161,15 +195,15 @@ class Receiver:
 
         Transforms come first, all of them: where messages have piled up, images must not run ahead of their poses.
         """
-        pose_topics = (*TF_TOPICS, self._config.pose_topic)
+        pose_topics = self.intake.poses.topics if self.intake is not None else {}
         if topic in pose_topics:
             self._take(topic, cdr)
-        for other, qos in self.qos.items():
+        for other, qos in list(self.qos.items()):
             if other in pose_topics:
                 self._take_waiting(other, qos.depth)
         if topic not in pose_topics:
             self._take(topic, cdr)
-        for other in self.qos:
+        for other in list(self.qos):
             if other != topic and other not in pose_topics:
                 self._take_waiting(other, 1)
 
@@ -192,7 +226,8 @@ class Receiver:
 
     def _on_incompatible_qos(self, topic: str, msgtype: str, sensor: SensorStream | None, event: Any) -> None:
         second_try = subscription_qos(self.context.ros, topic, sensor, is_second_try=True)
-        if second_try.reliability != self.qos[topic].reliability:
+        is_transform = self.intake is not None and topic in self.intake.poses.tf_topics
+        if not is_transform and second_try.reliability != self.qos[topic].reliability:
             self.context.log.info(f"{topic}: a publisher is best effort, so that this subscription becomes it too")
             self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
             self._listen(topic, msgtype, sensor, second_try)

@@ -15,10 +15,10 @@ from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from rclpy.utilities import remove_ros_args
 
-from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import OccupancyError
 from occupancy_nn_ros.ros.node import OccupancyNode
 from occupancy_nn_ros.ros.overrides import lenient_names
+from occupancy_nn_ros.ros.parameters import StartSettings
 from occupancy_nn_ros.ros.stop_signals import StopSignals, leave
 from occupancy_nn_ros.runtime.allocator import keep_freed_memory
 
@@ -54,11 +54,11 @@ def main(stop: StopSignals) -> None:
     run_node(None, sys.argv, stop)
 
 
-def run_node(start: Config | None, arguments: Sequence[str], stop: StopSignals) -> NoReturn:
+def run_node(start: StartSettings | None, arguments: Sequence[str], stop: StopSignals) -> NoReturn:
     """Run the node until it is shut down, and end the process.
 
     Args:
-        start: defaults of the settings instead of the package's own.
+        start: what the command line says.
         arguments: ``--ros-args`` and what follows.
         stop: waits for signals.
     """

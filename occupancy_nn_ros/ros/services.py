@@ -25,19 +25,23 @@ MAX_QUERY_POINTS = 1_000_000
 class MapServices:
     """clear, pause, resume, save_map, load_map, query_occupancy."""
 
-    def __init__(self, context: NodeContext, publishers: OutputPublishers, map_folder: str) -> None:
+    def __init__(
+        self, context: NodeContext, publishers: OutputPublishers, map_folder: str, on_new_map: Callable[[], None]
+    ) -> None:
         """Offer them under the node's own name.
 
         Args:
             context: what the parts of the node share.
             publishers: sends the whole map again once it was cleared or loaded.
             map_folder: where maps are saved and loaded; no path leads out of it.
+            on_new_map: told, in the executor's thread, that the map may be in another frame now.
 
         Raises:
             MissingDependencyError: a service type is not built.
         """
         self.context, self.publishers, self.map_folder = context, publishers, map_folder
         remove_leftovers(Path(map_folder).expanduser())
+        self._on_new_map = on_new_map
         offered: dict[str, tuple[str, Callable[..., Any]]] = {
             "clear": ("std_srvs/srv/Trigger", self._clear),
             "pause": ("std_srvs/srv/Trigger", self._pause),
@@ -58,7 +62,9 @@ class MapServices:
         self._services.clear()
 
     async def _clear(self, request: Any, response: Any) -> Any:
-        return await self._answer(response, self._do_clear)
+        response = await self._answer(response, self._do_clear)
+        self._on_new_map()
+        return response
 
     async def _pause(self, request: Any, response: Any) -> Any:
         self.context.is_paused = True
@@ -86,7 +92,9 @@ class MapServices:
             self.publishers.forget()
             return f"loaded {path}"
 
-        return await self._answer(response, load)
+        response = await self._answer(response, load)
+        self._on_new_map()
+        return response
 
     async def _query(self, request: Any, response: Any) -> Any:
         if len(request.points) > MAX_QUERY_POINTS:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from occupancy_nn_ros.messages.names import TF_MESSAGE, TF_TOPICS
+from occupancy_nn_ros.messages.names import TF_MESSAGE
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import why_silent
 from occupancy_nn_ros.ros.receiver import Receiver
@@ -81,7 +81,7 @@ def _transforms(receiver: Receiver, intake: Intake) -> list[str]:
     missing = intake.waiting_for()
     if not missing:
         return []
-    unheard = [topic for topic in TF_TOPICS if topic not in intake.heard]
+    unheard = [topic for topic in intake.poses.tf_topics if topic not in intake.heard]
     return [*missing, *(f"no message on {topic}: {_why(receiver, topic)}" for topic in unheard)]
 
 

@@ -48,7 +48,13 @@ class TopicNames:
             ConfigError: one is not a topic name.
         """
         cameras = {name: self._in_camera(camera) for name, camera in config.cameras.items()}
-        return dataclasses.replace(config, cameras=cameras, pose_topic=self.resolve(config.pose_topic))
+        return dataclasses.replace(
+            config,
+            cameras=cameras,
+            pose_topic=self.resolve(config.pose_topic),
+            tf_topic=self.resolve(config.tf_topic),
+            tf_static_topic=self.resolve(config.tf_static_topic),
+        )
 
     def _in_camera(self, camera: CameraConfig) -> CameraConfig:
         info = self.resolve(camera.camera_info_topic)

@@ -19,7 +19,7 @@ from occupancy_nn_ros.ros.qos import STATUS_QOS
 from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.ros.silence import Silence
 from occupancy_nn_ros.ros.worker import Worker
-from occupancy_nn_ros.runtime.intake import RawKeyframe
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import NodeState, NodeStatus
 

@@ -12,7 +12,7 @@ from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.messages.names import VIDEO_TYPES
 from occupancy_nn_ros.messages.picture_headers import PictureLimits
 from occupancy_nn_ros.messages.video import decode_video
-from occupancy_nn_ros.runtime.intake import RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedCloud, PosedDepth, PosedImage
 
 Decoded = PosedImage | PosedDepth | PosedCloud

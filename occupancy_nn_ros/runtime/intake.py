@@ -2,14 +2,14 @@
 """Message bytes in, posed but undecoded keyframes out.
 
 Only headers, camera_info and transforms are decoded here, so that this is cheap enough for the thread that receives messages. All
-waiting is measured in message time: a live run and a replay of it choose the same keyframes.
+waiting is measured by the sensors' own stamps: a live run and a replay of it choose the same keyframes, and no transform from
+another clock ends it.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,67 +22,30 @@ from occupancy_nn_ros.errors import (
     OversizedError,
     TransformError,
 )
-from occupancy_nn_ros.geometry.cameras import check_camera
-from occupancy_nn_ros.messages.decode import decode_camera_info, decode_odometry, decode_pose_stamped, decode_tf
-from occupancy_nn_ros.messages.headers import STAMP_END, peek_header
-from occupancy_nn_ros.messages.names import CAMERA_INFO, POSE_STAMPED, TF_MESSAGE, TF_TOPICS
+from occupancy_nn_ros.messages.headers import peek_header
+from occupancy_nn_ros.messages.names import CAMERA_INFO
 from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.intrinsics import Intrinsics
+from occupancy_nn_ros.runtime.losses import Losses, kind_of
+from occupancy_nn_ros.runtime.pose_intake import PoseIntake
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.video_log import VideoLog
-from occupancy_nn_ros.sync.frame_names import FrameNames, choose_frames
-from occupancy_nn_ros.sync.frame_sync import DEAD_NS, FrameSet, FrameSync
+from occupancy_nn_ros.runtime.waiting_sets import QueuedFrame, Waiting, WaitingSets
+from occupancy_nn_ros.sync.frame_names import FrameNames
+from occupancy_nn_ros.sync.frame_sync import DEAD_NS, FrameSync
 from occupancy_nn_ros.sync.keyframes import KeyframePolicy
 from occupancy_nn_ros.sync.newest_stamps import NewestStamps
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
-from occupancy_nn_ros.values import CameraModel, FloatArray, StampedTransform
+from occupancy_nn_ros.values import CameraModel
 
 MAX_MESSAGE_BYTES = 64 << 20
 """A colour image of 20 megapixels. Frames wait undecoded, so that this bounds the memory they take."""
 
-MAX_WAITING_SETS = 256
+START_WAIT_NS = 8_000_000_000
+"""Before the first keyframe a set waits this long for what has not come at all: mounts, odometry, intrinsics start late."""
 
-
-@dataclass(frozen=True)
-class RawFrame:
-    """One sensor's message with all that is needed to decode and place it.
-
-    Attributes:
-        sensor: where it came from.
-        stamp_ns: acquisition time, offset applied.
-        frame_id: the sensor's frame, as configured or as the message says.
-        cdr: the message.
-        model: intrinsics, None for a LiDAR.
-        T_map_sensor: (4, 4) pose at the stamp.
-        earlier: messages that a packet of video needs before it, None if they are not known.
-    """
-
-    sensor: SensorStream
-    stamp_ns: int
-    frame_id: str
-    cdr: bytes
-    model: CameraModel | None
-    T_map_sensor: FloatArray
-    earlier: tuple[bytes, ...] | None = ()
-
-
-@dataclass(frozen=True)
-class RawKeyframe:
-    """A frame set that is worth a map update, not yet decoded.
-
-    Attributes:
-        stamp_ns: stamp of the newest frame.
-        T_map_base: (4, 4) robot pose at that stamp.
-        frames: the sensors' frames.
-    """
-
-    stamp_ns: int
-    T_map_base: FloatArray
-    frames: tuple[RawFrame, ...]
-
-
-@dataclass(frozen=True)
-class _Frame:
-    cdr: bytes
-    frame_id: str
+LONGEST_DELAY_NS = 8_000_000_000
+"""Transforms that come regularly, but late, are waited for up to this."""
 
 
 class Intake:
@@ -91,40 +54,53 @@ class Intake:
     Not thread-safe: the thread that receives messages owns it.
 
     Attributes:
+        intrinsics: the sensors' camera_info.
         received: messages of each sensor so far.
         heard: topics that brought a message.
-        dropped: frames, sets and messages that were not used, by reason.
-        problems: the latest message of each kind of trouble, worded for people.
-        frame_names: the map's and the robot's frame, once the transforms have told.
+        sets, placed: frame sets that were matched so far, and those of them whose poses were found.
+        lost_early, unfinished: sets that were given up before the first keyframe, and at the end of a recording.
+        poses: takes what places things.
+        losses: what was not used.
         time_jumps: how often time was turned back.
-        info_frames: frame in each sensor's camera_info, which holds where an image names none.
     """
 
-    def __init__(self, config: Config, sensors: Sequence[SensorStream], poses: PoseBuffer | None = None) -> None:
-        """Expect these sensors."""
-        self.config, self.sensors = config, {sensor.name: sensor for sensor in sensors}
-        self.poses = poses or PoseBuffer(round(config.sync.tf_cache_s * 1e9))
-        self.frames: FrameSync[_Frame] = FrameSync(list(self.sensors), config.sync)
+    def __init__(
+        self,
+        config: Config,
+        sensors: Sequence[SensorStream],
+        poses: PoseBuffer | None = None,
+        odometries: Sequence[str] = (),
+    ) -> None:
+        """Expect these sensors.
+
+        Args:
+            config: all settings.
+            sensors: where the data comes from.
+            poses: the transform tree, an own one if None.
+            odometries: topics that may place the robot where TF does not.
+        """
+        self.config, self.losses = config, Losses()
+        self.sensors = {sensor.name: sensor for sensor in sensors}
+        buffer = poses or PoseBuffer(round(config.sync.tf_cache_s * 1e9))
+        self.poses = PoseIntake(config, buffer, odometries, self.losses)
+        self.placement = self.poses.placement
+        self.frames: FrameSync[QueuedFrame] = FrameSync(list(self.sensors), config.sync)
         self.keyframes = KeyframePolicy(config.keyframes)
+        self.intrinsics = Intrinsics(sensors)
         self.received: Counter[str] = Counter(dict.fromkeys(self.sensors, 0))
         self.heard: set[str] = set()
-        self.problems: dict[str, str] = {}
-        self.time_jumps = 0
-        self.frame_names: FrameNames | None = None
+        self.sets = self.placed = self.lost_early = self.unfinished = self.time_jumps = 0
         self._stamps = NewestStamps()
-        self._models: dict[str, CameraModel] = {}
-        self._infos: dict[str, bytes] = {}
-        self.info_frames: dict[str, str] = {}
         self._video = VideoLog()
-        self._waiting: deque[FrameSet[_Frame]] = deque()
+        self._waiting = WaitingSets()
         self._living = self.frames.living
         self._max_wait_ns = round(config.sync.max_wait_s * 1e9)
         self._by_topic = {sensor.topic: sensor for sensor in sensors}
-        self._by_info_topic: dict[str, list[SensorStream]] = {}
-        for sensor in sensors:
-            if sensor.info_topic:
-                self._by_info_topic.setdefault(sensor.info_topic, []).append(sensor)
-        self._own_drops: Counter[str] = Counter()
+
+    @property
+    def frame_names(self) -> FrameNames | None:
+        """The frames that are mapped with, None before the first keyframe."""
+        return self.placement.names
 
     @property
     def map_frame(self) -> str:
@@ -133,30 +109,31 @@ class Intake:
 
     @property
     def newest_ns(self) -> int:
-        """Newest stamp of any sensor or transform, 0 before the first."""
+        """Newest stamp of any sensor, 0 before the first."""
         return self._stamps.newest_ns
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The latest message of each kind of trouble, worded for people."""
+        return self.losses.problems
 
     @property
     def topics(self) -> dict[str, str]:
         """Every topic to listen to, with its message type."""
         topics = {sensor.topic: sensor.msgtype for sensor in self.sensors.values()}
-        topics |= dict.fromkeys(self._by_info_topic, CAMERA_INFO)
-        topics |= dict.fromkeys(TF_TOPICS, TF_MESSAGE)
-        if self.config.pose_topic:
-            topics[self.config.pose_topic] = self.config.pose_type
-        return topics
+        return topics | dict.fromkeys(self.intrinsics.topics, CAMERA_INFO) | self.poses.topics
 
     @property
     def dropped(self) -> Counter[str]:
         """How many frames, sets and messages were not used, by reason."""
-        total = Counter(self._own_drops)
+        total = Counter(self.losses.counts)
         for (sensor, reason), count in self.frames.discarded.items():
             total[f"{sensor}: {reason}"] += count
         return total
 
     def model_of(self, sensor: str) -> CameraModel | None:
         """A sensor's intrinsics, None before usable ones came."""
-        return self._models.get(sensor)
+        return self.intrinsics.models.get(sensor)
 
     def receive(self, topic: str, cdr: bytes) -> list[RawKeyframe]:
         """Take one message; returns the keyframes that are ready now, oldest first. Bad messages are counted, never raised."""
@@ -164,37 +141,54 @@ class Intake:
         try:
             if len(cdr) > MAX_MESSAGE_BYTES:
                 raise OversizedError(f"message of {len(cdr)} bytes, expected at most {MAX_MESSAGE_BYTES}")
-            if topic in TF_TOPICS:
-                self._take_transforms(decode_tf(cdr), is_static=TF_TOPICS[topic])
-            elif topic == self.config.pose_topic:
-                self._take_pose(cdr)
-            elif topic in self._by_info_topic:
-                self._take_camera_info(topic, cdr)
+            if topic in self.poses.topics:
+                self.poses.receive(topic, cdr)
+            elif topic in self.intrinsics.topics:
+                self.intrinsics.receive(topic, cdr)
             elif topic in self._by_topic:
                 self._take_frame(self._by_topic[topic], cdr)
         except (MessageError, TransformError, CalibrationError) as error:
-            self._drop(f"{topic}: {_kind(error)}", f"{topic}: {error}")
-        return self._ready_keyframes()
+            self.losses.add(f"{topic}: {kind_of(error)}", f"{topic}: {error}")
+        return self.retry()
+
+    def retry(self) -> list[RawKeyframe]:
+        """The keyframes that are ready now, as after transforms that came another way."""
+        ready = []
+        while self._waiting:
+            oldest = self._waiting.oldest
+            try:
+                keyframe = self._place(oldest)
+            except (LookupTransformError, CalibrationError) as error:
+                self.problems["transform"] = str(error)
+                if self.newest_ns - oldest.stamp_ns <= self._wait_ns(error):
+                    break
+                self._drop_set(
+                    self._waiting.pop(), kind_of(error), f"frame set at {oldest.stamp_ns * 1e-9:.3f} s: {error}"
+                )
+                continue
+            self._waiting.pop()
+            if keyframe is not None:
+                ready.append(keyframe)
+        return ready
 
     def flush(self) -> list[RawKeyframe]:
         """The keyframes that can still be made of what waits, as at the end of a recording."""
+        self.placement.end_waiting()
         self._queue(self.frames.flush())
-        ready = self._ready_keyframes()
+        ready = self.retry()
         while self._waiting:
+            self.unfinished += 1
             missing = self.problems.get("transform", "no transform")
-            self._drop_set(
-                self._waiting.popleft(), "end of recording", f"the recording ended, still missing: {missing}"
-            )
-            ready += self._ready_keyframes()
+            self._drop_set(self._waiting.pop(), "end of recording", f"the recording ended, still missing: {missing}")
+            ready += self.retry()
         return ready
 
-    def reset(self, reason: str) -> None:
-        """Forget moving transforms and waiting frames, as after a jump back in time."""
-        self.poses.clear()
+    def reset(self, reason: str, now_ns: int) -> None:
+        """Forget moving transforms and waiting frames, as after a jump back in time to ``now_ns``."""
+        self.placement.rewind(now_ns)
         self.frames.reset(reason)
-        for waiting in self._waiting:
-            self._own_drops[reason] += len(waiting.items)
-        self._waiting.clear()
+        while self._waiting:
+            self.losses.counts[reason] += len(self._waiting.pop().items)
         self.keyframes.reset()
         self._stamps.clear()
 
@@ -209,7 +203,7 @@ class Intake:
         for name, sensor in self.sensors.items():
             if not self.received[name]:
                 missing[sensor.topic] = f"no message on {sensor.topic} ({name})"
-            elif sensor.info_topic and name not in self._models:
+            elif self.intrinsics.is_missing(sensor):
                 unusable = self.problems.get(f"{sensor.info_topic}: no usable camera_info")
                 missing[sensor.info_topic] = unusable or f"no camera_info on {sensor.info_topic} ({name})"
         if self.config.pose_topic and self.config.pose_topic not in self.heard:
@@ -239,146 +233,75 @@ class Intake:
             f"'{self._by_topic[behind].name}': synchronise their clocks, or set time_offset_s of one of them"
         ]
 
-    def _take_transforms(self, transforms: Sequence[StampedTransform], *, is_static: bool) -> None:
-        for transform in transforms:
-            if not is_static:
-                self._advance(transform.source_frame, transform.stamp_ns)
-            self.poses.set_transform(transform, is_static=is_static)
-
-    def _take_pose(self, cdr: bytes) -> None:
-        if self.config.pose_type == POSE_STAMPED:
-            header, T_map_base = decode_pose_stamped(cdr)
-            transform = StampedTransform(header.stamp_ns, header.frame_id, self.config.base_frame, T_map_base)
-        else:
-            transform = decode_odometry(cdr)
-        self._take_transforms([transform], is_static=False)
-
-    def _take_camera_info(self, topic: str, cdr: bytes) -> None:
-        body = cdr[STAMP_END:]
-        if self._infos.get(topic) == body:  # as it nearly always is
-            return
-        for sensor in self._by_info_topic[topic]:
-            header, model = decode_camera_info(cdr, is_rectified=sensor.is_rectified)
-            check_camera(model)
-            self._models[sensor.name], self.info_frames[sensor.name] = model, header.frame_id
-        self._infos[topic] = body
-
     def _take_frame(self, sensor: SensorStream, cdr: bytes) -> None:
         header = peek_header(cdr)
         self._video.add(sensor, cdr)
         self.received[sensor.name] += 1
         stamp = header.stamp_ns + sensor.time_offset_ns
         self._advance(sensor.topic, stamp)
-        self._queue(self.frames.add(sensor.name, stamp, _Frame(cdr, sensor.frame_id or header.frame_id)))
+        self._queue(self.frames.add(sensor.name, stamp, QueuedFrame(cdr, sensor.frame_id or header.frame_id)))
         if self.frames.living != self._living:
             self._note_living(self.frames.living)
 
     def _note_living(self, living: tuple[str, ...]) -> None:
         """Tell which cameras have died, and which are back."""
-        self._living = living
+        self._living, needed = living, self.config.sync.min_cameras
         dead = [f"'{name}' ({sensor.topic})" for name, sensor in self.sensors.items() if name not in living]
-        self.problems["dead"] = (
-            f"nothing from {', '.join(dead)} for {DEAD_NS * 1e-9:.0f} s: "
-            + (
-                f"sets need {self.config.sync.min_cameras} cameras"
-                if self.config.sync.min_cameras
-                else "mapping without"
-            )
-            if dead
-            else "all sensors are back"
-        )
+        then = f"sets need {needed} cameras" if needed else "mapping without"
+        text = f"nothing from {', '.join(dead)} for {DEAD_NS * 1e-9:.0f} s: {then}"
+        self.problems["dead"] = text if dead else "all sensors are back"
 
-    def _advance(self, source: str, stamp_ns: int) -> None:
-        """Note how far time has come; a source whose stamps jump back clears what belongs to the time before."""
-        before = self._stamps.jumped_back_from(source, stamp_ns)
+    def _advance(self, topic: str, stamp_ns: int) -> None:
+        """Note how far time has come; a sensor whose stamps jump back clears what belongs to the time before."""
+        before = self._stamps.jumped_back_from(topic, stamp_ns)
         if before is not None:
             self.time_jumps += 1
             self.problems["time"] = (
-                f"time jumped back from {before * 1e-9:.3f} to {stamp_ns * 1e-9:.3f} s on {source}: buffers cleared"
+                f"time jumped back from {before * 1e-9:.3f} to {stamp_ns * 1e-9:.3f} s on {topic}: buffers cleared"
             )
-            self.reset("time jumped back")
-        self._stamps.add(source, stamp_ns)
+            self.reset("time jumped back", stamp_ns)
+        self._stamps.add(topic, stamp_ns)
+        self.placement.advance(self.newest_ns)
 
-    def _queue(self, sets: Sequence[FrameSet[_Frame]]) -> None:
-        self._waiting.extend(sets)
-        while len(self._waiting) > MAX_WAITING_SETS:
-            self._drop_set(
-                self._waiting.popleft(), "too many sets wait for transforms", "too many frame sets wait for transforms"
-            )
+    def _queue(self, sets: Sequence[Waiting]) -> None:
+        self.sets += len(sets)
+        for lost in self._waiting.add(sets):
+            self._drop_set(lost, "too many sets wait for transforms", "too many frame sets wait for transforms")
 
-    def _ready_keyframes(self) -> list[RawKeyframe]:
-        ready = []
-        while self._waiting:
-            oldest = self._waiting[0]
-            try:
-                keyframe = self._place(oldest)
-            except (LookupTransformError, CalibrationError) as error:
-                self.problems["transform"] = str(error)
-                if self._may_still_come(error) and self.newest_ns - oldest.stamp_ns <= self._max_wait_ns:
-                    break
-                self._drop_set(
-                    self._waiting.popleft(), _kind(error), f"frame set at {oldest.stamp_ns * 1e-9:.3f} s: {error}"
-                )
-                continue
-            self._waiting.popleft()
-            if keyframe is not None:
-                ready.append(keyframe)
-        return ready
+    def _wait_ns(self, error: Exception) -> int:
+        """How much sensor time may pass before a set without a pose is given up."""
+        if isinstance(error, ExtrapolationError):
+            return self._max_wait_ns + min(error.delay_ns, LONGEST_DELAY_NS) if error.is_future else -1
+        return self._max_wait_ns if self.frame_names is not None else max(self._max_wait_ns, START_WAIT_NS)
 
-    def _place(self, frames: FrameSet[_Frame]) -> RawKeyframe | None:
+    def _place(self, frames: Waiting) -> RawKeyframe | None:
         """The set with poses, or None if it is no keyframe.
 
         Raises:
             LookupTransformError: a pose is not known (yet).
             CalibrationError: a camera's intrinsics are not known (yet).
         """
-        names = self.frame_names or choose_frames(self.config, self.poses, next(iter(frames.items.values())).frame_id)
-        T_map_base = self.poses.lookup(names.map_frame, names.base_frame, frames.stamp_ns)
+        # Where an image names no frame, its camera_info's holds.
+        frame_ids = {name: f.frame_id or self.intrinsics.frames.get(name, "") for name, f in frames.items.items()}
+        names = self.placement.choose(frame_ids.values())
+        T_map_base = self.placement.lookup(names, names.base_frame, frames.stamp_ns)
         placed = []
         for name, frame in frames.items.items():
-            sensor = self.sensors[name]
-            frame_id = frame.frame_id or self.info_frames.get(name, "")  # as drivers leave out that of the image
-            if sensor.info_topic and name not in self._models:
+            sensor, stamp, frame_id = self.sensors[name], frames.stamps_ns[name], frame_ids[name]
+            if self.intrinsics.is_missing(sensor):
                 raise CalibrationError(f"no camera_info of '{name}' on {sensor.info_topic}")
-            stamp = frames.stamps_ns[name]
-            pose = self.poses.lookup(names.map_frame, frame_id, stamp)
-            placed.append(
-                RawFrame(
-                    sensor,
-                    stamp,
-                    frame_id,
-                    frame.cdr,
-                    self._models.get(name),
-                    pose,
-                    self._video.before(sensor, frame.cdr),
-                )
-            )
-        self.frame_names = names
+            pose = self.placement.lookup(names, frame_id, stamp)
+            earlier = self._video.before(sensor, frame.cdr)
+            placed.append(RawFrame(sensor, stamp, frame_id, frame.cdr, self.model_of(name), pose, earlier))
+        self.placed += 1
         if not self.keyframes.is_keyframe(frames.stamp_ns, T_map_base):
             return None
+        self.placement.settle(names)
+        if doubt := self.placement.doubt(names):
+            self.problems["frames"] = doubt
         self.keyframes.accept(frames.stamp_ns, T_map_base)
         return RawKeyframe(frames.stamp_ns, np.asarray(T_map_base), tuple(placed))
 
-    def _may_still_come(self, error: Exception) -> bool:
-        return not isinstance(error, ExtrapolationError) or error.is_future
-
-    def _drop_set(self, frames: FrameSet[_Frame], reason: str, text: str) -> None:
-        self._own_drops[reason] += len(frames.items)
-        self.problems[reason] = text
-
-    def _drop(self, reason: str, text: str) -> None:
-        self._own_drops[reason] += 1
-        self.problems[reason] = text
-
-
-def _kind(error: Exception) -> str:
-    """A short reason to count an error under."""
-    kinds: list[tuple[type[Exception], str]] = [
-        (ExtrapolationError, "no transform at its stamp"),
-        (LookupTransformError, "no transform"),
-        (TransformError, "invalid transform"),
-        (CalibrationError, "no usable camera_info"),
-        (OversizedError, "message too large"),
-        (MessageError, "message does not decode"),
-    ]
-    return next(text for kind, text in kinds if isinstance(error, kind))
+    def _drop_set(self, frames: Waiting, reason: str, text: str) -> None:
+        self.lost_early += self.frame_names is None
+        self.losses.add(reason, text, len(frames.items))

@@ -9,8 +9,8 @@ from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.geometry.poses import invert, rotation_angle
 from occupancy_nn_ros.runtime.decoding import Decoded
 from occupancy_nn_ros.runtime.depth_checks import DepthChecks
-from occupancy_nn_ros.runtime.intake import RawFrame
 from occupancy_nn_ros.runtime.picture_checks import PictureChecks
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
 from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedImage
 
 WORLD_FRAMES = ("odom", "map", "world", "earth", "utm", "camera_init", "local_origin")

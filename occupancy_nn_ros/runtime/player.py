@@ -6,26 +6,27 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
-from occupancy_nn_ros.bags.scan import BagScan, scan_bag
+from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.config import Config, to_mapping
 from occupancy_nn_ros.errors import BagError
-from occupancy_nn_ros.messages.names import MAP_STATUS, ODOMETRY
+from occupancy_nn_ros.messages.names import MAP_STATUS
 from occupancy_nn_ros.messages.status import encode_map_status
 from occupancy_nn_ros.runtime.decoding import decode_image_frame, decode_keyframe
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
-from occupancy_nn_ros.runtime.intake import Intake, RawKeyframe
+from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_tf_topics, odometry_topics
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
-from occupancy_nn_ros.sync.frame_names import choose_frames
 from occupancy_nn_ros.values import FloatArray, Keyframe, MapView, PosedDepth, PosedImage, Prediction, VoxelState
 from occupancy_nn_ros.visualization.snapshot import Viewer
 
@@ -38,14 +39,20 @@ class PlayPlan:
     """What will be played: settings with frames filled in, and the sensors chosen.
 
     Attributes:
-        config: the settings, with ``map_frame``, ``base_frame`` and ``pose_topic`` as they will be used.
+        config: the settings, with ``tf_topic`` and ``tf_static_topic`` as the bag names them.
         sensors: the chosen sensors.
         frames: header frame of each sensor topic.
+        odometries: topics that may place the robot where TF does not.
     """
 
     config: Config
     sensors: tuple[SensorStream, ...]
     frames: dict[str, str]
+    odometries: tuple[str, ...] = ()
+
+    def intake(self) -> Intake:
+        """An intake for all of it; which frames are mapped with, it finds out on the way, as it does live."""
+        return Intake(self.config, self.sensors, odometries=self.odometries)
 
 
 @dataclass(frozen=True)
@@ -90,7 +97,8 @@ def plan_play(reader: BagReader, config: Config) -> PlayPlan:
         kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]
         there = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(scan.topics.items()))
         raise BagError(f"{reader.path} has no {kind} ({' or '.join(wanted_types(config.source))}); it has: {there}")
-    return PlayPlan(choose_poses(config, scan, sensors[0]), sensors, scan.frames)
+    config = name_tf_topics(config, scan.topics, sensors)
+    return PlayPlan(config, sensors, scan.frames, odometry_topics(config, scan.topics))
 
 
 def play_bag(
@@ -114,7 +122,7 @@ def play_bag(
         BagError: the bag is damaged, or the output cannot be written.
         CheckpointError: the model cannot be loaded.
     """
-    intake = Intake(plan.config, plan.sensors)
+    intake = plan.intake()
     session = MappingSession(plan.config, OccupancyPipeline(plan.config))
     session.viewers = viewers
     session.warm_up()
@@ -149,6 +157,7 @@ def steps(
         report: told about the progress after each message, once its keyframes have been dealt with.
     """
     made, stamp_ns = 0, reader.start_ns
+    hold_statics(reader, intake)
     for message in reader.messages({topic for topic in intake.topics if topic in reader.topics}):
         stamp_ns, ready = message.stamp_ns, intake.receive(message.topic, message.cdr)
         made += len(ready)
@@ -172,7 +181,7 @@ def read_keyframes(bag: Path, config: Config | None = None, part: BagPart | None
     config = config or Config()
     with BagReader(bag, part) as reader:
         plan = plan_play(reader, config)
-        for _, ready in steps(reader, Intake(plan.config, plan.sensors)):
+        for _, ready in steps(reader, plan.intake()):
             for raw in ready:
                 keyframe, _ = decode_keyframe(raw, config.sync.min_cameras)
                 if keyframe is not None:
@@ -206,23 +215,15 @@ def write_summary(result: PlayResult, out: Path) -> None:
         raise BagError(f"cannot write {out / 'summary.json'}: {error}") from None
 
 
-def choose_poses(config: Config, scan: BagScan, sensor: SensorStream) -> Config:
-    """The settings with the frames that the bag's transforms offer, and its odometry where TF does not move the robot."""
-    frame = sensor.frame_id or scan.frames.get(sensor.topic, "")
-    names = choose_frames(config, scan.poses, frame)
-    config = replace(config, map_frame=names.map_frame, base_frame=names.base_frame)
-    if config.pose_topic or names.map_frame in scan.poses.frames():
-        return config
-    odometry = sorted(topic for topic, msgtype in scan.topics.items() if msgtype == ODOMETRY)
-    return replace(config, pose_topic=odometry[0]) if odometry else config
-
-
 def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapView | None) -> dict[str, Any]:
+    names = intake.frame_names
     return {
         "sensors": [asdict(sensor) for sensor in plan.sensors],
         "frames": {
             "map": session.frame_id,
-            "base": intake.frame_names.base_frame if intake.frame_names else plan.config.base_frame,
+            "base": names.base_frame if names else plan.config.base_frame,
+            "reason": names.reason if names else "",
+            "pose_topic": names.pose.topic if names and names.pose else "",
         },
         "received": dict(intake.received),
         "keyframes": session.keyframes,

@@ -19,8 +19,9 @@ import torch
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
+from occupancy_nn_ros.mapping.map_file import read_map_frame
 from occupancy_nn_ros.runtime.decoding import decode_keyframe
-from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
 from occupancy_nn_ros.runtime.outputs import (
     OUTPUTS,
@@ -33,6 +34,7 @@ from occupancy_nn_ros.runtime.outputs import (
 )
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.plausibility import Plausibility
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import (
     Float32Array,
     FloatArray,
@@ -91,6 +93,7 @@ class MappingSession:
         self.problems: dict[str, str] = {}
         self.frame_id = config.map_frame
         self.viewers: tuple[Viewer, ...] = ()
+        self._has_content = False
         self._encoder = OutputEncoder(config)
         self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
 
@@ -108,6 +111,12 @@ class MappingSession:
             wanted: names of the outputs that somebody listens to.
         """
         began = time.perf_counter()
+        if self._has_content and frame_id != self.frame_id:
+            self._drop(
+                "keyframe in another frame",
+                f"the map is in '{self.frame_id}', a keyframe in '{frame_id}': clear the map",
+            )
+            return []
         self.frame_id = frame_id
         keyframe = self._decode(raw)
         if keyframe is None:
@@ -124,6 +133,7 @@ class MappingSession:
         if self.pipeline.depth_model is not None:
             self.dropped |= self.pipeline.depth_model.left_out  # totals: the larger count is the newer one
         self.keyframes += 1
+        self._has_content = True
         self._recent.append(keyframe.stamp_ns)
         encoding = time.perf_counter()
         messages = self._encode_map(self._encoder.due(OUTPUTS, keyframe.stamp_ns, wanted))
@@ -162,6 +172,9 @@ class MappingSession:
     def clear(self) -> None:
         """Forget the map."""
         self.pipeline.clear()
+        self._has_content = False
+        if not self.keyframes:
+            self.frame_id = self.config.map_frame
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""
@@ -172,10 +185,16 @@ class MappingSession:
     def load_map(self, path: Path) -> None:
         """Replace the map by a saved one.
 
+        Before the first keyframe the map takes the file's frame, unless another was configured: frames that are found by
+        themselves are not known yet.
+
         Raises:
             MapFileError: the file cannot be used, or holds a map of another frame; the map stays as it was.
         """
-        self.pipeline.load_map(path, self.frame_id)
+        is_open = not self.pipeline.has_map and self.config.map_frame == Config().map_frame
+        frame_id = read_map_frame(path) if is_open else self.frame_id
+        self.pipeline.load_map(path, frame_id)
+        self.frame_id, self._has_content = frame_id, True
 
     def query(self, points_m: FloatArray, *, interpolate: bool) -> PointAnswers:
         """What the map knows at points (N, 3) of the map frame."""

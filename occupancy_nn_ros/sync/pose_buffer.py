@@ -7,85 +7,55 @@ Extrapolation and missing links are errors; nothing here ever makes up a pose.
 from __future__ import annotations
 
 import threading
-from bisect import bisect_left, insort
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 
-from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, TransformError
-from occupancy_nn_ros.geometry.poses import check_transform, interpolate, invert, rotation_angle
+from occupancy_nn_ros.errors import LookupTransformError, TransformError
+from occupancy_nn_ros.geometry.poses import check_transform, invert
+from occupancy_nn_ros.sync.pose_track import BEHIND_NS, PoseTrack
 from occupancy_nn_ros.values import FloatArray, StampedTransform
-
-MAX_SAMPLES = 100_000
-
-GAP_NS, GAP_M, GAP_RAD = 1_000_000_000, 0.1, 0.1
-"""Over a longer gap than this between two samples, more motion than this is no longer a straight line."""
-
-JUMP_M, JUMP_M_S = 0.2, 50.0
-JUMP_RAD, JUMP_RAD_S = 0.5, 20.0
-"""Motion both larger and faster than this is a correction of the pose, and what lies between was never passed."""
-
-
-@dataclass
-class _Edge:
-    """Transforms from one child frame to its parent, in order of time."""
-
-    parent: str
-    is_static: bool
-    stamps: list[int] = field(default_factory=list)
-    matrices: dict[int, FloatArray] = field(default_factory=dict)
-
-    def at(self, stamp_ns: int, child: str) -> FloatArray:
-        if self.is_static:
-            return self.matrices[self.stamps[0]]
-        upper = bisect_left(self.stamps, stamp_ns)
-        if upper < len(self.stamps) and self.stamps[upper] == stamp_ns:
-            return self.matrices[stamp_ns]
-        if upper == 0 or upper == len(self.stamps):
-            known = f"known from {self.stamps[0] * 1e-9:.3f} to {self.stamps[-1] * 1e-9:.3f} s"
-            raise ExtrapolationError(
-                f"transform from '{child}' to '{self.parent}' is {known}, asked for {stamp_ns * 1e-9:.3f} s",
-                is_future=upper != 0,
-            )
-        before, after = self.stamps[upper - 1], self.stamps[upper]
-        first, second = self.matrices[before], self.matrices[after]
-        if not _is_steady(first, second, after - before):
-            raise ExtrapolationError(
-                f"transform from '{child}' to '{self.parent}' moves {_distance(first, second):.2f} m and turns "
-                f"{rotation_angle(first, second):.2f} rad from {before * 1e-9:.3f} to {after * 1e-9:.3f} s, too much to know it at "
-                f"{stamp_ns * 1e-9:.3f} s",
-                is_future=False,
-            )
-        return interpolate(first, second, (stamp_ns - before) / (after - before))
-
-
-def _is_steady(first: FloatArray, second: FloatArray, gap_ns: int) -> bool:
-    """Whether two samples tell what was between them: neither a long gap with motion nor a jump."""
-    moved, turned, gap_s = _distance(first, second), rotation_angle(first, second), gap_ns * 1e-9
-    if gap_ns > GAP_NS and (moved > GAP_M or turned > GAP_RAD):
-        return False
-    return (moved <= JUMP_M or moved <= JUMP_M_S * gap_s) and (turned <= JUMP_RAD or turned <= JUMP_RAD_S * gap_s)
-
-
-def _distance(first: FloatArray, second: FloatArray) -> float:
-    return float(np.linalg.norm(second[:3, 3] - first[:3, 3]))
 
 
 class PoseBuffer:
     """Keeps transforms for a while and answers for any pair of connected frames at any stamp in between.
 
-    Safe for one thread that writes and others that read.
+    A frame has one parent. Of two that are published at once it keeps the first, unless :meth:`prefer` says otherwise; one whose
+    parent fell silent takes the next that comes. Safe for one thread that writes and others that read.
+
+    Attributes:
+        rivals: frames that were given several parents at once, with all of these.
     """
 
     def __init__(self, cache_ns: int = 10_000_000_000) -> None:
         """Keep moving transforms for ``cache_ns`` behind the newest."""
         self.cache_ns = cache_ns
-        self.too_old = 0
-        self._edges: dict[str, _Edge] = {}
+        self.rivals: dict[str, set[str]] = {}
+        self._now_ns: int | None = None
+        self._tracks: dict[str, dict[str, PoseTrack]] = {}
+        self._fixed: dict[str, dict[str, FloatArray]] = {}
+        self._parents: dict[str, str] = {}
+        self._preferred: dict[str, str] = {}
         self._lock = threading.Lock()
 
-    def set_transform(self, transform: StampedTransform, *, is_static: bool = False) -> None:
-        """Add one transform.
+    @property
+    def too_old(self) -> int:
+        """Samples that lay before all that is kept of their frame, and were left out."""
+        with self._lock:
+            return sum(track.too_old for track in self._all_tracks())
+
+    def advance(self, now_ns: int) -> None:
+        """The sensors' time: what is stamped far ahead of it is not used before it comes there."""
+        with self._lock:
+            if self._now_ns is None:
+                for track in self._all_tracks():
+                    track.begin(now_ns)
+            self._now_ns = now_ns
+
+    def set_transform(self, transform: StampedTransform, *, is_static: bool = False) -> bool:
+        """Add one transform; False if it was left out: too old, or of a parent that the frame does not have.
 
         Raises:
             TransformError: not a rigid transform, an empty frame name, a frame relative to itself, or a loop.
@@ -96,13 +66,7 @@ class PoseBuffer:
         check_transform(transform.T_target_source)
         with self._lock:
             self._refuse_loop(parent, child)
-            edge = self._edges.get(child)
-            if edge is None or edge.parent != parent or edge.is_static != is_static:
-                edge = self._edges[child] = _Edge(parent, is_static)
-            if is_static:
-                edge.stamps.clear()
-                edge.matrices.clear()
-            self._insert(edge, transform)
+            return self._add(parent, child, transform, is_static)
 
     def lookup(self, target_frame: str, source_frame: str, stamp_ns: int) -> FloatArray:
         """``T_target_source`` (4, 4) at a stamp, through the frames' common ancestor.
@@ -128,43 +92,128 @@ class PoseBuffer:
     def parent(self, frame: str) -> str | None:
         """The frame above, or None for a root."""
         with self._lock:
-            edge = self._edges.get(frame)
-            return None if edge is None else edge.parent
+            return self._parents.get(frame)
 
     def is_static(self, frame: str) -> bool:
         """Whether a frame hangs on its parent by a static transform."""
         with self._lock:
-            edge = self._edges.get(frame)
-            return edge is not None and edge.is_static
+            return frame in self._parents and self._parents[frame] in self._fixed.get(frame, {})
+
+    def track(self, frame: str) -> PoseTrack | None:
+        """The samples of a moving frame, None for one that is static or a root."""
+        with self._lock:
+            return self._tracks.get(frame, {}).get(self._parents.get(frame, ""))
+
+    def path(self, first: str, second: str) -> list[str]:
+        """The frames from one to another, both included; empty if they are not connected."""
+        with self._lock:
+            up_first, up_second = list(self._ancestors(first)), list(self._ancestors(second))
+            common = next((frame for frame in up_first if frame in up_second), None)
+            if common is None or not (first == second or (self._knows(first) and self._knows(second))):
+                return []
+            down = up_second[: up_second.index(common)]
+            return [*up_first[: up_first.index(common) + 1], *reversed(down)]
+
+    def above(self, frame: str) -> dict[str, tuple[str, ...]]:
+        """Every frame above one, over any parent that was published, nearest first: the way there, both included."""
+        with self._lock:
+            found: dict[str, tuple[str, ...]] = {frame: (frame,)}
+            waiting = deque([frame])
+            while waiting:
+                child = waiting.popleft()
+                for parent in self._every_parent(child):
+                    if parent not in found:
+                        found[parent] = (*found[child], parent)
+                        waiting.append(parent)
+            return found
+
+    def prefer(self, way: tuple[str, ...]) -> None:
+        """Of several parents that frames have, those along a way from :meth:`above` hold from now on."""
+        with self._lock:
+            for child, parent in pairwise(way):
+                if child in self.rivals:
+                    self._preferred[child] = self._parents[child] = parent
+
+    def rewind(self, now_ns: int) -> None:
+        """Time was turned back: forget all moving transforms but those that came since; static ones stay."""
+        with self._lock:
+            self._now_ns = now_ns
+            for child, tracks in list(self._tracks.items()):
+                for parent, track in list(tracks.items()):
+                    track.rewind(now_ns)
+                    if not track.stamps:
+                        self._remove(child, parent)
 
     def clear(self) -> None:
-        """Forget all moving transforms, as after a jump back in time; static ones stay."""
+        """Forget all moving transforms; static ones stay."""
         with self._lock:
-            self._edges = {child: edge for child, edge in self._edges.items() if edge.is_static}
+            for child, tracks in list(self._tracks.items()):
+                for parent in list(tracks):
+                    self._remove(child, parent)
+            self._now_ns = None
 
-    def _insert(self, edge: _Edge, transform: StampedTransform) -> None:
-        stamp = transform.stamp_ns
-        if edge.stamps and not edge.is_static and stamp < edge.stamps[-1] - self.cache_ns:
-            self.too_old += 1
-            return
-        if stamp not in edge.matrices:
-            insort(edge.stamps, stamp)
-        edge.matrices[stamp] = transform.T_target_source
-        stale = bisect_left(edge.stamps, edge.stamps[-1] - self.cache_ns)
-        stale = max(stale, len(edge.stamps) - MAX_SAMPLES)
-        for old in edge.stamps[:stale]:
-            del edge.matrices[old]
-        del edge.stamps[:stale]
+    def _add(self, parent: str, child: str, transform: StampedTransform, is_static: bool) -> bool:
+        known = self._fixed.get(child, {}).get(parent)
+        if is_static and known is not None and np.array_equal(known, transform.T_target_source):
+            return True  # sent again
+        current = self._parents.get(child)
+        takes = current is None or current == parent or self._takes_over(parent, child, transform.stamp_ns, is_static)
+        if is_static:
+            self._tracks.get(child, {}).pop(parent, None)
+            self._fixed.setdefault(child, {})[parent] = transform.T_target_source
+            is_taken = True
+        else:
+            self._fixed.get(child, {}).pop(parent, None)
+            tracks = self._tracks.setdefault(child, {})
+            track = tracks.setdefault(parent, PoseTrack(parent, child, self.cache_ns))
+            is_taken = track.add(transform.stamp_ns, transform.T_target_source, self._now_ns)
+        if takes:
+            if current not in (None, parent) and child not in self.rivals:
+                self._remove(child, str(current))
+            self._parents[child] = parent
+        return is_taken and takes
+
+    def _takes_over(self, parent: str, child: str, stamp_ns: int, is_static: bool) -> bool:
+        """Whether a frame changes to another parent; notes it where both are published at once."""
+        if child in self._preferred:
+            return False
+        old = self._tracks.get(child, {}).get(self._parents[child])
+        newest = None if old is None else old.newest(self._now_ns)
+        if newest is not None and stamp_ns > newest + BEHIND_NS and not is_static:
+            return True  # the old parent fell silent
+        self.rivals.setdefault(child, {self._parents[child]}).add(parent)
+        return is_static or old is None
+
+    def _remove(self, child: str, parent: str) -> None:
+        for kind in (self._tracks, self._fixed):
+            kept = kind.get(child, {})
+            kept.pop(parent, None)
+            if not kept:
+                kind.pop(child, None)
+        if self._parents.get(child) == parent:
+            others = self._every_parent(child)
+            if others:
+                self._parents[child] = others[0]
+            else:
+                del self._parents[child]
 
     def _refuse_loop(self, parent: str, child: str) -> None:
         if child in self._ancestors(parent):
             raise TransformError(f"transform from '{child}' to '{parent}' would close a loop")
 
+    def _every_parent(self, child: str) -> list[str]:
+        """The parents that a frame was given, the one that holds first."""
+        given = [*self._tracks.get(child, {}), *self._fixed.get(child, {})]
+        return sorted(given, key=lambda parent: parent != self._parents.get(child))
+
+    def _all_tracks(self) -> Iterator[PoseTrack]:
+        return (track for tracks in self._tracks.values() for track in tracks.values())
+
     def _ancestors(self, frame: str) -> dict[str, None]:
         """The frame itself and all frames above it, nearest first."""
         chain: dict[str, None] = {frame: None}
-        while frame in self._edges:  # loops are refused on entry, so that this ends
-            frame = self._edges[frame].parent
+        while frame in self._parents and self._parents[frame] not in chain:
+            frame = self._parents[frame]
             chain[frame] = None
         return chain
 
@@ -172,13 +221,17 @@ class PoseBuffer:
         """``T_ancestor_frame``."""
         total = np.eye(4)
         while frame != ancestor:
-            edge = self._edges[frame]
-            total = edge.at(stamp_ns, frame) @ total
-            frame = edge.parent
+            parent = self._parents[frame]
+            total = self._edge_at(frame, parent, stamp_ns) @ total
+            frame = parent
         return total
 
+    def _edge_at(self, child: str, parent: str, stamp_ns: int) -> FloatArray:
+        fixed = self._fixed.get(child, {}).get(parent)
+        return self._tracks[child][parent].at(stamp_ns, self._now_ns) if fixed is None else fixed
+
     def _knows(self, frame: str) -> bool:
-        return frame in self._edges or any(edge.parent == frame for edge in self._edges.values())
+        return frame in self._parents or any(parent == frame for parent in self._parents.values())
 
     def _names(self) -> set[str]:
-        return set(self._edges) | {edge.parent for edge in self._edges.values()}
+        return set(self._parents) | set(self._parents.values())

@@ -68,7 +68,7 @@ def test_a_good_bag_has_no_findings_and_tells_what_it_holds(small_bag, doctor):
     texts = [f"{subject}: {text}" for _, subject, text, _ in checks]
     assert "front: /front/image_raw: image rgb8 160x120, 12 messages at 10.0 Hz" in texts
     assert "back: camera_info 160x120, 72 degrees wide, plumb_bob" in texts
-    assert "front: odom -> base_link -> front_optical: known at all 3 stamps" in texts  # but for 0.5 s at each end
+    assert "front: odom -> base_link -> front_optical: known at all 2 stamps" in texts  # but for 0.5 s at each end
     assert "map: 6 map updates would be made" in texts  # as many as the player makes of this bag
     assert any(text.startswith("sync: 100% of the frames of 'back'") and text.endswith("0 ms away") for text in texts)
 
@@ -231,8 +231,7 @@ def test_only_the_first_seconds_are_looked_at(small_bag, doctor):
     assert "5 messages at 10.0 Hz" in front[2]
 
 
-def test_odometry_is_offered_where_tf_does_not_move_the_robot(small_bag, tmp_path, doctor):
-    """Named frames, so that the doctor must not choose the odometry by itself as the player does."""
+def test_odometry_is_taken_where_tf_does_not_move_the_robot(small_bag, tmp_path, doctor):
     with BagReader(small_bag) as reader, BagWriter(tmp_path / "odometry.mcap") as writer:
         for message in reader.messages():
             if message.topic != "/tf":
@@ -242,7 +241,10 @@ def test_odometry_is_offered_where_tf_does_not_move_the_robot(small_bag, tmp_pat
             writer.write("/odometry", ODOMETRY, message.stamp_ns, encode_odometry(moved))
             other = StampedTransform(moved.stamp_ns, "odom", "other", np.eye(4))
             writer.write("/tf", message.msgtype, message.stamp_ns, encode_tf([other]))
-    _, checks = doctor(tmp_path / "odometry.mcap")
+    code, checks = doctor(tmp_path / "odometry.mcap")
+    text = "map frame 'odom', robot frame 'base_link': /odometry places the robot (pose of 'base_link')"
+    assert (code, ("ok", "frames", text, "") in checks) == (0, True)
+    _, checks = doctor(tmp_path / "odometry.mcap", "--set", "map_frame=map")  # a frame that is named is never replaced
     assert "or set pose_topic=/odometry" in only(checks, "problem")[0][3]
     code, checks = doctor(tmp_path / "odometry.mcap", "--set", "pose_topic=/odometry")
     assert code == 0

@@ -84,7 +84,18 @@ def test_a_robot_that_is_well(graph, doctor):
     assert code == 0, checks
     amiss = [check for check in checks if check[0] != "ok" and "gaps" not in check[2]]  # a busy machine may pause
     assert amiss == []
-    assert [check[1] for check in checks] == ["model", "front", "front", "rear", "rear", "sync", "front", "rear", "map"]
+    assert [check[1] for check in checks] == [
+        "model",
+        "front",
+        "front",
+        "rear",
+        "rear",
+        "sync",
+        "frames",
+        "front",
+        "rear",
+        "map",
+    ]
     assert "/front/image_raw: image rgb8 32x24, " in checks[1][2]
 
 

@@ -2,6 +2,8 @@
 """The live node over real DDS: discovery, services, parameters, what it says when something is missing, and how it ends."""
 
 import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -229,6 +231,37 @@ def test_lifecycle_can_be_driven_from_outside(graph, start_node, arguments):
         assert go(graph, Transition.TRANSITION_DEACTIVATE) and go(graph, Transition.TRANSITION_CLEANUP)
     assert lifecycle_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
     assert node.stop(signal.SIGINT)[0] == 0
+
+
+def test_the_command_line_wins_over_files_and_what_is_fixed_stays(graph, tmp_path, tiny_model):
+    """``occupancy-nn live`` with a settings file and single settings, and a file among the parameters."""
+    from rcl_interfaces.msg import Parameter, ParameterValue
+
+    for name, text in {
+        "a.yaml": "voxel_size_m: 0.5\ngrid: {min_height_m: 0.3}",
+        "b.yaml": "voxel_size_m: 0.4\nkeyframes: {distance_m: 0.2}",
+    }.items():
+        (tmp_path / name).write_text(text)
+    code = "import sys; from occupancy_nn_ros.cli.main import main; sys.exit(main())"
+    options = ["--config", str(tmp_path / "a.yaml"), "--set", "keyframes.distance_m=0.7", "--source", "depth"]
+    ros = ["-p", f"config_files:={tmp_path / 'b.yaml'}", "-p", "autostart:=false", "-p", "keyframes.angle_rad:=0.9"]
+    process = subprocess.Popen([sys.executable, "-c", code, "live", *options, "--ros-args", *ros])
+    try:
+        asked = ["voxel_size_m", "grid.min_height_m", "keyframes.distance_m", "keyframes.angle_rad"]
+        values = graph.call(
+            f"{NODE}/get_parameters", "rcl_interfaces/srv/GetParameters", names=[*asked, "source"]
+        ).values
+        assert [value.double_value for value in values[:4]] == [0.4, 0.3, 0.7, 0.9]
+        assert values[4].string_value == "depth"
+        fixed = [
+            Parameter(name=name, value=ParameterValue(type=4, string_value="/tmp"))
+            for name in ("map_folder", "start_map")
+        ]
+        results = graph.call(f"{NODE}/set_parameters", "rcl_interfaces/srv/SetParameters", parameters=fixed).results
+        assert [result.successful for result in results] == [False, False]
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 def test_a_failed_configure_leaves_nothing_behind(graph, start_node, arguments, tmp_path):

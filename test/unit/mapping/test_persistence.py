@@ -274,6 +274,21 @@ def test_places_come_back_after_a_walk(seed):
     assert both.sum() > 20
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_clearing_and_loading_forget_places_that_left_the_window(tmp_path, is_loaded):
+    grid = filled(remember_mib=4)
+    origin = grid.window.origin
+    grid.move_origin((origin[0] + 40, origin[1], origin[2]))
+    assert len(grid.store) > 0
+    if is_loaded:
+        save_map(filled(7, (500, 0, 0)), tmp_path / "map", "odom")
+        load_map(grid, tmp_path / "map")
+    else:
+        grid.clear()
+    grid.move_origin(origin)
+    assert (grid.view(0, "map", np.eye(4)).state == VoxelState.UNKNOWN).all()
+
+
 def test_the_store_forgets_the_oldest_place_when_it_is_full():
     grid = filled(remember_mib=1)
     grid.store.limit_bytes = 3000

@@ -65,6 +65,8 @@ def test_a_camera_whose_clock_runs_ahead_is_named(ahead_s, said):
 
 def test_a_set_whose_transform_never_comes_is_dropped_after_the_wait(intake):
     prepare(intake)
+    for n in range(1, 4):
+        intake.receive("/tf", motion(T0 + n * SECOND // 50, 0.0))
     intake.receive("/front/image_raw", image(T0 + SECOND // 10))
     later = T0 + SECOND // 10 + intake.config.sync.max_wait_s * SECOND + 1
     assert intake.receive("/front/image_raw", image(int(later))) == []
@@ -163,8 +165,9 @@ def test_a_jump_back_in_time_clears_the_buffers_and_mapping_goes_on(intake):
     assert len(intake.receive("/front/image_raw", image(T0))) == 1
     back = T0 - 100 * SECOND
     intake.receive("/tf", motion(back, 0.0))
-    assert intake.time_jumps == 1
+    assert intake.time_jumps == 0  # a transform alone may be of another clock
     (raw,) = intake.receive("/front/image_raw", image(back))
+    assert intake.time_jumps == 1
     assert raw.stamp_ns == back
     assert "time jumped back" in intake.problems["time"]
 

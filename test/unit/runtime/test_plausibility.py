@@ -12,10 +12,10 @@ from occupancy_nn_ros.messages.names import IMAGE, POINT_CLOUD
 from occupancy_nn_ros.messages.sensors import encode_image, encode_point_cloud
 from occupancy_nn_ros.runtime.depth_checks import DepthChecks
 from occupancy_nn_ros.runtime.discovery import SensorStream
-from occupancy_nn_ros.runtime.intake import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.picture_checks import PictureChecks
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.plausibility import odd_mounting
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import CameraModel, PosedDepth, PosedImage
 

@@ -16,9 +16,10 @@ from occupancy_nn_ros.messages.names import IMAGE, OCCUPANCY_GRID, POINT_CLOUD, 
 from occupancy_nn_ros.messages.sensors import encode_depth_image, encode_point_cloud
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.discovery import SensorStream
-from occupancy_nn_ros.runtime.intake import Intake, RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import CameraModel
 
@@ -216,6 +217,41 @@ def test_a_saved_map_comes_back_and_one_of_another_frame_is_refused(session, tmp
         session.load_map(tmp_path / "other.safetensors")
     session.load_map(tmp_path / "m.safetensors")
     assert np.array_equal(session.view().state, state)
+
+
+def test_a_map_in_a_frame_that_was_found_by_itself_loads_again(session, tmp_path):
+    from occupancy_nn_ros.mapping.map_file import save_map
+
+    session.process(wall(0), "world", set())
+    state = session.view().state
+    save_map(session.pipeline.map, tmp_path / "m.safetensors", session.frame_id)
+
+    again = MappingSession(session.config, OccupancyPipeline(session.config))
+    again.load_map(tmp_path / "m.safetensors")
+    assert again.frame_id == "world"
+    assert np.array_equal(again.view().state, state)
+    assert again.process(wall(SECOND), "odom", set()) == [] and again.keyframes == 0
+    assert again.problems["keyframe in another frame"] == "the map is in 'world', a keyframe in 'odom': clear the map"
+    again.process(wall(SECOND), "world", set())
+    assert again.keyframes == 1
+
+    config = replace(session.config, map_frame="map")
+    named = MappingSession(config, OccupancyPipeline(config))
+    with pytest.raises(MapFileError, match=r"frame 'world'.*'map'"):
+        named.load_map(tmp_path / "m.safetensors")
+
+
+def test_a_cleared_map_may_be_in_any_frame(session, tmp_path):
+    from occupancy_nn_ros.mapping.map_file import save_map
+
+    session.process(wall(0), "world", set())
+    save_map(session.pipeline.map, tmp_path / "m.safetensors", "world")
+    again = MappingSession(session.config, OccupancyPipeline(session.config))
+    again.load_map(tmp_path / "m.safetensors")
+    again.clear()
+    assert again.frame_id == "odom"
+    again.process(wall(SECOND), "odom", set())
+    assert (again.keyframes, again.frame_id) == (1, "odom")
 
 
 def test_status_reports_rate_age_drops_and_latency(session):

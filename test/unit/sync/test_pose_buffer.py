@@ -132,21 +132,21 @@ def test_the_cache_is_bounded_in_time():
     buffer = PoseBuffer(cache_ns=2 * S)
     for n in range(100):
         put(buffer, n * S, "odom", "base", pose(n))
-    assert len(buffer._edges["base"].stamps) == 3
+    assert len(buffer.track("base").stamps) == 3
     assert buffer.lookup("odom", "base", 97 * S)[0, 3] == 97
     with pytest.raises(ExtrapolationError):
         buffer.lookup("odom", "base", 96 * S)
     put(buffer, 50 * S, "odom", "base", pose(-1))
     assert buffer.too_old == 1
-    assert len(buffer._edges["base"].stamps) == len(buffer._edges["base"].matrices) == 3
+    assert len(buffer.track("base").stamps) == len(buffer.track("base")._poses) == 3
 
 
 def test_the_cache_is_bounded_in_number(monkeypatch):
-    monkeypatch.setattr("occupancy_nn_ros.sync.pose_buffer.MAX_SAMPLES", 10)
+    monkeypatch.setattr("occupancy_nn_ros.sync.pose_track.MAX_SAMPLES", 10)
     buffer = PoseBuffer()
     for n in range(50):
         put(buffer, n, "odom", "base", pose(n))
-    assert len(buffer._edges["base"].stamps) == len(buffer._edges["base"].matrices) == 10
+    assert len(buffer.track("base").stamps) == len(buffer.track("base")._poses) == 10
     assert buffer.lookup("odom", "base", 49)[0, 3] == 49
 
 
