@@ -17,6 +17,7 @@ from occupancy_nn_ros.values import CameraModel, StampedTransform
 
 MODEL = CameraModel(32, 24, np.array([[20.0, 0, 16], [0, 20, 12], [0, 0, 1]]), "plumb_bob", np.zeros(5))
 FORWARD = make_transform((0.2, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
+TEXTURE = np.random.default_rng(1).integers(0, 255, (24, 32, 3), dtype=np.uint8)
 PERIOD_S = 0.1
 CDR = {names.IMAGE: "image_raw", names.CAMERA_INFO: "camera_info"}
 
@@ -53,7 +54,7 @@ class Robot:
         self.publishers["/tf"].publish(encode_tf([StampedTransform(now, "odom", "base_link", np.eye(4))]))
         for name in self.cameras:
             self.publishers[f"/{name}/camera_info"].publish(encode_camera_info(now, f"{name}_lens", MODEL))
-            picture = encode_image(now, f"{name}_lens", np.zeros((24, 32, 3), np.uint8))
+            picture = encode_image(now, f"{name}_lens", TEXTURE)
             self.publishers[f"/{name}/image_raw"].publish(picture)
 
 

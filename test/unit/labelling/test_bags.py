@@ -259,7 +259,7 @@ def test_the_command_labels_what_it_can_and_says_why_not_the_rest(bag, tmp_path,
     assert [item["bag"] for item in result] == bags[:3]
     assert result[0]["labels"]["keyframes"] == 2 and result[0]["refused"] == ""
     assert "no metadata.yaml" in result[1]["refused"] and result[1]["labels"] is None
-    assert "cannot read bag" in result[2]["refused"]
+    assert "is no MCAP file" in result[2]["refused"]
     assert len(list(out.glob("*.safetensors"))) == len(result[0]["labels"]["shards"]) == 1
 
 
