@@ -88,6 +88,7 @@ def params_file(context: LaunchContext) -> list[str]:
 
     Raises:
         FileNotFoundError: it is not there; better said before anything runs.
+        ValueError: it is of another kind.
     """
     name = LaunchConfiguration("params_file").perform(context)
     if not name:
@@ -95,6 +96,10 @@ def params_file(context: LaunchContext) -> list[str]:
     path = Path(name).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"params_file:={name} is not a file")
+    if "ros__parameters" not in path.read_text(encoding="utf-8"):
+        raise ValueError(
+            f"params_file:={name} holds no ros__parameters: if these are settings alone, say config:={name}"
+        )
     return [str(path)]
 
 

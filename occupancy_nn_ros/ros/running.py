@@ -44,7 +44,11 @@ A live 3D occupancy map from camera images and TF. With no cameras named it find
 
 def main(stop: StopSignals) -> None:
     """Entry point of ``ros2 run occupancy_nn_ros occupancy_node``."""
-    words = remove_ros_args(sys.argv)[1:]
+    try:
+        words = remove_ros_args(sys.argv)[1:]
+    except Exception as error:  # rclpy keeps its class to itself; a --params-file that is none is the usual case
+        sys.stderr.write(f"occupancy_node: {error}\n")
+        sys.exit(2)
     if {"-h", "--help"} & set(words):
         print(HELP, end="")  # noqa: T201
         sys.exit(0)

@@ -110,6 +110,8 @@ def test_a_parameter_file_comes_first_so_that_arguments_win(tmp_path: Path):
     assert load("live").params_file(configured("live", params_file=str(path))) == [str(path)]
     with pytest.raises(FileNotFoundError, match="params_file:=/nowhere is not a file"):
         load("live").params_file(configured("live", params_file="/nowhere"))
+    with pytest.raises(ValueError, match="holds no ros__parameters: if these are settings alone, say config:="):
+        load("live").params_file(configured("live", params_file=str(ROOT / "config" / "base.yaml")))
 
 
 @pytest.mark.parametrize(("global_tf", "count"), [("false", 2), ("True", 0)])

@@ -65,6 +65,13 @@ def test_help_is_help_and_stray_words_are_refused():
     assert done.returncode == 2 and "--ros-args -p NAME:=VALUE" in done.stderr
 
 
+def test_a_parameter_file_that_is_none_is_said_in_one_line(tmp_path):
+    path = tmp_path / "settings.yaml"
+    path.write_text("voxel_size_m: 0.1")
+    done = run_node("--ros-args", "--params-file", str(path))
+    assert done.returncode == 2 and "Couldn't parse params file" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_an_unknown_parameter_is_refused_with_the_nearest_name(tmp_path):
     done = run_node("--ros-args", "-p", "voxel_size:=0.1")
     assert done.returncode == 1 and "unknown parameter 'voxel_size', did you mean 'voxel_size_m'?" in done.stderr
