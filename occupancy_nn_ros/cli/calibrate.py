@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="a .safetensors file, such as training writes")
     parser.add_argument("--out", type=Path, required=True, help="where to write the calibrated model")
     parser.add_argument(
+        "--imperfect",
+        action="store_true",
+        help="under errors of cameras, poses and calibration as real robots have them",
+    )
+    parser.add_argument(
         "--canvas-pixels", type=int, metavar="N",
         help="area of the images that it is shown from now on (default: as it was trained)",
     )  # fmt: skip
@@ -25,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Fit and write."""
-    from occupancy_nn_ros.evaluation.calibrate import collect_logits, fit_calibration
+    from occupancy_nn_ros.evaluation.calibrate import CALIBRATION_PLAN, collect_logits, fit_calibration
     from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint, save_checkpoint, set_canvas
     from occupancy_nn_ros.runtime.predictor import Predictor
 
@@ -34,7 +39,8 @@ def run(args: argparse.Namespace) -> int:
     samples = []
     with progress_bar(quiet=False) as progress:
         task = progress.add_task("driving", total=None)
-        for sample in collect_logits(Predictor(checkpoint)):
+        plan = replace(CALIBRATION_PLAN, imperfect=args.imperfect)
+        for sample in collect_logits(Predictor(checkpoint), plan):
             samples.append(sample)
             progress.update(task, description=f"{len(samples)} keyframes")
     calibration = fit_calibration(samples)

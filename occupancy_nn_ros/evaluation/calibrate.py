@@ -24,9 +24,7 @@ from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import named_rig
 from occupancy_nn_ros.simulation.world import World
 
-CALIBRATION_PLAN = EvaluationPlan(
-    worlds=("indoor", "warehouse", "street"), seeds=(80000, 80001), duration_s=6.0, imperfect=True
-)
+CALIBRATION_PLAN = EvaluationPlan(worlds=("indoor", "warehouse", "street"), seeds=(80000, 80001), duration_s=6.0)
 
 
 @dataclass(frozen=True)

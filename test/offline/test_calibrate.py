@@ -13,7 +13,7 @@ from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint
 def test_a_model_gets_a_calibration_and_the_size_of_its_pictures(tiny_model, tmp_path, monkeypatch):
     plan = EvaluationPlan(worlds=("indoor",), seeds=(3,), rig="front", duration_s=1.5)
     of_all_drives = calibrate.collect_logits
-    monkeypatch.setattr(calibrate, "collect_logits", lambda predictor: of_all_drives(predictor, plan))
+    monkeypatch.setattr(calibrate, "collect_logits", lambda predictor, _: of_all_drives(predictor, plan))
     out = tmp_path / "calibrated.safetensors"
     assert main(["calibrate", str(tiny_model), "--out", str(out), "--canvas-pixels", "16384"]) == 0
     before, after = load_checkpoint(tiny_model), load_checkpoint(out)
