@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LIMITS = {"float32": (1e-3, 2e-3), "bfloat16": (0.02, 0.03)}
 """Mean difference of a voxel's probability, and share of voxels on the other side of a half, by precision."""
 
-WINDOW = LatticeWindow(0.2, (-40, -40, -7), (80, 80, 16))
+WINDOW, DRY_WINDOW = LatticeWindow(0.2, (-40, -40, -7), (80, 80, 16)), LatticeWindow(0.5, (-8, -8, -3), (16, 16, 6))
 
 
 def row(what: str, got: float, limit: float, **more: object) -> Row:
@@ -58,12 +58,14 @@ def place(stage: Stage) -> Iterator[str]:
             setattr(target, name, value)
 
 
-def predictions(device: str, precision: str, count: int) -> list[Row]:
+def predictions(device: str, precision: str, dry: bool) -> list[Row]:
     """Probability and visibility of all voxels for the first keyframes of the demo drive."""
-    predictor = load_predictor("nano", NetworkConfig(device=device, precision=precision, coarse_m=0.0))
+    pixels, window, count = (8192, DRY_WINDOW, 2) if dry else (0, WINDOW, 6)
+    config = NetworkConfig(device=device, precision=precision, coarse_m=0.0, canvas_pixels=pixels)
+    predictor = load_predictor("nano", config)
     answers = []
     for keyframe in demo_keyframes(count):
-        given = predictor.predict(keyframe, WINDOW)
+        given = predictor.predict(keyframe, window)
         answers.append({"p": torch.sigmoid(given.logit.float()).cpu(), "visible": given.visible.float().cpu()})
     return answers
 
@@ -71,7 +73,7 @@ def predictions(device: str, precision: str, count: int) -> list[Row]:
 def network_rows(stage: Stage, device: str, expected: list[Row]) -> Iterator[Row]:
     """The network on the device beside the CPU."""
     for precision, (mean, share) in LIMITS.items():
-        got = predictions(device, precision, len(expected))
+        got = predictions(device, precision, stage.dry)
         pairs = [(a["p"].as_subclass(torch.Tensor), b["p"]) for a, b in zip(got, expected, strict=True)]
         difference = torch.stack([(a - b).abs().mean() for a, b in pairs]).mean()
         crossed = torch.stack([((a > 0.5) != (b > 0.5)).float().mean() for a, b in pairs]).mean()
@@ -166,7 +168,7 @@ def main() -> int:
     """Run the stage."""
     stage = read_stage("check")
     rows: list[Row] = [{"what": "card", "got": card(stage.device), "limit": "", "ok": True, "torch": torch.__version__}]
-    expected = predictions("cpu", "float32", 2 if stage.dry else 6)
+    expected = predictions("cpu", "float32", stage.dry)
 
     def on_device(make: Callable[[str], Iterator[Row]]) -> Iterator[Row]:
         with place(stage) as device:
