@@ -27,7 +27,7 @@ IMAGE_NS, TF_NS = 100_000_000, 20_000_000
 MODEL = CameraModel(32, 24, np.array([[20.0, 0, 15.5], [0, 20, 11.5], [0, 0, 1]]), "none", np.zeros(0))
 ROOM = np.array([[-3.0, -2.5, 0.0], [4.0, 2.5, 2.4]])
 MOUNT = make_transform((0.1, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
-SETTINGS = ("source=depth", "map.size_xy_m=10", "map.below_m=0.4", "map.above_m=2.4")
+SETTINGS = ("source=depth", "map.size_xy_m=10.0", "map.below_m=0.4", "map.above_m=2.4")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Over real DDS the node places the robot as the player does: by odometry that comes later than the cameras, and never by itself."""
+
+from room_drive import SETTINGS, head, odometry
+
+from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.messages.typestore import deserialize
+
+NODE = "/occupancy_nn"
+
+
+def test_odometry_of_a_topic_that_appears_late_places_a_camera_on_a_moving_head(graph, start_node):
+    from occupancy_nn_ros.ros.qos import STATUS_QOS
+
+    settings = [*SETTINGS, "keyframes.distance_m=0.2"]
+    node = start_node(*(part for item in settings for part in ("-p", item.replace("=", ":="))))
+    graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
+    seen, late = head(), odometry()
+    for message in {message.topic: message for message in seen}.values():
+        graph.offer(message.topic, message.msgtype)
+    graph.wait_for_node(list(graph.publishers))
+    graph.offer("/odometry", names.ODOMETRY)
+    graph.wait_for_node(["/odometry"])
+    graph.spin(1.0)
+    for message in sorted([*seen, *late], key=lambda message: message.recorded_ns):
+        graph.publishers[message.topic].publish(message.cdr)
+        graph.spin(0.005)
+
+    def status():
+        found = graph.received[f"{NODE}/status"]
+        return deserialize(names.MAP_STATUS, found[-1]) if found else None
+
+    graph.until(lambda: status() is not None and status().keyframes >= 3)
+    assert status().header.frame_id == "odom"
+    code, output = node.stop()
+    assert code == 0, output
+    assert "map frame 'odom', robot frame 'base_link': /odometry places the robot (pose of 'base_link')" in output
