@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import argparse
 
-from occupancy_nn_ros.cli.settings import add_settings, overrides_of
+from occupancy_nn_ros.cli.settings import add_settings, overrides_of, read_settings
+from occupancy_nn_ros.cli.viewing import add_view, viewer
 from occupancy_nn_ros.errors import MissingDependencyError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
+    add_view(parser)
     add_settings(parser)
 
 
@@ -30,4 +32,6 @@ def run(args: argparse.Namespace) -> int:
         raise MissingDependencyError(
             f"the live node needs rclpy ({error}): source a ROS 2 distribution, or run scripts/setup"
         ) from None
-    run_node(StartSettings(tuple(args.config), tuple(overrides_of(args))), args.ros_arguments, stop)
+    start = StartSettings(tuple(args.config), tuple(overrides_of(args)))
+    with viewer(args, read_settings(args)) as shown:
+        run_node(start, args.ros_arguments, stop, () if shown is None else (shown,))

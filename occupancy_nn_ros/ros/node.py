@@ -31,6 +31,7 @@ from occupancy_nn_ros.runtime.outputs import output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.visualization.snapshot import Viewer
 
 DEFAULT_NAME = "occupancy_nn"
 LONG_S, PATIENCE_S = 5.0, 0.2
@@ -53,6 +54,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         start: StartSettings | None = None,
         stopping: threading.Event | None = None,
         lenient: Collection[str] = (),
+        viewers: tuple[Viewer, ...] = (),
         **arguments: Any,
     ) -> None:
         """Declare parameters, and begin to say how it is doing.
@@ -61,6 +63,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             start: what the command line says.
             stopping: set once the process is to end; what takes long looks at it.
             lenient: parameters that are given to many nodes, so that one which this node lacks is no error.
+            viewers: are shown each keyframe.
             arguments: passed on to the ROS node.
 
         Raises:
@@ -74,6 +77,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         self._map_folder = str(self._declare("map_folder", "maps", "Where maps are saved and loaded."))
         self._start_map = str(self._declare("start_map", "", "Map file in map_folder to go on with."))
         self._warn_of_unknown_parameters(lenient)
+        self._viewers = viewers
         self._receiver: Receiver | None = None
         self._outputs: OutputPublishers | None = None
         self._map_services: MapServices | None = None
@@ -164,6 +168,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         self._say(f"loading model {config.model}" if config.source == "network" else "making the map")
         session = MappingSession(config, OccupancyPipeline(config))
         session.pipeline.between_stages = self._shared.check_stop
+        session.viewers = self._viewers
         session.warm_up(self._say)
         self._load_start_map(session)
         return session

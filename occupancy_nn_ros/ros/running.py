@@ -21,6 +21,7 @@ from occupancy_nn_ros.ros.overrides import lenient_names
 from occupancy_nn_ros.ros.parameters import StartSettings
 from occupancy_nn_ros.ros.stop_signals import StopSignals, leave
 from occupancy_nn_ros.runtime.allocator import keep_freed_memory
+from occupancy_nn_ros.visualization.snapshot import Viewer
 
 MAX_FAILED_CALLBACKS = 100
 """A callback that fails costs what it was called for; after so many of them something is broken for good."""
@@ -58,20 +59,23 @@ def main(stop: StopSignals) -> None:
     run_node(None, sys.argv, stop)
 
 
-def run_node(start: StartSettings | None, arguments: Sequence[str], stop: StopSignals) -> NoReturn:
+def run_node(
+    start: StartSettings | None, arguments: Sequence[str], stop: StopSignals, viewers: tuple[Viewer, ...] = ()
+) -> NoReturn:
     """Run the node until it is shut down, and end the process.
 
     Args:
         start: what the command line says.
         arguments: ``--ros-args`` and what follows.
         stop: waits for signals.
+        viewers: are shown each keyframe.
     """
     ended = Future()
     stop.call(lambda: _end(ended, 0))
     keep_freed_memory()
     rclpy.init(args=[*arguments], signal_handler_options=SignalHandlerOptions.NO)
     try:
-        node = OccupancyNode(start, stop.requested, lenient_names(arguments))
+        node = OccupancyNode(start, stop.requested, lenient_names(arguments), viewers)
     except OccupancyError as error:
         sys.stderr.write(f"occupancy_node: {error}\n")
         rclpy.try_shutdown()
