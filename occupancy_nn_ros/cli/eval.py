@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
-from occupancy_nn_ros.cli.settings import add_part, progress_bar
+from occupancy_nn_ros.cli.settings import add_config, add_part, progress_bar
+from occupancy_nn_ros.config import Config, load_config
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,20 +41,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="area of the images that the network is shown (default: as the model says)",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
+    add_config(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate."""
-    return _run_bag(args) if args.bag else _run_worlds(args)
+    config = load_config(args.config, args.overrides)
+    network = replace(config.network, canvas_pixels=args.canvas_pixels or config.network.canvas_pixels)
+    config = replace(config, model=args.model, voxel_size_m=args.voxel_size, network=network)
+    return _run_bag(args, config) if args.bag else _run_worlds(args, config)
 
 
-def _run_bag(args: argparse.Namespace) -> int:
+def _run_bag(args: argparse.Namespace, config: Config) -> int:
     from occupancy_nn_ros.bags.reader import BagPart
-    from occupancy_nn_ros.config import Config, NetworkConfig
     from occupancy_nn_ros.evaluation.recordings import evaluate_bag, protocol
 
-    network = NetworkConfig(canvas_pixels=args.canvas_pixels)
-    config = Config(model=args.model, voxel_size_m=args.voxel_size, network=network)
     with progress_bar(args.json) as progress:
         task = progress.add_task("mapping", total=None)
         scores = evaluate_bag(
@@ -65,8 +68,7 @@ def _run_bag(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run_worlds(args: argparse.Namespace) -> int:
-    from occupancy_nn_ros.config import NetworkConfig
+def _run_worlds(args: argparse.Namespace, config: Config) -> int:
     from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, evaluate
     from occupancy_nn_ros.evaluation.tally import Tally
     from occupancy_nn_ros.runtime.predictor import Predictor
@@ -84,7 +86,7 @@ def _run_worlds(args: argparse.Namespace) -> int:
     tally = Tally()
     with progress_bar(args.json) as progress:
         task = progress.add_task("evaluating", total=len(plan.worlds) * len(plan.seeds))
-        for name, tally in evaluate(Predictor.load(args.model, NetworkConfig(canvas_pixels=args.canvas_pixels)), plan):
+        for name, tally in evaluate(Predictor.load(config.model, config.network), plan):
             progress.update(task, advance=1, description=f"{name}: {tally.single.text()}")
     _print(tally.figures(), plan.protocol(), args.json)
     return 0
