@@ -25,7 +25,7 @@ from baselines_learned import KINDS, load_baseline, make_predictor
 from baselines_train import calibrate_baseline, train_baseline
 from records import BAG_COLUMNS, TABLES, WORLD_COLUMNS, record
 
-from occupancy_nn_ros.config import Config, from_mapping, read_yaml
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import OccupancyError
 from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, MakeMapper, evaluate_mapper
 from occupancy_nn_ros.evaluation.recordings import evaluate_bag
@@ -33,6 +33,7 @@ from occupancy_nn_ros.evaluation.recordings import protocol as bag_protocol
 from occupancy_nn_ros.network.checkpoint import save_checkpoint, set_canvas
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.settings import from_mapping, read_yaml
 from occupancy_nn_ros.training.loop import TrainConfig
 
 ALWAYS = ("model", "sweep", "depth")

@@ -12,11 +12,12 @@ import torch
 from baselines_bev import BevNetwork
 from safetensors.torch import load_file
 
-from occupancy_nn_ros.config import NetworkConfig, from_mapping
+from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import CheckpointError, ConfigError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint, read_header
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.settings import from_mapping
 from occupancy_nn_ros.training.dataset import Sample, SampleSource
 from occupancy_nn_ros.training.loop import TrainConfig, initial_model
 from occupancy_nn_ros.values import Keyframe, LatticeWindow, Prediction

@@ -103,9 +103,9 @@ def run_join(args: argparse.Namespace) -> int:
     """Make a run of what was brought home, and its averaged model."""
     import torch
 
-    from occupancy_nn_ros.config import from_mapping, read_yaml
     from occupancy_nn_ros.network.checkpoint import Checkpoint, save_checkpoint
     from occupancy_nn_ros.network.model import OccupancyNetwork
+    from occupancy_nn_ros.settings import from_mapping, read_yaml
     from occupancy_nn_ros.training.loop import TrainConfig
 
     manifest = join(args.folder, args.out)

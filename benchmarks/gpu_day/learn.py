@@ -15,8 +15,8 @@ import torch
 from pieces import join, pack
 from report import Row, Stage, read_stage
 
-from occupancy_nn_ros.config import from_mapping, read_yaml
 from occupancy_nn_ros.network.model import ModelConfig
+from occupancy_nn_ros.settings import from_mapping, read_yaml
 from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[2]

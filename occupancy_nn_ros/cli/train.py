@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train."""
-    from occupancy_nn_ros.config import from_mapping, read_yaml
+    from occupancy_nn_ros.settings import from_mapping, read_yaml
     from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
 
     config = from_mapping(TrainConfig, read_yaml(args.config))

@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
-from occupancy_nn_ros.config import to_mapping
 from occupancy_nn_ros.errors import OccupancyError
 from occupancy_nn_ros.labelling.bag import BagLabels, LabelPlan, Report, label_bag
+from occupancy_nn_ros.settings import to_mapping
 
 POLL_S = 0.2
 _shares: Any = None

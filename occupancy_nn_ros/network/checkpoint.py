@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from occupancy_nn_ros.config import CheckedSettings, from_mapping, setting
 from occupancy_nn_ros.errors import CheckpointError, ConfigError, OccupancyError
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.resources import resource_path
+from occupancy_nn_ros.settings import CheckedSettings, from_mapping, setting
 
 FORMAT = "occupancy_nn_ros model"
 VERSION = 1

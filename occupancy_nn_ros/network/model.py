@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from occupancy_nn_ros.config import CheckedSettings, setting
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
@@ -32,6 +31,7 @@ from occupancy_nn_ros.network.fused_sweep import can_fuse, sweep_and_merge
 from occupancy_nn_ros.network.patches import image_patches
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
+from occupancy_nn_ros.settings import CheckedSettings, setting
 from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 MAX_VOLUME_CELLS = 1 << 22

@@ -10,8 +10,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from occupancy_nn_ros.config import CameraConfig, read_yaml
+from occupancy_nn_ros.config import CameraConfig
 from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.settings import read_yaml
 
 ROS_OWN = ("use_sim_time", "start_type_description_service", "qos_overrides.")
 """Parameters that rclpy declares, or does not on an older distribution."""

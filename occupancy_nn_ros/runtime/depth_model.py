@@ -21,10 +21,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from occupancy_nn_ros.config import from_mapping, read_yaml
 from occupancy_nn_ros.errors import CheckpointError, ConfigError, MissingDependencyError
 from occupancy_nn_ros.geometry.cameras import Rectifier
 from occupancy_nn_ros.runtime.depth_scale import Kind, fit_metres, to_metres
+from occupancy_nn_ros.settings import from_mapping, read_yaml
 from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, PosedDepth, PosedImage, UInt8Array
 
 MAX_BYTES = 4 << 30

@@ -15,7 +15,7 @@ import numpy as np
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.bags.writer import BagWriter
-from occupancy_nn_ros.config import Config, to_mapping
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.names import MAP_STATUS
 from occupancy_nn_ros.messages.status import encode_map_status
@@ -27,6 +27,7 @@ from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.settings import to_mapping
 from occupancy_nn_ros.values import FloatArray, Keyframe, MapView, PosedDepth, PosedImage, Prediction, VoxelState
 from occupancy_nn_ros.visualization.snapshot import Viewer
 

@@ -19,7 +19,6 @@ from typing import Any, Literal
 import cv2
 import torch
 
-from occupancy_nn_ros.config import CheckedSettings, setting
 from occupancy_nn_ros.errors import ConfigError, TrainingError
 from occupancy_nn_ros.network.checkpoint import (
     Calibration,
@@ -30,6 +29,7 @@ from occupancy_nn_ros.network.checkpoint import (
     save_checkpoint,
 )
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.settings import CheckedSettings, setting
 from occupancy_nn_ros.training.dataset import Sample, Samples, SampleSource
 from occupancy_nn_ros.training.journal import Journal, draw_sample
 from occupancy_nn_ros.training.loaders import read_ahead

@@ -8,15 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupancy_nn_ros.config import (
-    CameraConfig,
-    Config,
-    MapConfig,
-    from_mapping,
-    load_config,
-    to_mapping,
-)
+from occupancy_nn_ros.config import CameraConfig, Config, MapConfig, load_config
 from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.settings import from_mapping, to_mapping
 
 
 def all_settings(cls=Config, prefix=""):

@@ -14,10 +14,10 @@ import torch
 import yaml
 from stand_in_device import no_host_waits, stand_in_device
 
-from occupancy_nn_ros.config import from_mapping, read_yaml
 from occupancy_nn_ros.errors import ConfigError, MissingDependencyError, TrainingError
 from occupancy_nn_ros.network.checkpoint import load_checkpoint
 from occupancy_nn_ros.network.model import OccupancyNetwork
+from occupancy_nn_ros.settings import from_mapping, read_yaml
 from occupancy_nn_ros.training import loop
 from occupancy_nn_ros.training import step as training_step
 from occupancy_nn_ros.training.dataset import SampleSource, make_sample
