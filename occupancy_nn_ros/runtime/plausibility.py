@@ -55,6 +55,10 @@ class Plausibility:
         elif not frame.sensor.depth_unit_m:  # else somebody knows it
             self._depths.setdefault(name, DepthChecks()).check(decoded, T_map_base)
 
+    def forget(self, sensor: str) -> None:
+        """Compare the sensor's next picture with none: what came between was not seen, as when frames did not decode."""
+        self._pictures.pop(sensor, None)
+
     def _check_cloud(self, frame: RawFrame, map_frame: str) -> None:
         """Refuse a cloud that does not move with the robot: its rays would come from the frame's origin, not from the sensor."""
         if frame.frame_id in (map_frame, *WORLD_FRAMES) and not frame.sensor.frame_id:

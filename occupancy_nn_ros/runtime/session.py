@@ -287,6 +287,8 @@ class MappingSession:
             if error.spoils_map and self.keyframes:
                 self.clear()
                 text += "; the map is begun anew"
+        else:
+            self.plausibility.forget(frame.sensor.name)
         self._drop(f"{frame.sensor.name}: {reason}", text)
 
     def _drop(self, reason: str, text: str) -> None:

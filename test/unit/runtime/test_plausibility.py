@@ -14,7 +14,7 @@ from occupancy_nn_ros.runtime.depth_checks import DepthChecks
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.picture_checks import PictureChecks
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
-from occupancy_nn_ros.runtime.plausibility import odd_mounting
+from occupancy_nn_ros.runtime.plausibility import Plausibility, odd_mounting
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import CameraModel, PosedDepth, PosedImage
@@ -254,3 +254,16 @@ def test_a_cloud_that_is_registered_already_is_left_out(session, frame_id, rng):
     assert f"the cloud is in '{frame_id}'" in session.problems["top: cloud is not in its sensor's frame"]
     session.process(keyframe(1, at(1.0), cdr, lidar, "lidar"), "odom", ())
     assert session.keyframes == 1
+
+
+def test_after_frames_that_did_not_decode_a_picture_is_compared_with_none(rng):
+    picture, judge = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), PictureChecks()
+    here, there = np.eye(4), make_transform((1.0, 0, 0), (0, 0, 0, 1))
+    judge.check(PosedImage("front", 1, picture, MODEL, here))
+    with pytest.raises(ImplausibleError, match="stays the same"):
+        judge.check(PosedImage("front", 2, picture, MODEL, there))
+    plausibility = Plausibility()
+    plausibility._pictures["front"] = judge
+    plausibility.forget("front")
+    plausibility.forget("never seen")
+    assert "front" not in plausibility._pictures
