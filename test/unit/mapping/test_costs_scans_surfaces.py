@@ -162,7 +162,7 @@ def test_a_saved_mesh_is_read_by_others(tmp_path):
     assert f"element vertex {len(mesh.vertices_m)}\n".encode() in header
     assert f"element face {len(mesh.triangles)}\n".encode() in header
     vertices = np.frombuffer(data, [("position", "<f4", 3), ("color", "u1", 3)], len(mesh.vertices_m))
-    np.testing.assert_array_equal(vertices["position"], mesh.vertices_m)
+    np.testing.assert_array_equal(vertices["position"], mesh.vertices_m.astype(np.float32))
     assert (vertices["color"] == (10, 20, 30)).all()
     faces = np.frombuffer(data[vertices.nbytes :], [("count", "u1"), ("corners", "<i4", 3)])
     np.testing.assert_array_equal(faces["corners"], mesh.triangles)

@@ -125,7 +125,7 @@ def test_a_full_disk_costs_no_state_of_training(tmp_path):
     (tmp_path / "state.pt").write_bytes(b"good")
 
     class Run:
-        step, shards, note = 3, (), {}
+        step, warmed_from, shards, note = 3, 0, (), {}
         network = average = optimizer = torch.nn.Linear(200, 200)
 
     with small_files(4096), pytest.raises(TrainingError, match=r"state\.pt: .*the state before it stays"):

@@ -26,9 +26,9 @@ def view(position, rng):
     return MapView(1, "map", LatticeWindow(0.2, origin, states.shape), pose, states, states.astype(np.float32), zeros)
 
 
-def sent(name, map_):
+def sent(name, map_, *settings):
     (topic,) = [topic for topic in OUTPUTS if topic.name == name]
-    return topic.encode(MapSource(map_, load_config([], ["base_frame=robot"])))
+    return topic.encode(MapSource(map_, load_config([], ["base_frame=robot", *settings])))
 
 
 def occupied_centers(map_):
@@ -60,7 +60,8 @@ def test_far_from_it_they_are_in_the_robots_frame_and_exact(position, rng):
 
 def test_markers_hold_doubles_and_stay_in_the_map(rng):
     map_ = view(UTM, rng)
-    (marker,) = deserialize(MARKER_ARRAY, sent("markers", map_)).markers
+    everything = ["outputs.markers_min_height_m=-50", "outputs.markers_max_height_m=50"]
+    (marker,) = deserialize(MARKER_ARRAY, sent("markers", map_, *everything)).markers
     assert marker.header.frame_id == "map"
     points = np.array([(p.x, p.y, p.z) for p in marker.points])
     np.testing.assert_allclose(points, occupied_centers(map_), atol=1e-6)
