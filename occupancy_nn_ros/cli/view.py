@@ -32,12 +32,11 @@ def run(args: argparse.Namespace) -> int:
     path = _find(args.path)
     if path.suffix == ".rrd":
         return _show_file(path, args)
-    with viewer(args, load_config(args.config, args.overrides)) as view:
+    with viewer(args, load_config(args.config, args.overrides), waits=True) as view:
         for snapshot in snapshots(path):
-            while view is not None and not view.wants():
-                pass
-            if view is not None:
-                view.offer(snapshot)
+            if view is None or not view.wants():  # it waits until there is room: now the viewer is gone
+                break
+            view.offer(snapshot)
     return 0
 
 

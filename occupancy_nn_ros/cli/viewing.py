@@ -37,8 +37,10 @@ def add_view(parser: argparse.ArgumentParser) -> None:
 
 
 @contextmanager
-def viewer(args: argparse.Namespace, config: Config, file: Path | None = None) -> Iterator[Viewer | None]:
-    """The viewer that the options ask for, or a recording file, or None.
+def viewer(
+    args: argparse.Namespace, config: Config, file: Path | None = None, *, waits: bool = False
+) -> Iterator[Viewer | None]:
+    """The viewer that the options ask for, or a recording file, or None; with ``waits`` it is shown everything.
 
     Raises:
         MissingDependencyError: the Rerun SDK is not installed.
@@ -55,7 +57,7 @@ def viewer(args: argparse.Namespace, config: Config, file: Path | None = None) -
         except OSError as error:
             raise OccupancyError(f"cannot write {file}: {error}") from None
     else:
-        view = open_view(args.view, config, address=args.view_address, port=args.view_port)
+        view = open_view(args.view, config, address=args.view_address, port=args.view_port, waits=waits)
         say_where(args.view, args.view_address, args.view_port)
     with view:
         yield view

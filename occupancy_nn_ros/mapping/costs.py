@@ -7,17 +7,21 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from occupancy_nn_ros.config import GridConfig, class_values
-from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, grid_slice, occupancy_slice
+from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, grid_slice
 from occupancy_nn_ros.values import SEMANTIC_CLASSES, FloatArray, GridSlice, MapView, UInt8Array, VoxelState
 
 
-def cost_slice(view: MapView, grid: GridConfig) -> GridSlice:
+def cost_slice(view: MapView, grid: GridConfig, base: GridSlice) -> GridSlice:
     """Costs from 0 (free) to 100 (lethal), -1 where nothing is known.
 
     A cell costs as much as the dearest class of its occupied voxels in the band (``grid.class_costs``, 100 where none is given);
     the cells within ``grid.class_margins_m`` of a class cost at least as much as it does. Ground that steps too far is lethal.
+
+    Args:
+        view: the map.
+        grid: costs and margins of classes, and the height band.
+        base: the map's :func:`~occupancy_nn_ros.mapping.slices.occupancy_slice` by the same settings.
     """
-    base = occupancy_slice(view, grid)
     costs, margins = class_table(grid.class_costs, float(LETHAL)), class_table(grid.class_margins_m, 0.0)
     occupied = (view.state == VoxelState.OCCUPIED) & band_mask(view, grid)
     by_class = np.where(occupied, costs[_known_class(view.classes)], -1.0).max(axis=2)

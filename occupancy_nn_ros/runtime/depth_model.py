@@ -58,7 +58,7 @@ class DepthModel:
         self.left_out: Counter[str] = Counter()
         self._session, self._notes = session, notes
         self._width, self._height = _input_size(session, notes, name)
-        self._rectifiers: dict[tuple[object, ...], Rectifier] = {}
+        self._rectifiers: dict[CameraModel, Rectifier] = {}
 
     @classmethod
     def load(cls, path: Path) -> DepthModel:
@@ -124,12 +124,11 @@ class DepthModel:
         return np.asarray(resized, dtype=np.float32)
 
     def _rectifier(self, model: CameraModel) -> Rectifier:
-        key = (model.width, model.height, model.K.tobytes(), model.distortion_model, model.D.tobytes())
-        if key not in self._rectifiers:
+        if model not in self._rectifiers:
             if len(self._rectifiers) > 64:  # a camera that keeps changing its zoom must not fill the memory
                 self._rectifiers.clear()
-            self._rectifiers[key] = Rectifier(model, self._width, self._height)
-        return self._rectifiers[key]
+            self._rectifiers[model] = Rectifier(model, self._width, self._height)
+        return self._rectifiers[model]
 
 
 def _input_size(session: Any, notes: DepthModelNotes, name: str) -> tuple[int, int]:

@@ -200,7 +200,7 @@ OUTPUTS = (
     OutputTopic(
         "cost_grid",
         OCCUPANCY_GRID,
-        lambda map_: encode_occupancy_grid(cost_slice(map_.view, map_.config.grid)),
+        lambda map_: encode_occupancy_grid(cost_slice(map_.view, map_.config.grid, map_.slice_2d)),
         True,
         "grid",
     ),

@@ -107,7 +107,9 @@ class LiveView:
         self.shown += 1
 
 
-def open_view(kind: Literal["window", "web"], config: Config, *, address: str = LOOPBACK, port: int = 9876) -> LiveView:
+def open_view(
+    kind: Literal["window", "web"], config: Config, *, address: str = LOOPBACK, port: int = 9876, waits: bool = False
+) -> LiveView:
     """A viewer in a process of its own.
 
     Args:
@@ -115,6 +117,7 @@ def open_view(kind: Literal["window", "web"], config: Config, *, address: str = 
         config: what the grid's band and the voxels' colours are.
         address: where to listen; other machines can look only where this is not the loopback address.
         port: for the data; a page comes at the next one.
+        waits: lose nothing, and make whoever offers wait instead.
 
     Raises:
         MissingDependencyError: the Rerun SDK is not installed, or its viewer does not start.
@@ -129,7 +132,7 @@ def open_view(kind: Literal["window", "web"], config: Config, *, address: str = 
         raise MissingDependencyError(f"the viewer does not start: {error}") from None
     recording = rerun.RecordingStream(APPLICATION)
     recording.connect_grpc(f"rerun+http://{LOOPBACK if address == '0.0.0.0' else address}:{port}/proxy")
-    return LiveView(recording, config, viewer)
+    return LiveView(recording, config, viewer, waits=waits)
 
 
 def viewer_command(kind: Literal["window", "web"], address: str, port: int) -> list[str]:

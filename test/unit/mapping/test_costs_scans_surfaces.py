@@ -11,6 +11,7 @@ from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.costs import cost_slice
 from occupancy_nn_ros.mapping.scan import BEAMS, scan_ranges
+from occupancy_nn_ros.mapping.slices import occupancy_slice
 from occupancy_nn_ros.mapping.surface import save_mesh, surface_mesh
 from occupancy_nn_ros.values import SEMANTIC_CLASSES, GridSlice, LatticeWindow, MapView
 
@@ -32,6 +33,10 @@ def free_map(shape=(30, 30, 12)):
     )
 
 
+def costs_of(view, grid):
+    return cost_slice(view, grid, occupancy_slice(view, grid))
+
+
 def put(view, cell, class_id):
     view.state[cell], view.classes[cell], view.probability[cell] = 1, class_id, 0.9
 
@@ -43,14 +48,14 @@ def test_a_cell_costs_what_its_dearest_class_does():
     put(view, (4, 4, 3), 0)  # of no known class: lethal
     put(view, (5, 5, 11), PERSON)  # above the band
     view.state[6, 6] = -1
-    values = cost_slice(view, GridConfig(class_costs="vegetation=30")).values
+    values = costs_of(view, GridConfig(class_costs="vegetation=30")).values
     assert [int(values[n, n]) for n in (3, 4, 5, 6, 7)] == [30, 100, 0, -1, 0]
 
 
 def test_a_person_is_wider_than_he_is():
     view = free_map()
     put(view, (15, 15, 3), PERSON)
-    values = cost_slice(view, GridConfig(class_costs="person=80", class_margins_m="person=0.4")).values
+    values = costs_of(view, GridConfig(class_costs="person=80", class_margins_m="person=0.4")).values
     expected = np.zeros((30, 30))
     for x in range(30):
         for y in range(30):
@@ -62,7 +67,7 @@ def test_a_person_is_wider_than_he_is():
 def test_ground_that_falls_away_is_lethal_whatever_classes_cost():
     view = free_map()
     view.state[:15, :, 0] = 1
-    values = cost_slice(view, GridConfig(class_costs="ground=0", max_step_down_m=0.1)).values
+    values = costs_of(view, GridConfig(class_costs="ground=0", max_step_down_m=0.1)).values
     assert (values[15] == 100).all()
     assert (values[:14] == 0).all()
 
