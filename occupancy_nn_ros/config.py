@@ -43,6 +43,11 @@ class CameraConfig(CheckedSettings):
     depth_unit_m: float = setting(
         0.0, "Metres of one unit of a depth image; 0: 0.001 in 16UC1, 1 in 32FC1.", low=0.0, high=10.0
     )
+    mask: str = setting(
+        "",
+        "PNG of the size of the pictures, white where they show the robot itself or dirt: never looked at, what lies behind stays "
+        "unknown. 'occupancy-nn mask BAG' proposes one.",
+    )
     qos_reliability: Literal["auto", "reliable", "best_effort"] = setting(
         "auto",
         "What the node asks the publishers for. auto: reliable if all of them are, else best_effort, which any of them can serve.",

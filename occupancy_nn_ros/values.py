@@ -83,6 +83,7 @@ class CameraModel:
         distortion_model: ``plumb_bob``, ``rational_polynomial``, ``equidistant`` or ``none``.
         D: (n,) float64 distortion coefficients in OpenCV's order.
         binning: (x, y) pixels of the sensor that make one pixel here, by which size and K are divided already.
+        mask: (height, width) bool, True where pixels show the robot itself or dirt and are never looked at; None: nowhere.
     """
 
     width: int
@@ -91,6 +92,7 @@ class CameraModel:
     distortion_model: str = "none"
     D: FloatArray = field(default_factory=lambda: np.zeros(0))
     binning: tuple[int, int] = (1, 1)
+    mask: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         """Make arrays of K and D.
@@ -104,10 +106,12 @@ class CameraModel:
             raise CalibrationError(f"K is {self.K} and D is {self.D}, expected numbers") from None
         object.__setattr__(self, "K", K.reshape(3, 3) if K.shape == (9,) else K)
         object.__setattr__(self, "D", D)
+        # Bytes keep their hash; those of a whole picture would take long each time.
+        object.__setattr__(self, "_mask_bits", b"" if self.mask is None else np.packbits(self.mask).tobytes())
 
     @property
     def _key(self) -> tuple[object, ...]:
-        numbers = (self.K.shape, self.K.tobytes(), self.D.tobytes())
+        numbers = (self.K.shape, self.K.tobytes(), self.D.tobytes(), getattr(self, "_mask_bits", b""))
         return (self.width, self.height, self.distortion_model, self.binning, *numbers)
 
     def __eq__(self, other: object) -> bool:

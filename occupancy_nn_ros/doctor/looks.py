@@ -23,6 +23,7 @@ ADVICE = {
     "depth is not in metres": "set cameras.{name}.depth_unit_m, or name the topic that holds depth. The map is made without it",
     "depth lies below the floor": "set cameras.{name}.depth_unit_m. The map is made without it until motion has shown it to be right",
     "cloud is not in its sensor's frame": "name the sensor's own cloud. The map is made without it",
+    "mask cannot be used": "set cameras.{name}.mask to a PNG of the size of its pictures: occupancy-nn mask BAG makes one",
     "frame does not decode": "publish what can be decoded",
 }
 

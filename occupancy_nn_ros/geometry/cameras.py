@@ -58,7 +58,8 @@ def check_camera(model: CameraModel) -> None:
     """Check that intrinsics can describe a camera.
 
     Raises:
-        CalibrationError: size or focal length not positive, NaN, unknown or incomplete distortion; says which.
+        CalibrationError: size or focal length not positive, NaN, unknown or incomplete distortion, mask of another size; says
+            which.
     """
     if model.width <= 0 or model.height <= 0:
         raise CalibrationError(f"image size is {model.width}x{model.height}, expected positive")
@@ -72,6 +73,10 @@ def check_camera(model: CameraModel) -> None:
         raise CalibrationError(f"distortion model is '{model.distortion_model}', expected one of {names}")
     if not np.isfinite(model.D).all():
         raise CalibrationError(f"D is {model.D.tolist()}, expected finite numbers")
+    mask = model.mask
+    if mask is not None and (mask.dtype != np.bool_ or mask.shape != (model.height, model.width)):
+        found = f"{mask.dtype} {mask.shape}"
+        raise CalibrationError(f"mask of the camera is {found}, expected bool {(model.height, model.width)}")
     allowed = COEFFICIENTS[model.distortion_model]
     if model.D.any() and model.D.size not in allowed:
         raise CalibrationError(f"D has {model.D.size} coefficients, {model.distortion_model} has {allowed}")
@@ -217,8 +222,8 @@ class RectifiedImage:
     """A pinhole image.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, black outside the camera's field of view.
-        mask: (H, W) bool, where the source image has pixels.
+        image: (H, W, 3) uint8 RGB, black outside the camera's field of view and under its mask.
+        mask: (H, W) bool, where the source image has pixels that may be looked at.
         K: (3, 3) float64, zero skew, equal focal lengths.
     """
 
@@ -233,7 +238,8 @@ class Rectifier:
     Attributes:
         model: the camera.
         K: (3, 3) float64 of the pinhole images.
-        mask: (H, W) bool, where the camera has pixels.
+        mask: (H, W) bool, where the camera has pixels that may be looked at.
+        masked: (H, W) bool, where its model's mask reaches; None if it has no mask.
         reduced: width and height to which an image is averaged first.
         source_px: (H, W, 2) float32, which pixel of the reduced image each one is taken from; far outside where the mask is not.
     """
@@ -256,6 +262,9 @@ class Rectifier:
         source = np.where(valid[:, None], (pixels + 0.5) * ratio - 0.5, -10.0).astype(np.float32)
         self.source_px = source.reshape(height, width, 2)
         self._maps = cv2.convertMaps(self.source_px[..., 0], self.source_px[..., 1], cv2.CV_16SC2)
+        self.masked = None if model.mask is None else self._reach_of(model.mask)
+        if self.masked is not None:
+            self.mask &= ~self.masked
 
     def __call__(self, image: UInt8Array) -> RectifiedImage:
         """Rectify an image (H, W, 3) uint8 of the model's size.
@@ -269,6 +278,14 @@ class Rectifier:
         rectified = cv2.remap(image, self._maps[0], self._maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         rectified[~self.mask] = 0
         return RectifiedImage(np.asarray(rectified, dtype=np.uint8), self.mask, self.K)
+
+    def _reach_of(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+        """Pixels (H, W) of the pinhole images into which a masked pixel goes, and at most one more around them."""
+        shares = cv2.resize(mask.astype(np.float32), self.reduced, interpolation=cv2.INTER_AREA)
+        touched = cv2.dilate((shares > 0).astype(np.uint8), np.ones((3, 3), np.uint8))
+        place = self.source_px.round()
+        reached = cv2.remap(touched, place[..., 0], place[..., 1], cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT)
+        return np.asarray(reached, dtype=np.bool_)
 
     def check_size(self, shape: tuple[int, ...]) -> None:
         """Check that an image has the model's size.

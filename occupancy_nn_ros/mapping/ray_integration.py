@@ -169,7 +169,10 @@ def _limits(grid: RollingMap) -> tuple[float, float, float, float]:
 
 @lru_cache(maxsize=32)  # distortion takes long to undo
 def pixel_tangents(model: CameraModel) -> Float32Array:
-    """Tangents x / z and y / z (H * W, 2) of the rays through all pixels of a camera, NaN where there is none."""
+    """Tangents x / z and y / z (H * W, 2) of the rays through all pixels of a camera, NaN where there is none or a mask."""
     width, height = model.width, model.height
     v, u = np.divmod(np.arange(width * height), width)
-    return np.ascontiguousarray(unproject(model, np.stack([u, v], axis=1)), dtype=np.float32)
+    tangents = np.ascontiguousarray(unproject(model, np.stack([u, v], axis=1)), dtype=np.float32)
+    if model.mask is not None:
+        tangents[model.mask.reshape(-1)] = np.nan
+    return tangents

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from occupancy_nn_ros.geometry.cameras import Rectifier
+from occupancy_nn_ros.network.masking import HiddenCells
 from occupancy_nn_ros.network.precision import in_float32
 from occupancy_nn_ros.values import Float32Array
 
@@ -18,6 +19,7 @@ class DeviceRectifier:
 
     Attributes:
         K: (3, 3) float32 of the pinhole images.
+        hidden: what the camera's mask leaves of them, None if it has no mask.
     """
 
     def __init__(self, rectifier: Rectifier, device: torch.device) -> None:
@@ -30,10 +32,11 @@ class DeviceRectifier:
         place = (rectifier.source_px + 0.5) / np.array([width, height]) * 2 - 1
         self._place = torch.from_numpy(place.astype(np.float32)).to(device)[None]
         self._mask = torch.from_numpy(rectifier.mask).to(device)
+        self.hidden = None if rectifier.masked is None else HiddenCells.of(rectifier.masked, device)
 
     @in_float32
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Pixels (H, W, 3) uint8 of the camera as a pinhole image (H', W', 3) uint8, black outside the field of view."""
+        """Pixels (H, W, 3) uint8 of the camera as a pinhole image (H', W', 3) uint8, black where there is nothing to see."""
         image = pixels.permute(2, 0, 1).float()
         if self._is_reduced:
             image = (self._rows @ image @ self._columns.T).round()

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
 from occupancy_nn_ros.geometry.cameras import fit_to_image, sizes_of
 from occupancy_nn_ros.messages.decode import decode_point_cloud
@@ -12,6 +14,7 @@ from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.messages.names import VIDEO_TYPES
 from occupancy_nn_ros.messages.picture_headers import PictureLimits
 from occupancy_nn_ros.messages.video import decode_video
+from occupancy_nn_ros.runtime.camera_mask import masked
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedCloud, PosedDepth, PosedImage
 
@@ -64,6 +67,7 @@ def decode_image_frame(frame: RawFrame) -> PosedImage:
     Raises:
         MessageError: it does not decode, or is not of the size that camera_info tells, which is seen before decoding.
         CalibrationError: no intrinsics.
+        ImplausibleError: its mask cannot be used; without it the robot would see itself.
     """
     model = _model_of(frame)
     msgtype, limits = frame.sensor.msgtype, _limits(frame, model)
@@ -71,7 +75,7 @@ def decode_image_frame(frame: RawFrame) -> PosedImage:
         image = decode_video(msgtype, frame.cdr, frame.earlier, limits)
     else:
         _, image = decode_image(msgtype, frame.cdr, limits)
-    fitted = fit_to_image(model, image.shape[1], image.shape[0])
+    fitted = masked(fit_to_image(model, image.shape[1], image.shape[0]), frame.sensor.mask)
     return PosedImage(frame.sensor.name, frame.stamp_ns, image, fitted, frame.T_map_sensor)
 
 
@@ -81,11 +85,14 @@ def decode_depth_frame(frame: RawFrame) -> PosedDepth:
     Raises:
         MessageError: it does not decode, or is not of the size that camera_info tells, which is seen before decoding.
         CalibrationError: no intrinsics.
+        ImplausibleError: its mask cannot be used; without it the robot would see itself.
     """
     model = _model_of(frame)
     sensor = frame.sensor
     _, depth = decode_depth(sensor.msgtype, frame.cdr, _limits(frame, model), sensor.depth_unit_m)
-    fitted = fit_to_image(model, depth.shape[1], depth.shape[0])
+    fitted = masked(fit_to_image(model, depth.shape[1], depth.shape[0]), sensor.mask)
+    if fitted.mask is not None:
+        depth = np.where(fitted.mask, 0, depth).astype(np.float32)
     return PosedDepth(sensor.name, frame.stamp_ns, depth, fitted, frame.T_map_sensor)
 
 

@@ -21,6 +21,8 @@ from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.capture import Captured, can_capture, copied
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.depth import sure_depth
+from occupancy_nn_ros.network.lifting import cumulative
+from occupancy_nn_ros.network.masking import hide_masked, without_masked
 from occupancy_nn_ros.network.model import MatchMaps, Scene
 from occupancy_nn_ros.network.rectification import DeviceRectifier
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
@@ -220,17 +222,19 @@ class DevicePredictor(Predictor):
         """From bytes to the answer; shapes follow from the layout alone, and no value is looked at."""
         (poses, old_K, axes), images = self._unpack(layout, packed)
         views = layout.views
-        K = torch.stack([self._device_rectifiers[key].K for key in layout.models])
-        pixels = torch.stack([self._device_rectifiers[key](i) for key, i in zip(layout.models, images, strict=True)])
+        rectifiers = [self._device_rectifiers[key] for key in layout.models]
+        K, hidden = torch.stack([r.K for r in rectifiers]), [r.hidden for r in rectifiers]
+        pixels = torch.stack([rectify(image) for rectify, image in zip(rectifiers, images, strict=True)])
         normalized = normalize_images(pixels)
         maps = self.network.encode(normalized)
-        match = self.network.match_maps(normalized, maps)
+        match = without_masked(self.network.match_maps(normalized, maps), hidden)
         everyone = Views(normalized[:0], torch.cat([K, old_K]), poses)
         index = torch.arange(views, device=self.device)
         sources = choose_sources(poses[:views], poses, self.config.sources, index)
         logits = self.network.depth(maps, everyone, [*match, *self._old(layout)], sources)
         current = Views(pixels.permute(0, 3, 1, 2), K, poses[:views])
-        scene = self.network.lift(current, maps, logits, poses.new_zeros(3))
+        nearer = hide_masked(cumulative(logits[-1]), hidden)
+        scene = self.network.lift(current, maps, logits, poses.new_zeros(3), nearer)
         x, y, z = torch.split(axes, list(layout.shape))
         points = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1)
         return {**self._ask(scene, points, layout.edge_m), "depth_m": self._sure(scene), "width": pixels.shape[2],

@@ -66,6 +66,7 @@ class SensorStream:
         qos_depth: messages that may wait to be received.
         depth_unit_m: metres of one unit of a depth image; 0: by its encoding.
         max_pixels: an image of more is not decoded.
+        mask: file of the pixels that are never looked at, empty for none.
     """
 
     name: str
@@ -80,6 +81,7 @@ class SensorStream:
     qos_depth: int = 5
     depth_unit_m: float = 0.0
     max_pixels: int = MAX_PIXELS
+    mask: str = ""
 
 
 def discover_sensors(
@@ -252,6 +254,7 @@ def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> Senso
         qos_depth=camera.qos_depth,
         depth_unit_m=camera.depth_unit_m,
         max_pixels=seen.config.max_image_pixels,
+        mask=camera.mask,
     )
 
 

@@ -23,6 +23,7 @@ from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_che
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.lifting import cumulative
+from occupancy_nn_ros.network.masking import HiddenCells, hidden_cells, hide_masked, without_masked
 from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.precision import has_bfloat16
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
@@ -81,6 +82,7 @@ class _Looks(NamedTuple):
     K: Tensor  # (V, 3, 3)
     maps: FeatureMaps
     match: list[MatchMaps]
+    hidden: list[HiddenCells | None]  # by the cameras' masks
 
 
 class Predictor:
@@ -192,10 +194,10 @@ class Predictor:
         everyone = Views(blank, all_K, T_world_cam)
 
         def measure(number: int) -> tuple[tuple[Tensor, ...], Tensor]:
-            lane, maps = lanes[number], looks[number].maps
+            lane, maps, hidden = lanes[number], looks[number].maps, looks[number].hidden
             with self._precision():
                 logits = self.network.depth(maps, everyone, all_match, sources[lane], lane.start)
-            return logits, cumulative(logits[-1])
+            return logits, hide_masked(cumulative(logits[-1]), hidden)
 
         depths = run_each(measure, range(len(lanes)))
         depth_logits = tuple(torch.cat(level) for level in zip(*(logits for logits, _ in depths), strict=True))
@@ -240,13 +242,15 @@ class Predictor:
 
     def _look(self, images: tuple[PosedImage, ...]) -> _Looks:
         """Prepare and encode images."""
-        rectified = [self._rectifier(image.model)(image.image) for image in images]
+        rectifiers = [self._rectifier(image.model) for image in images]
+        rectified = [rectify(image.image) for rectify, image in zip(rectifiers, images, strict=True)]
         pixels = torch.from_numpy(np.stack([r.image for r in rectified])).to(self.device)
         K = torch.from_numpy(np.stack([r.K for r in rectified])).float().to(self.device)
         normalized = normalize_images(pixels)
         with self._precision():
             maps = FeatureMaps(*(part.float() for part in self.network.encode(normalized)))
-        return _Looks(pixels, K, maps, self.network.match_maps(normalized, maps))
+        hidden = [hidden_cells(rectifier, self.device) for rectifier in rectifiers]
+        return _Looks(pixels, K, maps, without_masked(self.network.match_maps(normalized, maps), hidden), hidden)
 
     def _precision(self) -> torch.autocast:
         """Within it, convolutions are computed in bfloat16 if they are to be."""
