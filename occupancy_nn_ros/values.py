@@ -174,6 +174,11 @@ class PosedDepth:
     model: CameraModel
     T_map_cam: FloatArray
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(H, W) of the image."""
+        return self.depth_m.shape
+
 
 @dataclass(frozen=True)
 class PosedCloud:
@@ -222,7 +227,7 @@ class Prediction:
             must not enter the map), small where inferred, up to 1 where seen.
         class_logits: (C, X, Y, Z) float32 over ``SEMANTIC_CLASSES``, or None for a model without semantics.
         visible: (X, Y, Z) float32 in [0, 1], probability that some camera sees the voxel; None where that is not known.
-        depths: what the cameras' images show, where the network is sure of it, in host memory.
+        depths: what the cameras' images show, where the network is sure of it.
         prior_log_odds: what ``logit`` holds of any voxel before a look at it; a map takes it off, or it would be added again
             with every look.
     """

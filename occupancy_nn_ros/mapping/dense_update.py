@@ -26,7 +26,7 @@ LINEAR, EXPONENTIAL = 1, 2
 ROWS_FOR_A_THREAD = 64
 
 
-def add_prediction(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], where: Block, rule: DenseRule) -> int:
+def add_prediction(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], where: Block, rule: DenseRule) -> int | Tensor:
     """Add weighted log-odds to a block of the map where the weight is positive.
 
     Args:
@@ -36,7 +36,7 @@ def add_prediction(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], 
         rule: gain, clamps and times.
 
     Returns:
-        Voxels left out because their log-odds or weight was not finite.
+        Voxels left out because their log-odds or weight was not finite; of a GPU a tensor, so that nobody waits.
     """
     if not use_kernels(stored[0].device):
         blocks = [tensor[where[0]] for tensor in stored] + [tensor[where[1]] for tensor in given]
@@ -44,7 +44,7 @@ def add_prediction(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], 
     flat = [tensor.numpy().reshape(-1) for tensor in (*stored, *given)]
     rows = _rows(stored[0].shape, given[0].shape, where)
     parts = run_split(add_dense, len(rows.stored), rows, (flat[0], flat[1]), (flat[2], flat[3]), rule, least=256)
-    return sum(parts)
+    return int(sum(parts))
 
 
 def _rows(stored: torch.Size, given: torch.Size, where: Block) -> Rows:
@@ -59,7 +59,7 @@ def _rows(stored: torch.Size, given: torch.Size, where: Block) -> Rows:
     return Rows(starts[0], starts[1], y * z if slabs else z)
 
 
-def add_prediction_reference(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], rule: DenseRule) -> int:
+def add_prediction_reference(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], rule: DenseRule) -> Tensor:
     """:func:`add_prediction` in torch."""
     log_odds, seen_ms = stored
     logit, weight = given
@@ -74,7 +74,7 @@ def add_prediction_reference(stored: tuple[Tensor, Tensor], given: tuple[Tensor,
     total = torch.where(fading, torch.minimum(total, left), total)
     log_odds.copy_(torch.where(known, total, log_odds))
     seen_ms.copy_(torch.where(known, seen_ms.clamp(min=rule.now_ms), seen_ms))
-    return int((~finite).sum())
+    return (~finite).sum()
 
 
 def add_class_evidence(evidence: Tensor, given: tuple[Tensor, Tensor, Tensor], where: Block, gain: float) -> None:
@@ -111,7 +111,7 @@ def add_class_evidence_reference(evidence: Tensor, given: tuple[Tensor, Tensor, 
 
 def forget_unseen(
     tensors: tuple[Tensor, Tensor, Tensor], times: tuple[int, int], model: int, after_ms: float, most: float
-) -> int:
+) -> int | Tensor:
     """Let voxels decay that were not seen since the last call; those close to nothing become unknown.
 
     Args:
@@ -123,20 +123,20 @@ def forget_unseen(
         most: largest log-odds.
 
     Returns:
-        Voxels forgotten.
+        Voxels forgotten; of a GPU a tensor, so that nobody waits.
     """
     elapsed = max(0, times[0] - times[1])
     amount, least = (most * elapsed / after_ms, 0.0) if model == LINEAR else (math.exp(-elapsed / after_ms), 0.05)
     if use_kernels(tensors[0].device):
         arrays = tuple(tensor.numpy() for tensor in tensors)
         rule = (model, amount, least)
-        return sum(run_split(forget_old, len(arrays[0]), *arrays, times, rule, least=ROWS_FOR_A_THREAD))
+        return int(sum(run_split(forget_old, len(arrays[0]), *arrays, times, rule, least=ROWS_FOR_A_THREAD)))
     return forget_unseen_reference(tensors, times, (model, amount, least))
 
 
 def forget_unseen_reference(
     tensors: tuple[Tensor, Tensor, Tensor], times: tuple[int, int], rule: tuple[int, float, float]
-) -> int:
+) -> Tensor:
     """:func:`forget_unseen` in torch; ``rule`` is the model, its amount, and the size below which nothing is left."""
     log_odds, seen_ms, evidence = tensors
     model, amount, least = rule
@@ -147,4 +147,4 @@ def forget_unseen_reference(
     log_odds.masked_fill_(gone, 0.0)
     seen_ms.masked_fill_(gone, -1)
     evidence.masked_fill_(gone[..., None], 0)
-    return int(gone.sum())
+    return gone.sum()

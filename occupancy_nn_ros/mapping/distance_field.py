@@ -3,7 +3,7 @@
 
 Squared distances are found one axis after the other: along the last by two sweeps, along the others as the lower
 envelope of parabolas (Felzenszwalb and Huttenlocher 2012). Without numba, scipy's transform takes over. Tensors on
-other devices have a version of their own, whose work grows with the truncation distance.
+other devices have a version of their own, of few operations for each axis, whose work grows with the truncation distance.
 """
 
 from __future__ import annotations
@@ -21,6 +21,9 @@ from occupancy_nn_ros.values import Float32Array
 
 FAR = 1 << 28
 """Squared distance in cells where nothing is occupied; sums of it still fit into 32 bits."""
+
+CELLS_AT_ONCE = 1 << 26
+"""Of sums on a device that are held together."""
 
 IntArray = npt.NDArray[np.int32]
 
@@ -49,24 +52,26 @@ def distance_field(occupied: npt.NDArray[np.bool_], edge_m: float, max_distance_
 
 
 def distance_field_on_device(occupied: torch.Tensor, edge_m: float, max_distance_m: float) -> torch.Tensor:
-    """The same as :func:`distance_field`, where the tensor lies, without copying it to the host.
+    """The same as :func:`distance_field`, to the bit, where the tensor lies.
+
+    Along each axis in turn, the minimum over all cells within reach of squared distances plus squared steps.
 
     Args:
         occupied: (X, Y) or (X, Y, Z) bool.
         edge_m: edge of a cell.
         max_distance_m: larger distances become this.
     """
-    reach = math.ceil(max_distance_m / edge_m)
     squared = torch.where(occupied, 0, FAR).to(torch.int32)
     for axis, count in enumerate(occupied.shape):
+        reach = min(math.ceil(max_distance_m / edge_m), count - 1)
+        steps = torch.arange(-reach, reach + 1, dtype=torch.int32, device=occupied.device)
         moved = squared.movedim(axis, -1)
-        padded = functional.pad(moved, (reach, reach), value=FAR)
-        best = moved
-        for step in range(1, min(reach, count - 1) + 1):
-            before, after = (padded.narrow(-1, reach + offset, count) for offset in (-step, step))
-            best = torch.minimum(best, torch.minimum(before, after) + step * step)
-        squared = best.movedim(-1, axis)
-    return (squared.float().sqrt() * edge_m).clamp(max=max_distance_m)
+        near = functional.pad(moved, (reach, reach), value=FAR).unfold(-1, len(steps), 1)
+        rows = max(1, CELLS_AT_ONCE // max(1, near[0].numel()))
+        parts = [(part + steps * steps).amin(dim=-1) for part in torch.split(near, rows)]
+        squared = torch.cat(parts).movedim(-1, axis)
+    # Rounded once, as the host's root is: some of torch's roots of single precision are off by a bit.
+    return (squared.double().sqrt().float() * edge_m).clamp(max=max_distance_m)
 
 
 def squared_distances(occupied: npt.NDArray[np.bool_]) -> IntArray:

@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rays of one scan on a GPU: the twin of ``ray_reference`` whose shapes do not depend on the data.
 
-Each ray is walked for as many planes as the map allows, and what is not to be marked is marked in a voxel behind the last one.
-So the host waits for nothing but the two counts at the end.
+Each ray is walked for as many planes as window and range allow, and what is not to be marked is marked in a voxel behind the last
+one. So the host waits for nothing.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.compute.transfers import upload
 from occupancy_nn_ros.mapping import ray_reference
 from occupancy_nn_ros.mapping.ray_kernels import INSIDE
 from occupancy_nn_ros.mapping.ray_update import RayRule
-from occupancy_nn_ros.values import Float32Array, FloatArray
+from occupancy_nn_ros.values import FloatArray
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
@@ -26,34 +28,87 @@ HIT, PASS, GRAZE = 4, 2, 1
 CELLS_AT_ONCE = 1 << 23
 
 
+class Rays(NamedTuple):
+    """Rays of one scan in voxels of the window; rows that are not used hold anything finite.
+
+    Attributes:
+        origin, end: (N, 3) float64.
+        used: (N,) bool.
+        share_origin: whether all begin in one place, so that of those that end in the same voxel one is followed.
+    """
+
+    origin: Tensor
+    end: Tensor
+    used: Tensor
+    share_origin: bool
+
+
 def integrate_pixels(
-    grid: VoxelStorage, depth: Float32Array, tangents: Float32Array, pose: FloatArray, graze_share: float, rule: RayRule
-) -> tuple[int, int]:
-    """Integrate a depth image; returns voxels hit and passed.
+    grid: VoxelStorage, pixels: tuple[Tensor, Tensor], pose: FloatArray, graze_share: float, rule: RayRule
+) -> Tensor:
+    """Integrate a depth image; returns the counts of :class:`~occupancy_nn_ros.mapping.ray_statistics.RayStatistics`.
 
     Args:
         grid: the map, changed in place.
-        depth: (N,) metres; what is 0, negative or not finite is left out.
-        tangents: (N, 2) x / z and y / z of the pixels' rays.
+        pixels: depth (N,) float32 metres, of which what is 0, negative or not finite is left out, and x / z and y / z (N, 2) of the
+            pixels' rays.
         pose: (4, 4) from the camera's frame into voxels of the window.
         graze_share: of a ray before its end where it grazes.
         rule: what a mark does.
     """
-    image, rays = _upload(grid, depth), _upload(grid, tangents).double()
-    z = image.double()
-    x, y = rays[:, 0] * z, rays[:, 1] * z
-    end = torch.stack([pose[a, 0] * x + pose[a, 1] * y + pose[a, 2] * z + pose[a, 3] for a in range(3)], dim=1)
-    used = (image > 0) & torch.isfinite(x + y + z)
+    z, tangents = pixels[0].double(), pixels[1].double()
+    x, y = tangents[:, 0] * z, tangents[:, 1] * z
+    end, measured = _moved(pose, x, y, z), z > 0
+    used = measured & torch.isfinite(x + y + z)
     origin = torch.stack([torch.full_like(z, float(pose[a, 3])) for a in range(3)], dim=1)
-    end = torch.where(used[:, None], end, origin)
+    hits, passes = _carve(grid, Rays(origin, end, used, True), graze_share, rule)
+    return torch.stack([used.sum(), (measured & ~used).sum(), torch.zeros_like(hits), hits, passes])
+
+
+def integrate_points(
+    grid: VoxelStorage, scan: tuple[FloatArray, Tensor], pose: FloatArray, graze_share: float, rule: RayRule
+) -> Tensor:
+    """Integrate points; returns counts as :func:`integrate_pixels` does.
+
+    Args:
+        grid: the map, changed in place.
+        scan: where rays begin, (1, 3) or (N, 3) metres in the map's frame, on the host; where they end, (N, 3) on the device.
+        pose: (4, 4) from the frame of the ends into the map's.
+        graze_share: of a ray before its end where it grazes.
+        rule: what a mark does.
+    """
+    origins, points = scan
+    end = _moved(pose, *points.double().unbind(dim=1))
+    if len(origins) == 1:
+        origin = torch.stack([torch.full_like(end[:, a], float(origins[0, a])) for a in range(3)], dim=1)
+    else:
+        origin = upload(np.ascontiguousarray(origins), grid.device)
+    x, y, z = (end - origin).abs().unbind(dim=1)
+    distance = x + y + z
+    finite = torch.isfinite(distance)
+    used, edge = finite & (distance > ray_reference.SHORTEST_M), grid.window.voxel_size_m
+    rays = Rays(_in_window(grid, origin / edge), _in_window(grid, end / edge), used, len(origins) == 1)
+    hits, passes = _carve(grid, rays, graze_share, rule)
+    return torch.stack([used.sum(), (~finite).sum(), (finite & ~used).sum(), hits, passes])
+
+
+def _moved(pose: FloatArray, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+    return torch.stack([pose[a, 0] * x + pose[a, 1] * y + pose[a, 2] * z + pose[a, 3] for a in range(3)], dim=1)
+
+
+def _in_window(grid: VoxelStorage, cells: Tensor) -> Tensor:
+    return torch.stack([part - low for part, low in zip(cells.unbind(dim=1), grid.window.origin, strict=True)], dim=1)
+
+
+def _carve(grid: VoxelStorage, rays: Rays, graze_share: float, rule: RayRule) -> tuple[Tensor, Tensor]:
+    """Mark the voxels that rays end in and pass, and update them; returns how many they are."""
+    rays = rays._replace(
+        origin=torch.where(rays.used[:, None], rays.origin, 0.0), end=torch.where(rays.used[:, None], rays.end, 0.0)
+    )
     marks = torch.zeros(grid.log_odds.numel() + 1, dtype=torch.uint8, device=grid.device)
-    ends, hit, used = _collect(grid, origin, end, used, marks)
+    ends, hit, used = _collect(grid, rays, marks)
     _walk(grid, ends, hit & used, used, graze_share, marks)
     return _apply(grid, marks[:-1], rule)
-
-
-def _upload(grid: VoxelStorage, values: Float32Array) -> Tensor:
-    return torch.from_numpy(values).pin_memory().to(grid.device, non_blocking=True)
 
 
 def _index(grid: VoxelStorage, cells: Tensor, used: Tensor) -> Tensor:
@@ -72,10 +127,9 @@ def _mark(marks: Tensor, index: Tensor, value: int) -> None:
     marks.scatter_(0, index.flatten(), torch.full_like(index.flatten(), value, dtype=torch.uint8))
 
 
-def _collect(
-    grid: VoxelStorage, origin: Tensor, end: Tensor, used: Tensor, marks: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Rays (N, 6) end and start cut to range and window, which of them hit, and which are followed: one for each voxel."""
+def _collect(grid: VoxelStorage, rays: Rays, marks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rays (N, 6) end and start cut to range and window, which of them hit, and which are followed."""
+    origin, end, used, share_origin = rays
     size_x, size_y, size_z = (float(count) for count in grid.window.shape)
     limits = (size_x, size_y, size_z)
     way = end - origin
@@ -94,11 +148,14 @@ def _collect(
     index = _index(grid, torch.where(used[:, None], stop, 0.0).floor().long(), used)
     _mark(marks, torch.where(hit, grid.log_odds.numel(), index), PASS)
     _mark(marks, torch.where(hit, index, grid.log_odds.numel()), HIT)
+    cut = torch.cat([stop, begin], dim=1)
+    if not share_origin:
+        return cut, hit, used
     key = index * 2 + hit
     number = torch.arange(len(key), device=key.device, dtype=torch.int32)
     earliest = torch.full((2 * len(marks),), len(key), dtype=torch.int32, device=key.device)
     earliest.scatter_reduce_(0, key, number, "amin")
-    return torch.cat([stop, begin], dim=1), hit, used & (earliest[key] == number)
+    return cut, hit, used & (earliest[key] == number)
 
 
 def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, used: Tensor, graze_share: float, marks: Tensor) -> None:
@@ -113,7 +170,9 @@ def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, used: Tensor, graze_sha
     grazed = torch.where(hit, torch.minimum(grazed, planes), 0)
     direction = torch.where(way > 0, 1, -1)
     start = end + before[:, None] * slope
-    most, ends, hits = max(grid.window.shape), marks == PASS, marks == HIT
+    ends, hits = marks == PASS, marks == HIT
+    # A ray of so many voxels' length crosses at most one plane more; one serves for rounding.
+    most = min(max(grid.window.shape), int(grid.config.max_range_m / grid.window.voxel_size_m) + 2)
     part = max(1, CELLS_AT_ONCE // max(1, len(rays)))
     for value in (GRAZE, PASS):
         for low in range(0, most, part):
@@ -129,7 +188,7 @@ def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, used: Tensor, graze_sha
     marks.masked_fill_(hits, HIT)
 
 
-def _apply(grid: VoxelStorage, marks: Tensor, rule: RayRule) -> tuple[int, int]:
+def _apply(grid: VoxelStorage, marks: Tensor, rule: RayRule) -> tuple[Tensor, Tensor]:
     """Update the marked voxels; returns how many were hit and passed."""
     marks = marks.view(grid.log_odds.shape)
     hit, passed, marked = marks == HIT, marks == PASS, marks > 0
@@ -137,5 +196,5 @@ def _apply(grid: VoxelStorage, marks: Tensor, rule: RayRule) -> tuple[int, int]:
     changed = ray_reference.changed(value, seen, (hit, passed), rule)
     grid.log_odds.copy_(torch.where(marked, changed, value))
     grid.seen_ms.copy_(torch.where(marked, seen.clamp(min=rule.now_ms), seen))
-    hits, all_marked = torch.stack([hit.sum(), marked.sum()]).tolist()
-    return hits, all_marked - hits
+    hits = hit.sum()
+    return hits, marked.sum() - hits

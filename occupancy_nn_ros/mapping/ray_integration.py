@@ -8,18 +8,21 @@ not carved at grazing angles, and other voxels count as seen free once at most.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from occupancy_nn_ros.compute.compiled import run_split, use_kernels
+from occupancy_nn_ros.compute.transfers import upload
 from occupancy_nn_ros.geometry.cameras import unproject
 from occupancy_nn_ros.mapping import ray_device, ray_reference
+from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.mapping.marks import GRAZE, PASS, Marks
 from occupancy_nn_ros.mapping.ray_kernels import collect_depth, collect_points, walk
+from occupancy_nn_ros.mapping.ray_statistics import RayStatistics
 from occupancy_nn_ros.mapping.ray_update import RayRule, apply_marks
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, LatticeWindow, PosedCloud, PosedDepth
@@ -30,24 +33,6 @@ GRAZE_SHARE = 0.05
 DEPTH_SURFACE, CLOUD_SURFACE = 1.0, 0.0
 """Log-odds above which a voxel is a surface that grazing rays leave alone. A far pixel of a depth image may be off by
 a voxel, so that there one hit is not enough."""
-
-
-@dataclass(frozen=True)
-class RayStatistics:
-    """What became of the rays of one scan.
-
-    Attributes:
-        used: rays with a finite end and a length.
-        not_finite: rays left out because of NaN or infinity.
-        too_short: rays left out because they have no length.
-        hits, passes: voxels that rays end in, and that they pass.
-    """
-
-    used: int
-    not_finite: int
-    too_short: int
-    hits: int
-    passes: int
 
 
 def integrate_depth(grid: RollingMap, depth: PosedDepth, weight: float = 1.0) -> RayStatistics:
@@ -64,7 +49,7 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth, weight: float = 1.0) ->
     """
     if not weight > 0.0:
         raise ValueError(f"weight is {weight}, expected more than 0")
-    model, shape = depth.model, depth.depth_m.shape
+    model, shape = depth.model, depth.shape
     if shape != (model.height, model.width):
         raise ValueError(f"depth image is {shape}, the camera model says {(model.height, model.width)}")
     pose = np.ascontiguousarray(depth.T_map_cam, dtype=np.float64)
@@ -74,20 +59,20 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth, weight: float = 1.0) ->
     into_window = pose.copy()
     into_window[:3] /= edge
     into_window[:3, 3] -= origin
-    image = np.ascontiguousarray(depth.depth_m, dtype=np.float32).reshape(-1)
     tangents = pixel_tangents(model)
     rule = _rule(grid, depth.stamp_ns, DEPTH_SURFACE, weight)
+    if grid.device.type != "cpu":
+        pixels = _pixels_on(grid.device, depth), tangents_on(grid.device, model)
+        return RayStatistics(ray_device.integrate_pixels(grid, pixels, into_window, GRAZE_SHARE, rule))
+    image = np.ascontiguousarray(depth.depth_m, dtype=np.float32).reshape(-1)
     if use_kernels(grid.device):
         rays, marks = np.empty((len(image), 7)), grid.marks()
         count, measured, broken = collect_depth(image, tangents, into_window, _limits(grid), marks, rays)
         hits, passes = _carve(grid, marks, rays[:count], rule)
-    elif grid.device.type == "cpu":
+    else:
         points, measured, broken = ray_reference.depth_points(image, tangents, into_window)
         hits, passes = ray_reference.integrate(grid, into_window[None, :3, 3], points, GRAZE_SHARE, rule)
-    else:
-        measured, broken = ray_reference.count_pixels(image, tangents)
-        hits, passes = ray_device.integrate_pixels(grid, image, tangents, into_window, GRAZE_SHARE, rule)
-    return RayStatistics(measured - broken, broken, 0, hits, passes)
+    return RayStatistics((measured - broken, broken, 0, hits, passes))
 
 
 def integrate_cloud(grid: RollingMap, cloud: PosedCloud) -> RayStatistics:
@@ -126,6 +111,9 @@ def _integrate_points(
         found = f"origins {origins.shape} and ends {points.shape}"
         raise ValueError(f"rays have {found}, expected (1, 3) or (N, 3), and (N, 3)")
     rule = _rule(grid, stamp_ns, CLOUD_SURFACE)
+    if grid.device.type != "cpu":
+        scan = origins, upload(points, grid.device)
+        return RayStatistics(ray_device.integrate_points(grid, scan, pose, GRAZE_SHARE, rule))
     if use_kernels(grid.device):
         rays, marks = np.empty((len(points), 7)), grid.marks()
         frame, limits = _frame(grid.window), _limits(grid)
@@ -137,7 +125,7 @@ def _integrate_points(
         edge, low = _frame(grid.window)
         starts = (origins if len(origins) == 1 else origins[usable]) / edge - low
         hits, passes = ray_reference.integrate(grid, starts, ends[usable] / edge - low, GRAZE_SHARE, rule)
-    return RayStatistics(len(points) - broken - short, broken, short, hits, passes)
+    return RayStatistics((len(points) - broken - short, broken, short, hits, passes))
 
 
 def _carve(grid: RollingMap, marks: Marks, rays: FloatArray, rule: RayRule) -> tuple[int, int]:
@@ -176,3 +164,16 @@ def pixel_tangents(model: CameraModel) -> Float32Array:
     if model.mask is not None:
         tangents[model.mask.reshape(-1)] = np.nan
     return tangents
+
+
+@lru_cache(maxsize=32)
+def tangents_on(device: torch.device, model: CameraModel) -> torch.Tensor:
+    """:func:`pixel_tangents` on a GPU, where they stay."""
+    return upload(pixel_tangents(model), device)
+
+
+def _pixels_on(device: torch.device, depth: PosedDepth) -> torch.Tensor:
+    """A depth image's pixels (H * W,) float32 on a GPU; they may be there already."""
+    if isinstance(depth, DeviceDepth):
+        return depth.pixels.to(device, torch.float32).reshape(-1)
+    return upload(np.ascontiguousarray(depth.depth_m, dtype=np.float32).reshape(-1), device)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ray integration in plain torch: the readable twin of ``ray_kernels``, and what runs on other devices than the CPU.
+"""Ray integration in plain torch: the readable twin of ``ray_kernels``, and what runs where these are not compiled.
 
 Every step follows the compiled one in the order of its arithmetic, so that both change the same voxels by the same
 amounts.
@@ -19,6 +19,9 @@ from occupancy_nn_ros.values import Float32Array, FloatArray
 
 PLANES_AT_ONCE = 1 << 21
 
+SHORTEST_M = 1e-6
+"""A ray that is shorter has no direction."""
+
 
 def depth_points(depth: Float32Array, tangents: Float32Array, pose: FloatArray) -> tuple[FloatArray, int, int]:
     """Measured pixels as points (N, 3) mapped by ``pose``, how many were measured, and how many are not finite."""
@@ -29,14 +32,6 @@ def depth_points(depth: Float32Array, tangents: Float32Array, pose: FloatArray) 
         finite = np.isfinite(x + y + z)
     points = np.stack([x[finite], y[finite], z[finite]], axis=1)
     return moved(pose, points), int(measured.sum()), int((~finite).sum())
-
-
-def count_pixels(depth: Float32Array, tangents: Float32Array) -> tuple[int, int]:
-    """How many pixels were measured, and how many of them are not finite."""
-    measured = depth > 0
-    with np.errstate(invalid="ignore"):
-        finite = np.isfinite(tangents[measured].sum(axis=1) * depth[measured])
-    return int(measured.sum()), int((~finite).sum())
 
 
 def moved(pose: FloatArray, points: FloatArray) -> FloatArray:
@@ -52,7 +47,7 @@ def usable_rays(origins: FloatArray, ends: FloatArray) -> tuple[npt.NDArray[np.b
     with np.errstate(invalid="ignore"):
         distance = np.abs(ends - origins).sum(axis=1)
     finite = np.isfinite(distance)
-    usable = np.asarray(finite & (distance > 1e-6), dtype=np.bool_)
+    usable = np.asarray(finite & (distance > SHORTEST_M), dtype=np.bool_)
     return usable, int((~finite).sum()), int((finite & ~usable).sum())
 
 

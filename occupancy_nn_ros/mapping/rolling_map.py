@@ -53,7 +53,7 @@ class RollingMap(VoxelStorage):
     Attributes:
         store: places that left the window, None if they are forgotten.
         clock: turns stamps into the map's time.
-        not_finite: predicted voxels left out so far because they were NaN or infinite.
+        left_out: predicted voxels left out so far because they were NaN or infinite; on a GPU it is counted there, () int64.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class RollingMap(VoxelStorage):
             if config.remember_mib
             else None
         )
-        self.not_finite = 0
+        self.left_out: int | Tensor = 0
         self.clock = MapClock()
         self._marks: Marks | None = None
 
@@ -124,7 +124,7 @@ class RollingMap(VoxelStorage):
     def integrate(self, prediction: Prediction, stamp_ns: int, gain: float = 1.0) -> None:
         """Add a prediction's weighted log-odds, less its prior's, where its weight is positive and inside the window.
 
-        Voxels whose log-odds or weight is not finite are left alone and counted in ``not_finite``.
+        Voxels whose log-odds or weight is not finite are left alone and counted in ``left_out``.
 
         Raises:
             ValueError: a stamp that is no integer, tensors that do not fit the prediction's window or the map's classes, or
@@ -141,7 +141,7 @@ class RollingMap(VoxelStorage):
         if classes is not None:
             classes = classes.to(self.device, torch.float32).contiguous()
         for where in self.overlap(prediction.window):
-            self.not_finite += add_prediction(storage, (logit, weight), where, rule)
+            self.left_out = self.left_out + add_prediction(storage, (logit, weight), where, rule)
             if classes is not None:
                 add_class_evidence(self.class_evidence, (logit, weight, classes), where, gain)
 

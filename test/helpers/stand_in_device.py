@@ -8,9 +8,10 @@ CPU, so that results are those of the plain torch code, to the bit.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -69,6 +70,12 @@ class Event:
     def synchronize(self) -> None:
         """Wait for it."""
         assert self.recorded
+        _Mode.copies["waits"] += 1
+
+    def elapsed_time(self, later: Event) -> float:
+        """Milliseconds until another one: this device takes no time."""
+        assert self.recorded and later.recorded
+        return 0.0
 
 
 class Stream:
@@ -119,6 +126,7 @@ class _NoReads(TorchDispatchMode):
 
 class _Mode(TorchFunctionMode):
     strict = False
+    copies: ClassVar[Counter[str]] = Counter()
 
     def _check_wait(self, func: Any, args: Any, kwargs: Any, there: bool) -> None:
         """Raise if the host would wait for the device."""
@@ -135,6 +143,10 @@ class _Mode(TorchFunctionMode):
         if func is torch.Tensor.copy_ and there and not isinstance(args[0], Pinned | OnDevice):
             raise HostWaitsError("copy to memory that is not pinned")
 
+    def _count(self, source: bool, target: bool) -> None:
+        if source != target:
+            self.copies["downloads" if source else "uploads"] += 1
+
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
         tensors = [item for item in tree_flatten((args, kwargs))[0] if isinstance(item, torch.Tensor)]
@@ -150,7 +162,11 @@ class _Mode(TorchFunctionMode):
         if there and func in TO_ARRAY:
             raise TypeError("can't convert cuda:0 device type tensor to numpy")
         if func in TRANSFERS:
-            return _transfer(func, args, kwargs, there)
+            result = _transfer(func, args, kwargs, there)
+            self._count(there, isinstance(result, OnDevice))
+            return result
+        if func is torch.Tensor.copy_:
+            self._count(isinstance(args[1], OnDevice), isinstance(args[0], OnDevice))
         if kwargs.get("device") is not None:
             there = torch.device(kwargs["device"]).type == "cuda"
             kwargs["device"] = "cpu"
@@ -217,14 +233,24 @@ def _module_to(module: torch.nn.Module, device: Any) -> torch.nn.Module:
 
 
 @contextmanager
-def no_host_waits() -> Iterator[None]:
-    """Within the stand-in: what the host would wait for raises :class:`HostWaitsError`, also in the backward pass."""
+def no_host_waits() -> Iterator[Counter[str]]:
+    """Within the stand-in: what the host would wait for raises :class:`HostWaitsError`, also in the backward pass.
+
+    Copies between host and device that need no waiting are counted as ``uploads`` and ``downloads``, and moments that the host chose
+    to wait for as ``waits``.
+    """
     _Mode.strict = True
+    _Mode.copies = Counter()
     try:
         with _NoReads():
-            yield
+            yield _Mode.copies
     finally:
         _Mode.strict = False
+
+
+def _synchronize(device: Any = None) -> None:
+    if _Mode.strict:
+        raise HostWaitsError("torch.cuda.synchronize")
 
 
 @contextmanager
@@ -236,7 +262,7 @@ def stand_in_device(patch: Callable[[object, str, object], None], *, learning: b
     patch(torch.cuda, "is_available", lambda: True)
     patch(torch.cuda, "device_count", lambda: 1)
     patch(torch.cuda, "mem_get_info", lambda device=None: (8 << 30, 8 << 30))
-    patch(torch.cuda, "synchronize", lambda device=None: None)
+    patch(torch.cuda, "synchronize", _synchronize)
     patch(torch.cuda, "is_bf16_supported", lambda *_, **__: True)
     for stand_in in (Event, Stream, CUDAGraph):
         patch(torch.cuda, stand_in.__name__, stand_in)

@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Depth images into a map on a GPU: the same voxels by the same amounts as the reference, and one wait at the end."""
+"""Depth images and LiDAR sweeps into a map on a GPU: the same voxels by the same amounts as the reference, and no wait."""
 
 import numpy as np
 import pytest
 import torch
-from stand_in_device import HostWaitsError, no_host_waits, stand_in_device
+from stand_in_device import no_host_waits, stand_in_device
 
 from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping import ray_device, ray_integration
-from occupancy_nn_ros.mapping.ray_integration import integrate_depth
+from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.values import CameraModel, PosedDepth
+from occupancy_nn_ros.values import CameraModel, PosedCloud, PosedDepth
 
 CAMERA = CameraModel(48, 36, np.array([[30.0, 0, 23.5], [0, 30, 17.5], [0, 0, 1]]), "none", np.zeros(0))
 LOOK_ALONG_X = make_transform((0.0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5))
@@ -28,12 +28,28 @@ def images():
         yield PosedDepth("front", 1_000_000_000 + 400_000_000 * n, depth, CAMERA, pose)
 
 
+def sweeps():
+    """Points all around, some without a value, at the sensor itself, or beyond range and window."""
+    rng = np.random.default_rng(5)
+    for n in range(3):
+        points = rng.normal(0, 3, (400, 3)).astype(np.float32)
+        points[:3], points[3], points[4], points[5] = np.nan, np.inf, 0.0, (40.0, 0, 0)
+        pose = make_transform((0.3 * n, 0.2, 0.6), (0, 0, np.sin(0.3 * n), np.cos(0.3 * n)))
+        yield PosedCloud("lidar", 2_000_000_000 + 300_000_000 * n, points, pose)
+
+
 def carved(device, edge=0.2):
     grid = RollingMap(edge, (48, 40, 16), MapConfig(clear_in_view_s=0.5, max_range_m=6.0), device=device)
     statistics = []
     for image in images():
         grid.move_to(image.T_map_cam)
         statistics.append(integrate_depth(grid, image, 0.5))
+    for sweep in sweeps():
+        grid.move_to(sweep.T_map_sensor)
+        statistics.append(integrate_cloud(grid, sweep))
+    ends = np.random.default_rng(6).normal(0, 2, (300, 3))
+    statistics.append(integrate_rays(grid, ends * 0.1, ends, 3_000_000_000))  # each from its own place
+    statistics.append(integrate_rays(grid, np.zeros(3), np.zeros((0, 3)), 3_000_000_000))
     return grid, statistics
 
 
@@ -44,16 +60,22 @@ def test_a_device_carves_what_the_reference_does(monkeypatch, at_once):
     here, expected = carved("cpu")
     with stand_in_device(monkeypatch.setattr) as device:
         there, got = carved(device)
+        assert got == expected
     log_odds, seen = (tensor.as_subclass(torch.Tensor) for tensor in (there.log_odds, there.seen_ms))
-    assert got == expected and expected[0].not_finite == 5 and expected[0].hits > 100
+    assert expected[0].not_finite == 5 and expected[4].not_finite == 4 and expected[4].too_short == 1
+    assert all(statistics.hits > 100 for statistics in expected[:-1]) and expected[-1].counts == (0, 0, 0, 0, 0)
     assert torch.equal(seen, here.seen_ms)
     torch.testing.assert_close(log_odds, here.log_odds, atol=1e-5, rtol=1e-5)
 
 
-def test_only_the_counts_are_waited_for(monkeypatch):
+def test_nothing_is_waited_for(monkeypatch):
     with stand_in_device(monkeypatch.setattr) as device:
         grid, _ = carved(device)
-        before, image = grid.log_odds.clone(), next(images())
-        with no_host_waits(), pytest.raises(HostWaitsError, match="tolist"):
-            integrate_depth(grid, image)
+        before, image, sweep = grid.log_odds.clone(), next(images()), next(sweeps())
+        grid.forget(4_000_000_000)
+        with no_host_waits() as copies:
+            grid.forget(5_000_000_000)
+            done = integrate_depth(grid, image), integrate_cloud(grid, sweep)
+        assert copies == {"uploads": 2}  # pixels and points
         assert not torch.equal(grid.log_odds, before)
+        assert done[0].hits > 100 and done[1].used == 395

@@ -69,9 +69,9 @@ def drive(place):
         grid.integrate(Prediction(LatticeWindow(0.25, tuple(low.tolist()), shape), *tensors), stamp)
         image = rng.uniform(0.5, 6.0, (36, 48)).astype(np.float32)
         depth = PosedDepth("front", stamp, image, CAMERA, LOOK_ALONG_X)
-        answers.append(list(vars(integrate_depth(grid, depth)).values()))
+        answers.append(integrate_depth(grid, depth).counts)
         rays = rng.normal(0, 0.2, (1, 3)), rng.normal(0, 3, (200, 3))
-        answers.append(list(vars(integrate_rays(grid, *rays, stamp)).values()))
+        answers.append(integrate_rays(grid, *rays, stamp).counts)
     points = rng.uniform(-3, 3, (300, 3))
     for mode in ("nearest", "trilinear"):
         answers += [np.nan_to_num(part, nan=-1.0).tolist() for part in grid.query(points, mode=mode)]
@@ -120,11 +120,17 @@ def once(function, results):
     return noting
 
 
-def test_distances_on_a_device(device):
-    occupied = np.random.default_rng(1).random((30, 40)) < 0.02
-    got = distance_field_on_device(torch.from_numpy(occupied).to(device), 0.1, 1.5)
-    assert got.device == DEVICE
-    np.testing.assert_allclose(got.cpu().numpy(), distance_field(occupied, 0.1, 1.5), atol=1e-6)
+@pytest.mark.parametrize("shape", [(30, 40), (1, 7), (12, 9, 14)])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.4])
+def test_distances_on_a_device(device, monkeypatch, shape, share):
+    monkeypatch.setattr("occupancy_nn_ros.mapping.distance_field.CELLS_AT_ONCE", 500)
+    occupied = np.random.default_rng(1).random(shape) < share
+    there = torch.from_numpy(occupied).to(device)
+    for limit_m in (0.05, 1.5, 20.0):
+        with no_host_waits():
+            got = distance_field_on_device(there, 0.1, limit_m)
+        assert got.device == DEVICE
+        np.testing.assert_array_equal(got.cpu().numpy(), distance_field(occupied, 0.1, limit_m))
 
 
 def keyframes():
