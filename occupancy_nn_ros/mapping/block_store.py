@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,25 @@ class BlockStore:
         """Forget everything."""
         self._cubes.clear()
         self._bytes = 0
+
+    def clear_where(self, low: Index, high: Index, inside: Callable[[LatticeWindow], npt.NDArray[np.bool_]]) -> int:
+        """Forget voxels between two lattice indices; returns how many were known.
+
+        Args:
+            low: lowest index.
+            high: the index after the highest.
+            inside: which voxels of a cube to forget, (SIDE, SIDE, SIDE); voxel sizes are not known here.
+        """
+        first, last = (tuple(v // SIDE for v in low), tuple((v - 1) // SIDE for v in high))
+        cleared = 0
+        for key in [k for k in self._cubes if all(a <= n <= b for a, n, b in zip(first, k, last, strict=True))]:
+            corner = (key[0] * SIDE, key[1] * SIDE, key[2] * SIDE)
+            cube = self._take(key)
+            known = inside(LatticeWindow(1.0, corner, (SIDE,) * 3)) & (cube[0] != UNKNOWN)
+            cleared += int(known.sum())
+            cube[0][known] = UNKNOWN
+            self._put(key, cube)
+        return cleared
 
     def keep_leaving(self, grid: VoxelStorage, origin: Index) -> None:
         """Store what a move of the window to ``origin`` will drop."""

@@ -17,7 +17,7 @@ from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from occupancy_nn_ros.errors import OccupancyError, StopRequested
+from occupancy_nn_ros.errors import LookupTransformError, OccupancyError, StopRequested
 from occupancy_nn_ros.ros.context import NodeContext, Phase
 from occupancy_nn_ros.ros.overrides import check_overrides
 from occupancy_nn_ros.ros.parameters import StartSettings, check_changes, declare_config
@@ -31,6 +31,7 @@ from occupancy_nn_ros.runtime.outputs import output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.values import FloatArray
 from occupancy_nn_ros.visualization.snapshot import Viewer
 
 DEFAULT_NAME = "occupancy_nn"
@@ -134,12 +135,18 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         if self._receiver is not None:
             self._receiver.take_map_frame()
 
+    def _place(self, frame_id: str, stamp_ns: int) -> FloatArray:
+        """Where a frame lies in the map; called in the executor's thread."""
+        if self._receiver is None:
+            raise LookupTransformError(f"where '{frame_id}' lies is not known while the node is not active")
+        return self._receiver.place(frame_id, stamp_ns)
+
     def _configure(self) -> None:
         shared = self._shared
         shared.worker = Worker(self._process, self._on_worker_error)
         shared.session = self._wait(shared.worker.ask(self._make_session))
         self._outputs = OutputPublishers(shared)
-        self._map_services = MapServices(shared, self._outputs, self._map_folder, self._on_new_map)
+        self._map_services = MapServices(shared, self._outputs, self._map_folder, self._on_new_map, self._place)
         config = shared.config
         shared.log.info(f"ready: source {config.source}, model {config.model}, map frame {config.map_frame}")
 

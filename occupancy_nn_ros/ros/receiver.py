@@ -12,7 +12,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.errors import ConfigError, LookupTransformError
 from occupancy_nn_ros.messages.names import ODOMETRY
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of, transform_qos
@@ -23,6 +23,7 @@ from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.namespaces import other_robots, search_rings
 from occupancy_nn_ros.runtime.pose_topics import odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
+from occupancy_nn_ros.values import FloatArray
 
 try:
     from rclpy.event_handler import SubscriptionEventCallbacks
@@ -156,6 +157,18 @@ class Receiver:
         """The settings, with the frame that the map is in already: after a pause, or as a loaded one says."""
         session = self.context.session
         return self._config if session is None else replace(self._config, map_frame=session.frame_id)
+
+    def place(self, frame_id: str, stamp_ns: int) -> FloatArray:
+        """``T_map_frame`` (4, 4) at a stamp, at the newest that is known for 0.
+
+        Raises:
+            LookupTransformError: not known.
+        """
+        names = None if self.intake is None else self.intake.frame_names
+        if self.intake is None or names is None:
+            raise LookupTransformError(f"where '{frame_id}' lies is not known before the first map update")
+        placement = self.intake.placement
+        return placement.lookup(names, frame_id, stamp_ns or placement.newest_stamp(names, frame_id))
 
     def take_map_frame(self) -> None:
         """A map was loaded: what follows has to be placed in its frame."""

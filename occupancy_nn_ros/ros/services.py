@@ -12,21 +12,32 @@ import numpy as np
 from rclpy.task import Future
 
 from occupancy_nn_ros.errors import MapFileError, OccupancyError
+from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.atomic_file import remove_leftovers
+from occupancy_nn_ros.mapping.clearing import Box, clear_box
 from occupancy_nn_ros.mapping.map_file import save_map
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.values import FloatArray
+
+Place = Callable[[str, int], FloatArray]
+"""T_map_frame (4, 4) by a frame's name and a stamp in nanoseconds."""
 
 MAX_QUERY_POINTS = 1_000_000
 
 
 class MapServices:
-    """clear, pause, resume, save_map, load_map, query_occupancy."""
+    """clear, clear_box, pause, resume, save_map, load_map, query_occupancy."""
 
     def __init__(
-        self, context: NodeContext, publishers: OutputPublishers, map_folder: str, on_new_map: Callable[[], None]
+        self,
+        context: NodeContext,
+        publishers: OutputPublishers,
+        map_folder: str,
+        on_new_map: Callable[[], None],
+        place: Place,
     ) -> None:
         """Offer them under the node's own name.
 
@@ -35,15 +46,17 @@ class MapServices:
             publishers: sends the whole map again once it was cleared or loaded.
             map_folder: where maps are saved and loaded; no path leads out of it.
             on_new_map: told, in the executor's thread, that the map may be in another frame now.
+            place: tells where a frame lies in the map, at a stamp or at the newest that is known for 0.
 
         Raises:
             MissingDependencyError: a service type is not built.
         """
         self.context, self.publishers, self.map_folder = context, publishers, map_folder
         remove_leftovers(Path(map_folder).expanduser())
-        self._on_new_map = on_new_map
+        self._on_new_map, self._place = on_new_map, place
         offered: dict[str, tuple[str, Callable[..., Any]]] = {
             "clear": ("std_srvs/srv/Trigger", self._clear),
+            "clear_box": ("occupancy_nn_ros/srv/ClearBox", self._clear_box),
             "pause": ("std_srvs/srv/Trigger", self._pause),
             "resume": ("std_srvs/srv/Trigger", self._resume),
             "save_map": ("occupancy_nn_ros/srv/SaveMap", self._save_map),
@@ -65,6 +78,35 @@ class MapServices:
         response = await self._answer(response, self._do_clear)
         self._on_new_map()
         return response
+
+    async def _clear_box(self, request: Any, response: Any) -> Any:
+        session = self.context.session
+        try:
+            box = self._box(request, "" if session is None else session.frame_id)
+        except OccupancyError as error:
+            response.success, response.message = False, str(error)
+            return response
+
+        def clear(session: MappingSession) -> str:
+            response.cleared = clear_box(session.pipeline.map, box)
+            self.publishers.forget()
+            return ""
+
+        return await self._answer(response, clear)
+
+    def _box(self, request: Any, map_frame: str) -> Box:
+        """The box of a request in the map frame.
+
+        Raises:
+            TransformError: it is no box, or where its frame lies is not known.
+        """
+        header, pose, size = request.pose.header, request.pose.pose, request.size
+        p, q = pose.position, pose.orientation
+        T_map_box = make_transform((p.x, p.y, p.z), (q.x, q.y, q.z, q.w))
+        frame = header.frame_id.lstrip("/")
+        if frame not in ("", map_frame):
+            T_map_box = self._place(frame, header.stamp.sec * 1_000_000_000 + header.stamp.nanosec) @ T_map_box
+        return Box(T_map_box, np.array((size.x, size.y, size.z)))
 
     async def _pause(self, request: Any, response: Any) -> Any:
         self.context.is_paused = True

@@ -108,6 +108,12 @@ class Placement:
             T_map_body = self.poses.lookup(names.map_frame, pose.frame, stamp_ns) @ T_map_body
         return T_map_body if frame == names.body else T_map_body @ self.poses.lookup(names.body, frame, stamp_ns)
 
+    def newest_stamp(self, names: FrameNames, frame: str) -> int:
+        """The newest stamp at which a frame can be placed; the sensors' own where nothing on the way moves."""
+        tracks = [self.track_of(names), *(self.poses.track(child) for child in self.way(names, frame))]
+        newest = (track.newest(self._now_ns) for track in tracks if track is not None)
+        return min((stamp for stamp in newest if stamp is not None), default=self._now_ns or 0)
+
     def track_of(self, names: FrameNames) -> PoseTrack | None:
         """The samples that place the robot beside TF, None where TF does."""
         return None if names.pose is None else self._tracks.get(names.pose.topic)

@@ -98,7 +98,7 @@ IMPORT_CHECK = f"""
 import rclpy
 import {PACKAGE}.config
 from {PACKAGE}.msg import MapStatus, VoxelGrid
-from {PACKAGE}.srv import LoadMap, QueryOccupancy, SaveMap
+from {PACKAGE}.srv import ClearBox, LoadMap, QueryOccupancy, SaveMap
 from tf2_msgs.msg import TFMessage
 """
 

@@ -98,6 +98,40 @@ def test_services_status_and_diagnostics(graph, start_node, small_bag, arguments
     assert node.stop()[0] == 0
 
 
+def test_a_box_in_any_frame_is_cleared(graph, start_node, small_bag, arguments):
+    from geometry_msgs.msg import Point, PoseStamped, Vector3
+
+    def clear(frame, center, size):
+        pose = PoseStamped()
+        pose.header.frame_id = frame
+        pose.pose.position = Point(**dict(zip("xyz", center, strict=True)))
+        size = Vector3(**dict(zip("xyz", size, strict=True)))
+        return graph.call(f"{NODE}/clear_box", "occupancy_nn_ros/srv/ClearBox", pose=pose, size=size)
+
+    def known():
+        at = [Point(x=x, y=y, z=z) for x in np.arange(-3.9, 4, 0.2) for y in np.arange(-3.9, 4, 0.2) for z in (0.1, 0.5)]
+        answer = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=at)
+        return {(p.x, p.y, p.z) for p, state in zip(at, answer.state, strict=True) if state != -1}
+
+    start_node(*arguments)
+    listen_status(graph)
+    publish(graph, offer_all(graph, small_bag))
+    wait_for_keyframes(graph, 3)
+    assert graph.call(f"{NODE}/pause", "std_srvs/srv/Trigger").success
+    before = known()
+    assert len(before) > 200
+    half = clear("odom", (2.0, 0.0, 0.0), (4.0, 20.0, 20.0))
+    after = known()
+    assert half.success and half.cleared > 100, half.message
+    assert after == {p for p in before if not 0 < p[0] < 4} and len(after) < len(before)
+    robot = clear("base_link", (0.0, 0.0, 0.0), (40.0, 40.0, 40.0))
+    assert robot.success and robot.cleared > 0 and not known(), robot.message
+    lost = clear("arm", (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    assert not lost.success and "no transform from 'arm' to 'odom'" in lost.message
+    flat = clear("", (0.0, 0.0, 0.0), (1.0, 1.0, 0.0))
+    assert not flat.success and "expected three positive lengths" in flat.message
+
+
 def test_parameters_change_live_or_are_refused_with_the_reason(graph, start_node, arguments):
     from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 

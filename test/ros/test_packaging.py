@@ -117,7 +117,7 @@ import sys
 sys.path[:] = [path for path in sys.path if path != {str(ROOT)!r}]
 import {PACKAGE}.config, {PACKAGE}.resources
 from {PACKAGE}.msg import MapStatus, VoxelGrid
-from {PACKAGE}.srv import LoadMap, QueryOccupancy, SaveMap
+from {PACKAGE}.srv import ClearBox, LoadMap, QueryOccupancy, SaveMap
 print({PACKAGE}.config.__file__)
 print(sys.modules[VoxelGrid.__module__].__file__)
 print({PACKAGE}.resources.resource_path("msg/VoxelGrid.msg"))
