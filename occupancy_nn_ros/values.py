@@ -242,23 +242,32 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class MapView:
-    """A read-only copy of the map at one moment, in host memory, ready to publish or draw.
+class MapPlace:
+    """Where and when a map is.
 
     Attributes:
-        stamp_ns: time of the newest data in the map.
+        stamp_ns: time of the newest data.
         frame_id: the map frame.
         window: the voxels' place on the lattice.
         T_map_base: (4, 4) float64 robot pose at ``stamp_ns``.
-        state: (X, Y, Z) int8 of :class:`VoxelState`.
-        probability: (X, Y, Z) float32 occupied-probability; meaningless where the state is unknown.
-        classes: (X, Y, Z) uint8, 0 none, else index into ``SEMANTIC_CLASSES`` plus 1.
     """
 
     stamp_ns: int
     frame_id: str
     window: LatticeWindow
     T_map_base: FloatArray
+
+
+@dataclass(frozen=True)
+class MapView(MapPlace):
+    """A read-only copy of the map at one moment, in host memory, ready to publish or draw.
+
+    Attributes:
+        state: (X, Y, Z) int8 of :class:`VoxelState`.
+        probability: (X, Y, Z) float32 occupied-probability; meaningless where the state is unknown.
+        classes: (X, Y, Z) uint8, 0 none, else index into ``SEMANTIC_CLASSES`` plus 1.
+    """
+
     state: npt.NDArray[np.int8]
     probability: Float32Array
     classes: UInt8Array

@@ -26,7 +26,9 @@ LINEAR, EXPONENTIAL = 1, 2
 ROWS_FOR_A_THREAD = 64
 
 
-def add_prediction(stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], where: Block, rule: DenseRule) -> int | Tensor:
+def add_prediction(
+    stored: tuple[Tensor, Tensor], given: tuple[Tensor, Tensor], where: Block, rule: DenseRule
+) -> int | Tensor:
     """Add weighted log-odds to a block of the map where the weight is positive.
 
     Args:

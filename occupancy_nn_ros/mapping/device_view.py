@@ -1,36 +1,58 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a map on a GPU knows, cut there and brought to the host in one download of six bytes a voxel."""
+"""What a map on a GPU knows, in window order: cut further there, or brought to the host in one download of six bytes a voxel."""
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.compute.transfers import download
 from occupancy_nn_ros.mapping.map_memory import NEVER
-from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
-from occupancy_nn_ros.values import Float32Array, UInt8Array, VoxelState
+from occupancy_nn_ros.values import FloatArray, MapPlace, MapView, VoxelState
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.mapping.rolling_map import RollingMap
 
 
-def download(storage: VoxelStorage) -> tuple[Float32Array, npt.NDArray[np.int8], UInt8Array]:
-    """Occupied-probability, state and class of all voxels in window order, (X, Y, Z) each, on the host."""
-    shape = storage.window.shape
-    count = math.prod(shape)
-    content: npt.NDArray[np.uint8] = _packed(storage).cpu().numpy()
-    probability = content[: 4 * count].view(np.float32).reshape(shape)
-    state, classes = content[4 * count : 5 * count].view(np.int8), content[5 * count :]
-    return probability, state.reshape(shape), classes.reshape(shape)
+@dataclass(frozen=True)
+class DeviceMap(MapPlace):
+    """The twin of a :class:`~occupancy_nn_ros.values.MapView` on the map's device.
+
+    Attributes:
+        state, probability, classes: as there; they change with the map.
+        left_out: predicted voxels left out so far because they were not finite, () int64.
+    """
+
+    state: Tensor
+    probability: Tensor
+    classes: Tensor
+    left_out: Tensor
+
+    @property
+    def voxels(self) -> dict[str, Tensor]:
+        """What :func:`view_of` makes a view of."""
+        return {"state": self.state, "probability": self.probability, "classes": self.classes}
+
+    def view(self) -> MapView:
+        """A copy on the host, which waits for it."""
+        return view_of(self, download(self.voxels))
 
 
-def _packed(storage: VoxelStorage) -> Tensor:
-    """The bytes of all three, one after the other."""
+def view_of(place: MapPlace, voxels: dict[str, np.ndarray]) -> MapView:
+    """A view of voxels that were brought to the host."""
+    return MapView(place.stamp_ns, place.frame_id, place.window, place.T_map_base, **voxels)
+
+
+def device_map(grid: RollingMap, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> DeviceMap:
+    """Probability, state and class of all voxels of a map on a GPU, without waiting for it."""
     log_odds, seen_ms, evidence = (
-        _in_window_order(storage, tensor) for tensor in (storage.log_odds, storage.seen_ms, storage.class_evidence)
+        _in_window_order(grid, tensor) for tensor in (grid.log_odds, grid.seen_ms, grid.class_evidence)
     )
-    probability, known, config = 1 / (1 + torch.exp(-log_odds)), seen_ms != NEVER, storage.config
+    probability, known, config = 1 / (1 + torch.exp(-log_odds)), seen_ms != NEVER, grid.config
     occupied = known & (probability >= config.occupied_probability)
     free = known & (probability <= config.free_probability)
     state = torch.where(occupied, int(VoxelState.OCCUPIED), int(VoxelState.UNKNOWN))
@@ -39,11 +61,15 @@ def _packed(storage: VoxelStorage) -> Tensor:
     if evidence.shape[-1]:
         best = evidence.max(dim=-1)
         classes = torch.where(occupied & (best.values > 0), best.indices + 1, 0).to(torch.uint8)
-    parts = (probability.contiguous(), state, classes)
-    return torch.cat([part.view(torch.uint8).flatten() for part in parts])
+    left_out = grid.left_out
+    if not isinstance(left_out, Tensor):
+        left_out = torch.full((), left_out, dtype=torch.int64, device=grid.device)
+    return DeviceMap(
+        stamp_ns, frame_id, grid.window, np.array(T_map_base), state, probability.contiguous(), classes, left_out
+    )
 
 
-def _in_window_order(storage: VoxelStorage, tensor: Tensor) -> Tensor:
-    window = storage.window
-    starts = zip(window.origin, storage.anchor, window.shape, strict=True)
+def _in_window_order(grid: RollingMap, tensor: Tensor) -> Tensor:
+    window = grid.window
+    starts = zip(window.origin, grid.anchor, window.shape, strict=True)
     return torch.roll(tensor, [-((low - anchor) % size) for low, anchor, size in starts], dims=(0, 1, 2))

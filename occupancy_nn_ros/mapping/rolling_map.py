@@ -26,7 +26,7 @@ from occupancy_nn_ros.mapping.dense_update import (
     add_prediction,
     forget_unseen,
 )
-from occupancy_nn_ros.mapping.device_view import download
+from occupancy_nn_ros.mapping.device_view import device_map
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
 from occupancy_nn_ros.mapping.queries import Unknown, classes_at_points, query_map, states
@@ -167,8 +167,7 @@ class RollingMap(VoxelStorage):
     def view(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapView:
         """A copy in host memory, in window order."""
         if self.device.type != "cpu":
-            probability, state, classes = download(self)
-            return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes)
+            return device_map(self, stamp_ns, frame_id, T_map_base).view()
         shape = self._window.shape
         log_odds, known = np.empty(shape, np.float32), np.empty(shape, np.bool_)
         for stored, given in self.overlap(self._window):

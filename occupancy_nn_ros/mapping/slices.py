@@ -9,18 +9,18 @@ import numpy.typing as npt
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.mapping.queries import Unknown, resolve_unknown
 from occupancy_nn_ros.mapping.terrain import drop_offs, ground_height, steps_up
-from occupancy_nn_ros.values import GridSlice, MapView, VoxelState
+from occupancy_nn_ros.values import GridSlice, MapPlace, MapView, VoxelState
 
 UNKNOWN, FREE, LETHAL = -1, 0, 100
 
 
-def band(view: MapView, grid: GridConfig) -> slice:
+def band(view: MapPlace, grid: GridConfig) -> slice:
     """Window indices of the voxels whose centres lie in the height band; one layer at least within the window."""
     low, high = _layers(view, grid, float(view.T_map_base[2, 3]))
     return slice(max(0, low), max(0, low, min(high, view.window.shape[2])))
 
 
-def _layers(view: MapView, grid: GridConfig, ground_m: float) -> tuple[int, int]:
+def _layers(view: MapPlace, grid: GridConfig, ground_m: float) -> tuple[int, int]:
     """First layer of the band above a height, and the one after its last."""
     edge = view.window.voxel_size_m
     base = (ground_m - view.window.origin_m[2]) / edge
@@ -82,7 +82,7 @@ def probability_slice(view: MapView, grid: GridConfig) -> GridSlice:
     return grid_slice(view, highest.astype(np.int8))
 
 
-def grid_slice(view: MapView, values: npt.NDArray[np.int8]) -> GridSlice:
+def grid_slice(view: MapPlace, values: npt.NDArray[np.int8]) -> GridSlice:
     """Values (X, Y) of a map's columns as a grid."""
     x, y, _ = (float(v) for v in view.window.origin_m)
     return GridSlice(view.stamp_ns, view.frame_id, view.window.voxel_size_m, (x, y, 0.0), values)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.geometry.poses import invert
-from occupancy_nn_ros.values import Float32Array, FloatArray, MapView
+from occupancy_nn_ros.values import Float32Array, FloatArray, MapPlace
 
 MOST_ERROR_M = 0.001
 """Beyond 16 km from the origin float32 is coarser: half a metre at UTM coordinates."""
@@ -35,10 +35,10 @@ class CloudFrame:
         return points.astype(np.float32)
 
 
-def cloud_frame(view: MapView, base_frame: str) -> CloudFrame:
+def cloud_frame(place: MapPlace, base_frame: str) -> CloudFrame:
     """The map's frame, or the robot's at the map's stamp where the window lies too far out for float32."""
-    window = view.window
+    window = place.window
     corners = np.stack([window.origin_m, window.origin_m + np.array(window.shape) * window.voxel_size_m])
     if float(np.spacing(np.float32(np.abs(corners).max()))) <= MOST_ERROR_M:
-        return CloudFrame(view.frame_id)
-    return CloudFrame(base_frame, invert(view.T_map_base))
+        return CloudFrame(place.frame_id)
+    return CloudFrame(base_frame, invert(place.T_map_base))

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.compute.devices import choose_device
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.network.capture import Captured, can_capture, copied
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.depth import sure_depth
@@ -26,15 +28,13 @@ from occupancy_nn_ros.network.masking import hide_masked, without_masked
 from occupancy_nn_ros.network.model import MatchMaps, Scene
 from occupancy_nn_ros.network.rectification import DeviceRectifier
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.predictor import (
     MIN_BASELINE_M,
     Predictor,
     RectifierKey,
-    choose_device,
-    evidence_weight,
-    posed_depths,
-    within_range,
+    depth_models,
 )
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, Prediction
 
@@ -112,8 +112,6 @@ class DevicePredictor(Predictor):
         self._device_rectifiers: dict[RectifierKey, DeviceRectifier] = {}
         self._work: dict[Layout, Work] = {}
         self._past_views: _Past | None = None
-        self._staging: dict[int, Tensor] = {}
-        self._uploaded: torch.cuda.Event | None = None
 
     def reset(self) -> None:
         """Forget past keyframes, as after a jump in time or pose."""
@@ -149,7 +147,9 @@ class DevicePredictor(Predictor):
         depths: tuple[PosedDepth, ...] = ()
         if answer["depth_m"] is not None:
             K = np.stack([self._rectifiers[key].K for key in models]).astype(np.float32)
-            depths = posed_depths(keyframe, answer["depth_m"].cpu().numpy(), K, answer["width"])
+            depths = device_depths(
+                keyframe, answer["depth_m"], depth_models(K, answer["width"], answer["depth_m"].shape[1:])
+            )
         given = {name: answer[name] for name in ("logit", "weight", "class_logits", "visible")}
         return Prediction(part, **given, depths=depths, prior_log_odds=self.calibration.prior_log_odds)
 
@@ -181,14 +181,10 @@ class DevicePredictor(Predictor):
         ]
         numbers = np.concatenate([T_world_cam.ravel(), old_K.ravel(), *axes]).astype(np.float32)
         pieces = [numbers.view(np.uint8), *(np.ascontiguousarray(i.image).reshape(-1) for i in keyframe.images)]
-        size = sum(len(piece) for piece in pieces)
-        if self._uploaded is not None:
-            self._uploaded.synchronize()  # the last keyframe's bytes are on their way no longer
-        if size not in self._staging:
-            self._staging = {size: torch.empty(size, dtype=torch.uint8, pin_memory=True)}
-        staging = self._staging[size]
-        np.concatenate(pieces, out=staging.numpy())
-        return staging
+        # Fresh memory each time, which torch does not give away again before the copy is done.
+        pinned = torch.empty(sum(len(piece) for piece in pieces), dtype=torch.uint8, pin_memory=True)
+        np.concatenate(pieces, out=pinned.numpy())
+        return pinned
 
     def _run(self, layout: Layout, packed: Tensor) -> dict[str, Any]:
         """The work for one layout, recorded the first time if the device can."""
@@ -196,10 +192,7 @@ class DevicePredictor(Predictor):
             if len(self._work) >= MOST_LAYOUTS:
                 self._work.clear()
             self._work[layout] = self._record(layout, packed)
-        answer: dict[str, Any] = self._work[layout](packed)
-        self._uploaded = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        self._uploaded.record()
-        return answer
+        return self._work[layout](packed)
 
     def _record(self, layout: Layout, packed: Tensor) -> Work:
         def work(on_device: Tensor) -> dict[str, Any]:
@@ -301,6 +294,14 @@ class DevicePredictor(Predictor):
         past.K[rows] = [self._rectifiers[key].K for key in layout.models]
         past.T_map_cam[rows] = [image.T_map_cam for image in keyframe.images]
         past.bases.append((slot, T_map_base, keyframe.stamp_ns))
+
+
+def device_depths(keyframe: Keyframe, depths_m: Tensor, models: list[CameraModel]) -> tuple[PosedDepth, ...]:
+    """Depth images (V, h, w) of a keyframe's images, which stay on the device, with pinhole models for their size."""
+    return tuple(
+        DeviceDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
+        for image, depth_m, model in zip(keyframe.images, depths_m.unbind(), models, strict=True)
+    )
 
 
 def _new_past(match: MatchMaps, slots: int) -> _Past:

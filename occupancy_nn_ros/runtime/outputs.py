@@ -7,22 +7,16 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from importlib.util import find_spec
 from typing import Literal
 
-import numpy as np
-
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.mapping.costs import cost_slice
-from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.exports import octree
 from occupancy_nn_ros.mapping.scan import scan_ranges
-from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
 from occupancy_nn_ros.mapping.surface import surface_mesh
 from occupancy_nn_ros.messages.laser_scan import encode_laser_scan
 from occupancy_nn_ros.messages.maps import (
-    OccupiedVoxels,
     encode_cube_markers,
     encode_distance_cloud,
     encode_mesh_marker,
@@ -30,7 +24,6 @@ from occupancy_nn_ros.messages.maps import (
     encode_occupied_cloud,
     encode_voxel_grid,
     known_centers,
-    occupied_indices,
 )
 from occupancy_nn_ros.messages.names import (
     CAMERA_INFO,
@@ -46,64 +39,8 @@ from occupancy_nn_ros.messages.octomap import encode_octomap
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image
 from occupancy_nn_ros.runtime.cloud_frame import cloud_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream
-from occupancy_nn_ros.values import GridSlice, MapView, PosedDepth
-from occupancy_nn_ros.visualization.colors import class_colors, height_colors
-
-
-@dataclass(frozen=True)
-class MapSource:
-    """A map and the settings by which it is shown; what several topics need is computed once."""
-
-    view: MapView
-    config: Config
-
-    @property
-    def stamp_ns(self) -> int:
-        """Time of the newest data in the map."""
-        return self.view.stamp_ns
-
-    @cached_property
-    def slice_2d(self) -> GridSlice:
-        """The height band as a cost map."""
-        return occupancy_slice(self.view, self.config.grid)
-
-    @cached_property
-    def voxels(self) -> OccupiedVoxels:
-        """All occupied voxels."""
-        return self._voxels_at(occupied_indices(self.view))
-
-    @cached_property
-    def voxels_of_markers(self) -> OccupiedVoxels:
-        """Occupied voxels between the heights that markers show: floor and ceiling would hide the room between them."""
-        outputs, cells = self.config.outputs, occupied_indices(self.view)
-        shown = replace(
-            self.config.grid, min_height_m=outputs.markers_min_height_m, max_height_m=outputs.markers_max_height_m
-        )
-        mask = np.broadcast_to(band_mask(self.view, shown), self.view.state.shape)
-        return self._voxels_at(cells[mask[tuple(cells.T)]])
-
-    def _voxels_at(self, cells: np.ndarray) -> OccupiedVoxels:
-        """Centres, probabilities, classes and colours of the voxels at these indices (N, 3)."""
-        view = self.view
-        i, j, k = cells.T
-        points = (cells + view.window.origin + 0.5) * view.window.voxel_size_m
-        classes = view.classes[i, j, k]
-        by_class = self.config.outputs.color_by == "class"
-        colors = class_colors(classes) if by_class else height_colors(points[:, 2], view)
-        return OccupiedVoxels(points, view.probability[i, j, k], classes, colors)
-
-
-@dataclass(frozen=True)
-class DepthSource:
-    """A predicted depth image, and the header frame of its camera."""
-
-    depth: PosedDepth
-    frame_id: str
-
-    @property
-    def stamp_ns(self) -> int:
-        """When the image was taken that the depth belongs to."""
-        return self.depth.stamp_ns
+from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource, Need
+from occupancy_nn_ros.visualization.colors import height_colors
 
 
 @dataclass(frozen=True)
@@ -120,6 +57,7 @@ class OutputTopic:
         is_optional: for other programs, from what other topics hold too: not written to bags, and not offered where its message
             type or ``extra`` is missing.
         extra: a Python module that it needs and that not everybody has.
+        needs: what of a :class:`MapSource` it shows, so that nothing else is brought from a GPU.
     """
 
     name: str
@@ -130,6 +68,7 @@ class OutputTopic:
     camera: str = ""
     is_optional: bool = False
     extra: str = ""
+    needs: tuple[Need, ...] = ("view",)
 
     @property
     def is_available(self) -> bool:
@@ -144,33 +83,32 @@ class OutputTopic:
         ]
 
 
-def _probability(source: MapSource) -> bytes:
-    return encode_occupancy_grid(probability_slice(source.view, source.config.grid))
+def _costs(source: MapSource) -> bytes:
+    return encode_occupancy_grid(cost_slice(source.view, source.config.grid, source.slice_2d))
 
 
 def _distances(source: MapSource) -> bytes:
-    cells, limit_m = source.slice_2d, source.config.outputs.max_distance_m
-    distances = distance_field(cells.values == LETHAL, cells.resolution_m, limit_m)
-    frame = cloud_frame(source.view, source.config.base_frame)
-    return encode_distance_cloud(replace(cells, frame_id=frame.frame_id), frame.place(known_centers(cells)), distances)
+    cells, frame = source.slice_2d, cloud_frame(source.place, source.config.base_frame)
+    placed = replace(cells, frame_id=frame.frame_id)
+    return encode_distance_cloud(placed, frame.place(known_centers(cells)), source.distances_m)
 
 
 def _cloud(source: MapSource) -> bytes:
-    frame, voxels = cloud_frame(source.view, source.config.base_frame), source.voxels
+    frame, voxels = cloud_frame(source.place, source.config.base_frame), source.voxels
     placed = replace(voxels, points_m=frame.place(voxels.points_m))
     return encode_occupied_cloud(source.stamp_ns, frame.frame_id, placed)
 
 
 def _markers(source: MapSource) -> bytes:
-    view = source.view
-    return encode_cube_markers(view.stamp_ns, view.frame_id, source.voxels_of_markers, view.window.voxel_size_m)
+    place = source.place
+    return encode_cube_markers(place.stamp_ns, place.frame_id, source.voxels_of_markers, place.window.voxel_size_m)
 
 
 def _scan(source: MapSource) -> bytes:
     """What a laser scanner at the robot's base would see of the 2D grid."""
-    view, limit_m = source.view, source.config.outputs.scan_max_range_m
-    ranges = scan_ranges(source.slice_2d, view.T_map_base, limit_m)
-    return encode_laser_scan(view.stamp_ns, source.config.base_frame, ranges, (view.window.voxel_size_m / 4, limit_m))
+    place, limit_m = source.place, source.config.outputs.scan_max_range_m
+    ranges = scan_ranges(source.slice_2d, place.T_map_base, limit_m)
+    return encode_laser_scan(place.stamp_ns, source.config.base_frame, ranges, (place.window.voxel_size_m / 4, limit_m))
 
 
 def _octomap(source: MapSource) -> bytes:
@@ -195,23 +133,23 @@ def _depth_info(source: DepthSource) -> bytes:
 
 
 OUTPUTS = (
-    OutputTopic("occupancy_grid", OCCUPANCY_GRID, lambda map_: encode_occupancy_grid(map_.slice_2d), True, "grid"),
-    OutputTopic("occupancy_probability", OCCUPANCY_GRID, _probability, True, "grid"),
     OutputTopic(
-        "cost_grid",
-        OCCUPANCY_GRID,
-        lambda map_: encode_occupancy_grid(cost_slice(map_.view, map_.config.grid, map_.slice_2d)),
-        True,
-        "grid",
+        "occupancy_grid", OCCUPANCY_GRID, lambda map_: encode_occupancy_grid(map_.slice_2d), True, "grid",
+        needs=("slice_2d",),
     ),
-    OutputTopic("scan", LASER_SCAN, _scan, False, "grid"),
-    OutputTopic("distance_field", POINT_CLOUD, _distances, True, "grid"),
+    OutputTopic(
+        "occupancy_probability", OCCUPANCY_GRID, lambda map_: encode_occupancy_grid(map_.probability_2d), True, "grid",
+        needs=("probability_2d",),
+    ),
+    OutputTopic("cost_grid", OCCUPANCY_GRID, _costs, True, "grid", needs=("view", "slice_2d")),
+    OutputTopic("scan", LASER_SCAN, _scan, False, "grid", needs=("slice_2d",)),
+    OutputTopic("distance_field", POINT_CLOUD, _distances, True, "grid", needs=("slice_2d", "distances_m")),
     OutputTopic("voxel_grid", VOXEL_GRID, lambda map_: encode_voxel_grid(map_.view), True, "voxels"),
-    OutputTopic("occupied_voxels", POINT_CLOUD, _cloud, False, "voxels"),
-    OutputTopic("markers", MARKER_ARRAY, _markers, False, "voxels"),
+    OutputTopic("occupied_voxels", POINT_CLOUD, _cloud, False, "voxels", needs=("voxels",)),
+    OutputTopic("markers", MARKER_ARRAY, _markers, False, "voxels", needs=("voxels_of_markers",)),
     OutputTopic("mesh", MARKER_ARRAY, _mesh, False, "voxels", is_optional=True, extra="skimage"),
     OutputTopic("octomap_binary", OCTOMAP, _octomap, True, "voxels", is_optional=True),
-)
+)  # fmt: skip
 """Topics that every node has."""
 
 

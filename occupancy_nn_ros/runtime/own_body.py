@@ -7,10 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from occupancy_nn_ros.config import body_boxes
 from occupancy_nn_ros.geometry.poses import invert
-from occupancy_nn_ros.mapping.ray_integration import pixel_tangents
+from occupancy_nn_ros.mapping.device_depth import DeviceDepth
+from occupancy_nn_ros.mapping.ray_integration import pixel_tangents, tangents_on
 from occupancy_nn_ros.values import FloatArray, Keyframe, LatticeWindow, PosedCloud, PosedDepth, Prediction
 
 
@@ -59,22 +61,47 @@ class OwnBody:
         high = np.clip(window.index_of(corners.max(axis=0)) + 1, 0, window.shape)
         if bool(np.any(high <= low)):
             return
-        part = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
-        cells = np.stack(np.meshgrid(*(np.arange(s.start, s.stop) for s in part), indexing="ij"), axis=-1)
-        centers = (cells + window.origin + 0.5) * window.voxel_size_m
-        local = (centers.reshape(-1, 3) - pose[:3, 3]) @ pose[:3, :3]
-        inside = ((local >= box[0]) & (local <= box[1])).all(axis=1).reshape(centers.shape[:3])
-        weight[part] = torch.where(torch.from_numpy(inside).to(weight.device), 0.0, weight[part])
+        axes = [
+            (torch.arange(int(a), int(b), dtype=torch.float64, device=weight.device) + first + 0.5)
+            * window.voxel_size_m
+            for a, b, first in zip(low, high, window.origin, strict=True)
+        ]
+        x, y, z = torch.meshgrid(*axes, indexing="ij")
+        part = weight[tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))]
+        part.masked_fill_(_inside((x, y, z), box, pose), 0.0)
 
     def _clean_depth(self, depth: PosedDepth, T_map_base: FloatArray) -> PosedDepth:
+        if isinstance(depth, DeviceDepth):
+            return self._clean_on_device(depth, T_map_base)
         z = depth.depth_m.reshape(-1).astype(np.float64)
         points = np.concatenate([pixel_tangents(depth.model) * z[:, None], z[:, None]], axis=1)
         body = self.contains(_to_base(points, depth.T_map_cam, T_map_base)).reshape(depth.depth_m.shape)
         return replace(depth, depth_m=np.where(body, 0, depth.depth_m).astype(np.float32)) if body.any() else depth
 
+    def _clean_on_device(self, depth: DeviceDepth, T_map_base: FloatArray) -> DeviceDepth:
+        z, tangents = (
+            depth.pixels.double(),
+            tangents_on(depth.pixels.device, depth.model).view(*depth.shape, 2).double(),
+        )
+        points, pixels = (tangents[..., 0] * z, tangents[..., 1] * z, z), depth.pixels
+        for box in self.boxes:
+            T_cam_base = invert(depth.T_map_cam) @ T_map_base
+            pixels = pixels.masked_fill(_inside(points, box, T_cam_base), 0.0)
+        return depth.with_pixels(pixels)
+
     def _clean_cloud(self, cloud: PosedCloud, T_map_base: FloatArray) -> PosedCloud:
         body = self.contains(_to_base(cloud.points_m.astype(np.float64), cloud.T_map_sensor, T_map_base))
         return replace(cloud, points_m=cloud.points_m[~body]) if body.any() else cloud
+
+
+def _inside(points: tuple[Tensor, Tensor, Tensor], box: FloatArray, pose: FloatArray) -> Tensor:
+    """Which points, by coordinate in any frame, lie in a box of the base, whose ``pose`` in that frame is given."""
+    shifted = [part - float(pose[axis, 3]) for axis, part in enumerate(points)]
+    inside = torch.ones_like(points[0], dtype=torch.bool)
+    for axis in range(3):
+        local = sum(part * float(pose[row, axis]) for row, part in enumerate(shifted))
+        inside &= (local >= float(box[0, axis])) & (local <= float(box[1, axis]))
+    return inside
 
 
 def _to_base(points: FloatArray, T_map_sensor: FloatArray, T_map_base: FloatArray) -> FloatArray:

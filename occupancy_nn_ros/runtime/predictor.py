@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.compute.devices import choose_device
 from occupancy_nn_ros.compute.threads import run_each, threads, torch_threads, use_threads
 from occupancy_nn_ros.config import NetworkConfig
-from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
@@ -27,6 +27,7 @@ from occupancy_nn_ros.network.masking import HiddenCells, hidden_cells, hide_mas
 from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
 from occupancy_nn_ros.network.precision import has_bfloat16
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
 
@@ -34,16 +35,6 @@ CANVAS_MULTIPLE = 32
 
 RectifierKey = tuple[CameraModel, tuple[int, int]]
 """A camera, and width and height of its rectified pictures."""
-
-HIDDEN_BELOW = 0.1
-"""A voxel that no camera sees with this probability stays unknown: what the network infers there, it infers again and
-again from the same picture, which must not add up to certainty. With 0.02 IoU of the fused map was 0.514 instead of 0.500 on
-eight simulated drives of the training kind, but the demo called a fifth more space free, most of it behind walls."""
-
-TRUSTED_RANGE_M = 3.0
-"""Evidence falls with the third power of the distance beyond this: a look from afar, and there are many, must not
-overrule the few from close by. Chosen on simulated drives of 20 s in training layouts: IoU of the fused map 0.42
-without, 0.45 with; much smaller values leave what is far unknown for too long."""
 
 MIN_BASELINE_M = 0.05
 """A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
@@ -232,7 +223,12 @@ class Predictor:
             return ()
         logits = scene.depth_logits[-1]
         depths_m = sure_depth(logits, scene.nearer, self.network.bins[-1], self.config.sure_depth).cpu().numpy()
-        return posed_depths(keyframe, depths_m, scene.views.K.cpu().numpy(), scene.views.images.shape[-1])
+        rows, columns = depths_m.shape[1:]
+        models = depth_models(scene.views.K.cpu().numpy(), scene.views.images.shape[-1], (rows, columns))
+        return tuple(
+            PosedDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
+            for image, depth_m, model in zip(keyframe.images, depths_m, models, strict=True)
+        )
 
     def _lanes(self, count: int) -> list[slice]:
         """Which of so many views are computed together: on a CPU each by itself, side by side, on a GPU all."""
@@ -293,69 +289,17 @@ class Predictor:
         return torch.from_numpy(shifted).float().to(self.device)
 
 
-def posed_depths(keyframe: Keyframe, depths_m: np.ndarray, K: np.ndarray, width: int) -> tuple[PosedDepth, ...]:
-    """Depth images of a keyframe's images, with pinhole models for their size.
+def depth_models(K: np.ndarray, width: int, shape: tuple[int, int]) -> list[CameraModel]:
+    """Pinhole models of depth images (rows, columns) of rectified images.
 
     Args:
-        keyframe: with V images.
-        depths_m: (V, h, w) metres.
-        K: (V, 3, 3) for rectified images.
-        width: pixels of the rectified images.
+        K: (V, 3, 3) for the rectified images.
+        width: their pixels.
+        shape: of the depth images.
     """
-    rows, columns = depths_m.shape[1:]
+    rows, columns = shape
     K = K.astype(np.float64)
     K[:, :2, 2] += 0.5  # pixel centres lie at integers
     K[:, :2] /= width / columns
     K[:, :2, 2] -= 0.5
-    models = [CameraModel(columns, rows, matrix, "none", np.zeros(0)) for matrix in K]
-    return tuple(
-        PosedDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
-        for image, depth_m, model in zip(keyframe.images, depths_m, models, strict=True)
-    )
-
-
-def evidence_weight(visible: Tensor, distance_m: Tensor) -> Tensor:
-    """Weight in [0, 1] of each voxel: the less, the likelier it is hidden and the further away; 0 where surely hidden.
-
-    The square root of the visibility: one rule without a step at a half, and no worse.
-
-    Args:
-        visible: (P,) probability that the voxel is not hidden.
-        distance_m: (P,) from the robot's base.
-    """
-    weight = torch.where(visible >= HIDDEN_BELOW, visible.sqrt(), 0.0)
-    return weight / (1 + (distance_m / TRUSTED_RANGE_M) ** 3)
-
-
-def within_range(window: LatticeWindow, T_map_base: np.ndarray, config: ModelConfig) -> LatticeWindow:
-    """The part of a window within the network's reach of the base, in x, y and z."""
-    base = T_map_base[:3, 3]
-    below = config.volume_below_m
-    above = config.volume_shape[2] * config.volume_cell_m - below
-    reach_low = base - np.array([config.range_m, config.range_m, below])
-    reach_high = base + np.array([config.range_m, config.range_m, above])
-    low = np.maximum(np.floor(reach_low / window.voxel_size_m).astype(int), window.origin)
-    high = np.minimum(np.ceil(reach_high / window.voxel_size_m).astype(int), np.add(window.origin, window.shape))
-    shape = np.maximum(high - low, 0)
-    i, j, k = (int(v) for v in low)
-    x, y, z = (int(v) for v in shape)
-    return LatticeWindow(window.voxel_size_m, (i, j, k), (x, y, z))
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name: auto, cpu, cuda or cuda:N.
-
-    Raises:
-        ConfigError: there is no such device.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device is '{name}', expected auto, cpu, cuda or cuda:N") from None
-    if device.type not in ("cpu", "cuda"):
-        raise ConfigError(f"device is '{name}', expected auto, cpu, cuda or cuda:N")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device is '{name}', but torch finds no CUDA device of this number")
-    return device
+    return [CameraModel(columns, rows, matrix, "none", np.zeros(0)) for matrix in K]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,14 +19,15 @@ import torch
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
+from occupancy_nn_ros.mapping.device_depth import still_there
 from occupancy_nn_ros.mapping.map_file import read_map_frame
 from occupancy_nn_ros.runtime.decoding import decode_keyframe
+from occupancy_nn_ros.runtime.device_source import DeviceCutter
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
+from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
 from occupancy_nn_ros.runtime.outputs import (
     OUTPUTS,
-    DepthSource,
-    MapSource,
     OutMessage,
     OutputEncoder,
     OutputTopic,
@@ -95,6 +96,7 @@ class MappingSession:
         self.viewers: tuple[Viewer, ...] = ()
         self._has_content = False
         self._encoder = OutputEncoder(config)
+        self._cutter = DeviceCutter()
         self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
 
     @property
@@ -121,12 +123,12 @@ class MappingSession:
         keyframe = self._decode(raw)
         if keyframe is None:
             return []
-        times = {"decode": time.perf_counter() - began}
+        decoded = time.perf_counter()
         if self._recent and raw.stamp_ns < self._recent[-1]:
             self._encoder.reset()
             self._recent.clear()
         try:
-            times |= self.pipeline.step(keyframe)
+            clock = self.pipeline.step(keyframe)
         except (OccupancyError, ValueError) as error:
             self._drop("keyframe failed", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s: {error}")
             return []
@@ -136,9 +138,10 @@ class MappingSession:
         self._has_content = True
         self._recent.append(keyframe.stamp_ns)
         encoding = time.perf_counter()
-        messages = self._encode_map(self._encoder.due(OUTPUTS, keyframe.stamp_ns, wanted))
-        messages += self._encode_depths(raw, wanted)
-        times["encode"] = time.perf_counter() - encoding
+        messages = self._encode(raw, wanted)
+        self._note_left_out()
+        encoded = time.perf_counter()
+        times = {"decode": decoded - began, **clock.seconds(), "encode": encoded - encoding}
         times["total"] = time.perf_counter() - began
         self.latency.add(times)
         self._show(keyframe, times)
@@ -146,7 +149,9 @@ class MappingSession:
 
     def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
         """The wanted outputs for the map as it is now, whatever their rate."""
-        return self._encode_map([topic for topic in OUTPUTS if topic.name in wanted])
+        topics = [topic for topic in OUTPUTS if topic.name in wanted]
+        source = self._source(topics, [])
+        return [] if source is None else self._encoder.encode(topics, source)
 
     def unknown_grids(self, wanted: Collection[str]) -> list[OutMessage]:
         """The wanted grids over the map's window, unknown everywhere; none before there is a map."""
@@ -252,19 +257,45 @@ class MappingSession:
         for viewer in viewers:
             viewer.offer(Snapshot(keyframe.images, depths, view, latency_ms, dict(self.dropped)))
 
-    def _encode_map(self, topics: list[OutputTopic]) -> list[OutMessage]:
-        view = self.view() if topics else None
-        return [] if view is None else self._encoder.encode(topics, MapSource(view, self.config))
+    def _encode(self, raw: RawKeyframe, wanted: Collection[str]) -> list[OutMessage]:
+        """The wanted outputs of a keyframe that are due: of the map, and of what its cameras see."""
+        topics = self._encoder.due(OUTPUTS, raw.stamp_ns, wanted)
+        depths = self._due_depths(raw, wanted)
+        source = self._source(topics, [shown for _, shown in depths])
+        messages = [] if source is None else self._encoder.encode(topics, source)
+        for due, shown in depths:
+            messages += self._encoder.encode(due, shown)
+        return messages
 
-    def _encode_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[OutMessage]:
-        """Depth images of the keyframe's cameras, each in its camera's own frame and at its own stamp."""
+    def _source(self, topics: Sequence[OutputTopic], depths: Sequence[DepthSource]) -> MapSource | None:
+        """What topics show of the map, None if that is nothing. From a GPU depth images come along, in one download."""
+        there = still_there([shown.depth for shown in depths])
+        if self.pipeline.map.device.type == "cpu" or not (topics or there):
+            view = self.view() if topics else None
+            return None if view is None else MapSource(view, self.config)
+        content = self.pipeline.content(self.frame_id)
+        if content is None:
+            return None
+        return self._cutter.cut(content, self.config, {need for topic in topics for need in topic.needs}, there)
+
+    def _due_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[tuple[list[OutputTopic], DepthSource]]:
+        """Depth images of the keyframe's cameras, each in its camera's own frame and at its own stamp, and the topics due."""
         frames = {frame.sensor.name: frame.frame_id for frame in raw.frames if frame.sensor.kind == "image"}
         prediction = self.pipeline.prediction if frames else None
-        messages = []
+        found = []
         for depth in () if prediction is None else prediction.depths:
             topics = self._encoder.due(depth_topics(depth.camera), depth.stamp_ns, wanted)
-            messages += self._encoder.encode(topics, DepthSource(depth, frames[depth.camera]))
-        return messages
+            if topics:
+                found.append((topics, DepthSource(depth, frames[depth.camera])))
+        return found
+
+    def _note_left_out(self) -> None:
+        """Say that the network gave numbers that are none; what a GPU counted comes with the outputs."""
+        counted, reason = self.pipeline.map.left_out, "predicted voxel that is not finite"
+        voxels = counted if isinstance(counted, int) else self._cutter.left_out
+        if voxels > self.dropped[reason]:
+            self.dropped[reason] = voxels
+            self.problems[reason] = f"the network gave NaN or infinity for {voxels} voxels so far, which were left out"
 
     def _decode(self, raw: RawKeyframe) -> Keyframe | None:
         """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""

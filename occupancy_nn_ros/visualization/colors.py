@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.values import MapView, UInt8Array
+from occupancy_nn_ros.values import MapPlace, UInt8Array
 
 CLASS_COLORS = np.array(
     [
@@ -35,9 +35,9 @@ def class_colors(classes: npt.NDArray[np.integer]) -> UInt8Array:
     return np.asarray(CLASS_COLORS[np.clip(classes, 0, len(CLASS_COLORS) - 1)], dtype=np.uint8)
 
 
-def height_colors(z_m: npt.NDArray[np.floating], view: MapView) -> UInt8Array:
+def height_colors(z_m: npt.NDArray[np.floating], place: MapPlace) -> UInt8Array:
     """RGB (N, 3) of heights (N,) in the map frame, from blue at the robot's feet to red above its head."""
-    base = float(view.T_map_base[2, 3])
+    base = float(place.T_map_base[2, 3])
     fraction = (z_m - base + HEIGHT_BELOW_M) / (HEIGHT_BELOW_M + HEIGHT_ABOVE_M)
     index = (np.clip(fraction, 0, 1) * 225 + 15).astype(np.uint8)
     return np.asarray(_TURBO[index], dtype=np.uint8)

@@ -245,7 +245,7 @@ def no_host_waits() -> Iterator[Counter[str]]:
         with _NoReads():
             yield _Mode.copies
     finally:
-        _Mode.strict = False
+        _Mode.strict, _Mode.copies = False, Counter()
 
 
 def _synchronize(device: Any = None) -> None:

@@ -10,7 +10,8 @@ from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.names import MARKER_ARRAY
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.cloud_frame import cloud_frame
-from occupancy_nn_ros.runtime.outputs import OUTPUTS, MapSource
+from occupancy_nn_ros.runtime.map_source import MapSource
+from occupancy_nn_ros.runtime.outputs import OUTPUTS
 from occupancy_nn_ros.values import LatticeWindow, MapView
 
 UTM = (500_000.0, 4_649_776.0, 300.0)

@@ -7,7 +7,8 @@ from occupancy_nn_ros.messages.decode import decode_camera_info
 from occupancy_nn_ros.messages.images import decode_depth
 from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE, POINT_CLOUD
 from occupancy_nn_ros.runtime.discovery import SensorStream
-from occupancy_nn_ros.runtime.outputs import OUTPUTS, DepthSource, MapSource, OutputEncoder, depth_topics, output_topics
+from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutputEncoder, depth_topics, output_topics
 from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, PosedDepth, VoxelState
 
 MODEL = CameraModel(4, 3, np.array([[5.0, 0, 1.5], [0, 6, 1], [0, 0, 1]]), "none", np.zeros(0))

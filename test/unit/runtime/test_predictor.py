@@ -11,7 +11,8 @@ from occupancy_nn_ros.geometry.cameras import unproject
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.network.depth import pixel_rays
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
-from occupancy_nn_ros.runtime.predictor import Predictor, evidence_weight
+from occupancy_nn_ros.runtime.evidence import evidence_weight
+from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedImage
 
 TINY = ModelConfig(

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ground under a map on a GPU: the twin of ``terrain``, to the bit, without a wait."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from occupancy_nn_ros.mapping.device_view import DeviceMap
+from occupancy_nn_ros.mapping.terrain import GROUND_MARGIN_M, GROUND_SLOPE, MEDIAN_CELLS, NEIGHBOURS
+from occupancy_nn_ros.values import VoxelState
+
+CELLS_AT_ONCE = 1 << 23
+"""Of distances that are held together."""
+
+
+def ground_height(map_: DeviceMap) -> Tensor:
+    """As :func:`~occupancy_nn_ros.mapping.terrain.ground_height`, (X, Y) float64."""
+    heights = seen_ground(map_)
+    seen = ~heights.isnan()
+    around = _neighbourhood(torch.where(seen.any(), filled(heights, seen), 0.0), (MEDIAN_CELLS, MEDIAN_CELLS))
+    return torch.where(seen.any(), around.median(dim=-1).values, float(map_.T_map_base[2, 3]))
+
+
+def seen_ground(map_: DeviceMap) -> Tensor:
+    """As :func:`~occupancy_nn_ros.mapping.terrain.seen_ground`, (X, Y) float64, NaN for none."""
+    tops, count = _tops(map_), map_.window.shape[2]
+    near = (tops - float(map_.T_map_base[2, 3])).abs() <= _reach(map_)[..., None]
+    layers = torch.arange(count, device=tops.device)
+    lowest = torch.where((map_.state == int(VoxelState.OCCUPIED)) & near, layers, count).amin(dim=2)
+    return torch.where(lowest < count, tops[lowest.clamp(max=count - 1)], torch.nan)
+
+
+def drop_offs(map_: DeviceMap, max_step_down_m: float) -> Tensor:
+    """As :func:`~occupancy_nn_ros.mapping.terrain.drop_offs`, (X, Y) bool."""
+    edge, ground = map_.window.voxel_size_m, seen_ground(map_)
+    beside = _neighbourhood(ground.nan_to_num(nan=-torch.inf), NEIGHBOURS).amax(dim=-1)
+    has_ground_beside = beside.isfinite()
+    depth = torch.where(has_ground_beside, beside, 0.0)[..., None] - _tops(map_)
+    near = (depth > -1.5 * edge) & (depth < max_step_down_m + 0.5 * edge + 1e-6)
+    has_surface = ((map_.state == int(VoxelState.OCCUPIED)) & near).any(dim=2)
+    at_floor = (map_.state == int(VoxelState.FREE)) & (depth.abs() < 0.5 * edge)
+    return has_ground_beside & at_floor.any(dim=2) & ~has_surface
+
+
+def steps_up(map_: DeviceMap, max_step_up_m: float) -> Tensor:
+    """As :func:`~occupancy_nn_ros.mapping.terrain.steps_up`, (X, Y) bool."""
+    ground = seen_ground(map_)
+    lowest = _neighbourhood(ground.nan_to_num(nan=torch.inf), NEIGHBOURS).amin(dim=-1)
+    both = ~ground.isnan() & lowest.isfinite()
+    rise = torch.where(both, ground - torch.where(lowest.isfinite(), lowest, 0.0), 0.0)
+    return rise >= max_step_up_m + map_.window.voxel_size_m - 1e-6
+
+
+def filled(values: Tensor, seen: Tensor) -> Tensor:
+    """Values (X, Y) with those not seen replaced by the nearest that is; of several the one that scipy's transform finds.
+
+    That is the one of the lowest second index, then of the lowest first. Where none is seen, the values mean nothing.
+    """
+    (count_x, count_y), device = values.shape, values.device
+    row, far = torch.arange(count_x, device=device)[:, None], 4 * (count_x + count_y)
+    before = torch.where(seen, row, -far).cummax(dim=0).values
+    after = torch.where(seen, row, far).flip(0).cummin(dim=0).values.flip(0)
+    near = torch.where(row - before <= after - row, before, after)
+    squared, column = (near - row) ** 2, torch.arange(count_y, device=device)
+    steps = (column[:, None] - column) ** 2
+    rows = max(1, CELLS_AT_ONCE // count_y**2)
+    parts = [((part[:, None] + steps) * count_y + column).amin(dim=-1) for part in torch.split(squared, rows)]
+    nearest = torch.cat(parts).remainder(count_y)
+    return values.flatten()[near.gather(1, nearest).clamp(0, count_x - 1) * count_y + nearest]
+
+
+def _neighbourhood(values: Tensor, size: tuple[int, int]) -> Tensor:
+    """The cells around each of (X, Y), itself included, as (X, Y, N); beyond the edge is what lies at it."""
+    x, y = size
+    padded = functional.pad(values[None, None], (y // 2, y // 2, x // 2, x // 2), mode="replicate")[0, 0]
+    return padded.unfold(0, x, 1).unfold(1, y, 1).flatten(start_dim=2)
+
+
+def _tops(map_: DeviceMap) -> Tensor:
+    """Height of the top of each layer of voxels, (Z,) float64."""
+    window = map_.window
+    layers = torch.arange(window.shape[2], dtype=torch.float64, device=map_.state.device)
+    return float(window.origin_m[2]) + (layers + 1) * window.voxel_size_m
+
+
+def _reach(map_: DeviceMap) -> Tensor:
+    """How far from the base's height the ground of each column may lie, (X, Y) float64."""
+    window, device = map_.window, map_.state.device
+    x, y = (
+        (torch.arange(window.shape[axis], dtype=torch.float64, device=device) + 0.5) * window.voxel_size_m
+        + float(window.origin_m[axis])
+        - float(map_.T_map_base[axis, 3])
+        for axis in (0, 1)
+    )
+    return GROUND_MARGIN_M + GROUND_SLOPE * torch.hypot(x[:, None], y[None, :])

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A keyframe on a GPU, on a stand-in for one, from a message's pixels to the bytes of topics: one copy there, one back."""
+
+import numpy as np
+import pytest
+import torch
+from stand_in_device import no_host_waits, stand_in_device
+
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.messages.names import IMAGE, POINT_CLOUD
+from occupancy_nn_ros.messages.sensors import encode_image, encode_point_cloud
+from occupancy_nn_ros.runtime import device_source
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.map_source import MapSource
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutputEncoder
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.values import CameraModel
+
+SECOND = 1_000_000_000
+MODEL = CameraModel(160, 120, np.array([[110.0, 0, 80], [0, 110, 60], [0, 0, 1]]), "none", np.zeros(0))
+LOOKS = (make_transform((0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5)), make_transform((0, 0.1, 0.5), (-0.35, 0.61, -0.61, 0.35)))
+SENSORS = [SensorStream(name, f"/{name}", IMAGE) for name in ("left", "right")]
+LIDAR = SensorStream("top", "/points", POINT_CLOUD, kind="cloud")
+MAPS = {topic.name for topic in OUTPUTS if topic.is_available}
+DEPTHS = {f"depth/{sensor.name}/{part}" for sensor in SENSORS for part in ("image", "camera_info")}
+SETTINGS = (
+    "source=network",
+    "voxel_size_m=0.2",
+    "map.size_xy_m=8",
+    "network.sure_depth=0.1",
+    "outputs.voxels_max_mb_s=0",
+)
+VARIANTS = {
+    "as it comes": (),
+    "ground and steps": ("grid.reference=ground", "grid.max_step_down_m=0.2", "grid.max_step_up_m=0.2", "outputs.color_by=height"),
+    "a body, and forgetting": ("robot.body=0.2 -0.5 -0.5 1.5 0.5 1.0", "map.forget_model=linear", "map.forget_after_s=9"),
+}  # fmt: skip
+
+
+def keyframe(n, lidar=False):
+    rng = np.random.default_rng(n)
+    base, stamp = make_transform((0.3 * n, 0.1 * n, 0), (0, 0, 0, 1)), n * SECOND
+    frames = []
+    for sensor, look in zip(SENSORS, LOOKS, strict=True):
+        pixels = np.repeat(np.repeat(rng.integers(0, 256, (15, 20, 3), dtype=np.uint8), 8, axis=0), 8, axis=1)
+        frames.append(
+            RawFrame(sensor, stamp, sensor.name, encode_image(stamp, sensor.name, pixels), MODEL, base @ look)
+        )
+    if lidar:
+        points = rng.normal(0, 2, (300, 3)).astype(np.float32)
+        frames.append(RawFrame(LIDAR, stamp, "top", encode_point_cloud(stamp, "top", points), None, base))
+    return RawKeyframe(stamp, base, tuple(frames))
+
+
+def session_on(device, model, settings=()):
+    config = load_config([], [f"network.device={device}", f"model={model}", *SETTINGS, *settings])
+    return MappingSession(config, OccupancyPipeline(config))
+
+
+@pytest.mark.parametrize("settings", VARIANTS.values(), ids=VARIANTS)
+def test_pixels_go_up_and_bytes_come_down_once(monkeypatch, tiny_model, settings):
+    """All topics of a keyframe are the bytes that the host makes of a full copy of the same map."""
+    with stand_in_device(monkeypatch.setattr):
+        session = session_on("auto", tiny_model, settings)
+        session.warm_up()
+        for n in range(3):
+            session.process(keyframe(n), "odom", MAPS)
+        with no_host_waits() as copies:
+            messages = session.process(keyframe(3), "odom", MAPS | DEPTHS)
+        assert copies == {"uploads": 1, "downloads": 1, "waits": 2}  # and the clock's last moment, which has passed
+        assert not session.dropped
+        expected = OutputEncoder(session.config).encode(
+            [topic for topic in OUTPUTS if topic.is_available], MapSource(session.view(), session.config)
+        )
+    assert {message.name for message in messages} == MAPS | DEPTHS
+    made = {message.name: message.cdr for message in messages}
+    for message in expected:
+        assert made[message.name] == message.cdr, message.name
+    assert len(made["occupied_voxels"]) > 2000 and len(made["markers"]) > 2000
+    assert list(session.latency.summary())[:2] == ["decode", "integrate"]
+
+
+def test_with_a_lidar_its_points_go_up_too(monkeypatch, tiny_model):
+    with stand_in_device(monkeypatch.setattr):
+        session = session_on("auto", tiny_model)
+        for n in range(2):
+            session.process(keyframe(n, lidar=True), "odom", MAPS)
+        with no_host_waits() as copies:
+            session.process(keyframe(3, lidar=True), "odom", {"occupancy_grid"})
+    assert copies == {"uploads": 2, "downloads": 1, "waits": 2}
+
+
+def test_grids_are_all_that_comes_down_where_nobody_wants_voxels(monkeypatch, tiny_model):
+    sizes = []
+    brought = device_source.download
+    monkeypatch.setattr(device_source, "download", lambda tensors: sizes.append(dict(tensors)) or brought(tensors))
+    with stand_in_device(monkeypatch.setattr):
+        session = session_on("auto", tiny_model)
+        session.process(keyframe(0), "odom", {"occupancy_grid", "distance_field", "scan"})
+        session.process(keyframe(1), "odom", set())
+    (tensors,) = sizes
+    cells = 40 * 40
+    assert {name: tensor.nbytes for name, tensor in tensors.items()} == {
+        "left_out": 8, "slice_2d": cells, "distances_m": 4 * cells,
+    }  # fmt: skip
+
+
+def test_lists_that_were_too_short_are_brought_again(monkeypatch, tiny_model):
+    monkeypatch.setattr(device_source, "FEWEST_VOXELS", 16)
+    with stand_in_device(monkeypatch.setattr):
+        session = session_on("auto", tiny_model)
+        counts = []
+        for n in range(3):
+            with no_host_waits() if n else torch.no_grad() as copies:
+                messages = session.process(keyframe(n), "odom", {"occupied_voxels", "markers"})
+            counts.append(copies and copies["downloads"])
+        encoder = OutputEncoder(session.config)
+        expected = encoder.encode([message.topic for message in messages], MapSource(session.view(), session.config))
+    assert [message.cdr for message in messages] == [message.cdr for message in expected]
+    assert counts[-1] == 1
+
+
+@pytest.mark.parametrize("name", ["cpu", "auto"])
+def test_what_the_network_did_not_know_is_said(monkeypatch, tiny_model, name):
+    with stand_in_device(monkeypatch.setattr):
+        session = session_on(name, tiny_model, ["network.coarse_m=0"])
+        session.pipeline.predictor.network.decoder.layers[-1].bias.data[0] = torch.nan
+        session.process(keyframe(0), "odom", {"occupancy_grid"})
+    (reason,) = session.dropped
+    assert reason == "predicted voxel that is not finite" and session.dropped[reason] > 1000
+    assert "NaN or infinity" in session.problems[reason]
