@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import cached_property, partial
+from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from occupancy_nn_ros.compute.transfers import download
 from occupancy_nn_ros.mapping.map_memory import NEVER
-from occupancy_nn_ros.values import FloatArray, MapPlace, MapView, VoxelState
-
-if TYPE_CHECKING:
-    from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
+from occupancy_nn_ros.values import MapPlace, MapView, VoxelState
 
 
 @dataclass(frozen=True)
@@ -23,14 +23,20 @@ class DeviceMap(MapPlace):
     """The twin of a :class:`~occupancy_nn_ros.values.MapView` on the map's device.
 
     Attributes:
-        state, probability, classes: as there; they change with the map.
+        state, probability: as there.
+        find_classes: gives the classes, before the map changes; they are the most to compute, and grids do without.
         left_out: predicted voxels left out so far because they were not finite, () int64.
     """
 
     state: Tensor
     probability: Tensor
-    classes: Tensor
+    find_classes: Callable[[], Tensor]
     left_out: Tensor
+
+    @cached_property
+    def classes(self) -> Tensor:
+        """As in a view."""
+        return self.find_classes()
 
     @property
     def voxels(self) -> dict[str, Tensor]:
@@ -42,34 +48,35 @@ class DeviceMap(MapPlace):
         return view_of(self, download(self.voxels))
 
 
-def view_of(place: MapPlace, voxels: dict[str, np.ndarray]) -> MapView:
+def view_of(place: MapPlace, voxels: dict[str, npt.NDArray[Any]]) -> MapView:
     """A view of voxels that were brought to the host."""
     return MapView(place.stamp_ns, place.frame_id, place.window, place.T_map_base, **voxels)
 
 
-def device_map(grid: RollingMap, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> DeviceMap:
+def device_map(storage: VoxelStorage, place: MapPlace, left_out: int | Tensor) -> DeviceMap:
     """Probability, state and class of all voxels of a map on a GPU, without waiting for it."""
-    log_odds, seen_ms, evidence = (
-        _in_window_order(grid, tensor) for tensor in (grid.log_odds, grid.seen_ms, grid.class_evidence)
-    )
-    probability, known, config = 1 / (1 + torch.exp(-log_odds)), seen_ms != NEVER, grid.config
+    log_odds, seen_ms = (_in_window_order(storage, tensor) for tensor in (storage.log_odds, storage.seen_ms))
+    probability, known, config = 1 / (1 + torch.exp(-log_odds)), seen_ms != NEVER, storage.config
     occupied = known & (probability >= config.occupied_probability)
     free = known & (probability <= config.free_probability)
     state = torch.where(occupied, int(VoxelState.OCCUPIED), int(VoxelState.UNKNOWN))
     state = torch.where(free, int(VoxelState.FREE), state).to(torch.int8)
-    classes = torch.zeros_like(state, dtype=torch.uint8)
-    if evidence.shape[-1]:
-        best = evidence.max(dim=-1)
-        classes = torch.where(occupied & (best.values > 0), best.indices + 1, 0).to(torch.uint8)
-    left_out = grid.left_out
     if not isinstance(left_out, Tensor):
-        left_out = torch.full((), left_out, dtype=torch.int64, device=grid.device)
-    return DeviceMap(
-        stamp_ns, frame_id, grid.window, np.array(T_map_base), state, probability.contiguous(), classes, left_out
-    )
+        left_out = torch.full((), left_out, dtype=torch.int64, device=storage.device)
+    where = place.stamp_ns, place.frame_id, place.window, place.T_map_base
+    return DeviceMap(*where, state, probability.contiguous(), partial(_classes, storage, occupied), left_out)
 
 
-def _in_window_order(grid: RollingMap, tensor: Tensor) -> Tensor:
-    window = grid.window
-    starts = zip(window.origin, grid.anchor, window.shape, strict=True)
+def _classes(storage: VoxelStorage, occupied: Tensor) -> Tensor:
+    """Classes (X, Y, Z) uint8 of the occupied voxels, in window order."""
+    if not storage.class_evidence.shape[-1]:
+        return torch.zeros_like(occupied, dtype=torch.uint8)
+    best = storage.class_evidence.max(dim=-1)
+    classes = torch.where(best.values > 0, best.indices + 1, 0).to(torch.uint8)
+    return torch.where(occupied, _in_window_order(storage, classes), 0)
+
+
+def _in_window_order(storage: VoxelStorage, tensor: Tensor) -> Tensor:
+    window = storage.window
+    starts = zip(window.origin, storage.anchor, window.shape, strict=True)
     return torch.roll(tensor, [-((low - anchor) % size) for low, anchor, size in starts], dims=(0, 1, 2))

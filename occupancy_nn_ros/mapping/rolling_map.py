@@ -26,7 +26,7 @@ from occupancy_nn_ros.mapping.dense_update import (
     add_prediction,
     forget_unseen,
 )
-from occupancy_nn_ros.mapping.device_view import device_map
+from occupancy_nn_ros.mapping.device_view import DeviceMap, device_map
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
 from occupancy_nn_ros.mapping.queries import Unknown, classes_at_points, query_map, states
@@ -36,6 +36,7 @@ from occupancy_nn_ros.values import (
     Float32Array,
     FloatArray,
     LatticeWindow,
+    MapPlace,
     MapView,
     Prediction,
     UInt8Array,
@@ -167,7 +168,7 @@ class RollingMap(VoxelStorage):
     def view(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapView:
         """A copy in host memory, in window order."""
         if self.device.type != "cpu":
-            return device_map(self, stamp_ns, frame_id, T_map_base).view()
+            return self.content(stamp_ns, frame_id, T_map_base).view()
         shape = self._window.shape
         log_odds, known = np.empty(shape, np.float32), np.empty(shape, np.bool_)
         for stored, given in self.overlap(self._window):
@@ -177,6 +178,11 @@ class RollingMap(VoxelStorage):
         state = states(probability, known, self.config)
         classes = self._classes(np.argwhere(state == VoxelState.OCCUPIED))
         return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes)
+
+    def content(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> DeviceMap:
+        """What a map on a GPU knows, where it is, in window order; who asks does not wait for it."""
+        place = MapPlace(stamp_ns, frame_id, self._window, np.array(T_map_base))
+        return device_map(self, place, self.left_out)
 
     def _classes(self, occupied: npt.NDArray[np.int64]) -> UInt8Array:
         """Classes (X, Y, Z) of the voxels at window indices (N, 3), where evidence for one was seen; 0 elsewhere."""

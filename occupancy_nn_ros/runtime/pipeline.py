@@ -14,7 +14,7 @@ from occupancy_nn_ros.compute.compiled import are_compiled
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform, rotation_angle
-from occupancy_nn_ros.mapping.device_view import DeviceMap, device_map
+from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
@@ -134,11 +134,11 @@ class OccupancyPipeline:
         return self.map.view(stamp_ns, frame_id, T_map_base)
 
     def content(self, frame_id: str) -> DeviceMap | None:
-        """The map where it is, on a GPU, or None before the first keyframe; it changes with the next one."""
+        """The map where it is, on a GPU, or None before the first keyframe."""
         if self._last is None:
             return None
         stamp_ns, T_map_base = self._last
-        return device_map(self.map, stamp_ns, frame_id, T_map_base)
+        return self.map.content(stamp_ns, frame_id, T_map_base)
 
     def clear(self) -> None:
         """Forget the map and the past keyframes."""

@@ -41,9 +41,12 @@ def random_view(seed, shape=(23, 17, 14)):
 
 
 def on_device(view, device):
-    voxels = {name: torch.from_numpy(getattr(view, name)).to(device) for name in ("state", "probability", "classes")}
+    state, probability, classes = (
+        torch.from_numpy(part).to(device) for part in (view.state, view.probability, view.classes)
+    )
     left_out = torch.zeros((), dtype=torch.int64, device=device)
-    return DeviceMap(view.stamp_ns, view.frame_id, view.window, view.T_map_base, **voxels, left_out=left_out)
+    where = view.stamp_ns, view.frame_id, view.window, view.T_map_base
+    return DeviceMap(*where, state, probability, lambda: classes, left_out)
 
 
 def host(tensor):
