@@ -95,6 +95,10 @@ class TrainingError(OccupancyError):
     """Training cannot go on: no data, a corrupt shard, a loss that is not finite."""
 
 
+class ClusterError(OccupancyError):
+    """A cluster cannot be used: no scheduler answers, or it is gone, or none of its workers can do what is asked."""
+
+
 class MissingDependencyError(OccupancyError):
     """An optional library is not installed; the message names the command that installs it."""
 

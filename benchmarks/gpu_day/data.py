@@ -22,10 +22,12 @@ DRY_SHARDS = 1
 MAKE = """
 import sys
 from pathlib import Path
-from occupancy_nn_ros.training.shards import make_shards
+from occupancy_nn_ros.jobs.process_pool import ProcessPool
+from occupancy_nn_ros.training.simulated_shards import ShardPlan, make_shards
 folder, count, cores, scale = sys.argv[1:]
-for done in make_shards(Path(folder), int(count), int(cores), scale=float(scale)):
-    pass
+for now in make_shards(Path(folder), ShardPlan(int(count), scale=float(scale)), ProcessPool(int(cores), int(count))):
+    for name, reason in now.failed.items():
+        sys.exit(f"{name}: {reason}")
 """
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from occupancy_nn_ros.cli.pools import add_pool, open_pool
 from occupancy_nn_ros.cli.settings import add_config, add_part, add_scale, make_folder, progress_bar
 from occupancy_nn_ros.config import load_config
 
@@ -44,9 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_part(parser)
     add_scale(parser)
     add_config(parser)
-    parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="recordings labelled at once (default: all cores)"
-    )
+    add_pool(parser, "recordings labelled")
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
 
 
@@ -60,12 +58,10 @@ def run(args: argparse.Namespace) -> int:
     config = replace(load_config(args.config, args.overrides), voxel_size_m=args.voxel)
     config = replace(config, keyframes=replace(config.keyframes, min_period_s=args.every))
     make_folder(args.out)
-    with progress_bar(args.json) as progress:
+    plan = LabelPlan(config, part, args.scale)
+    with open_pool(args, len(args.bags), args.out) as pool, progress_bar(args.json) as progress:
         task = progress.add_task(f"labelling {len(args.bags)} recordings", total=1.0)
-        outcomes = label_bags(
-            args.bags, args.out, LabelPlan(config, part, args.scale), args.processes,
-            lambda share: progress.update(task, completed=share),
-        )  # fmt: skip
+        outcomes = label_bags(args.bags, args.out, plan, pool, lambda share: progress.update(task, completed=share))
     if args.json:
         print(json.dumps({"bags": [{**asdict(outcome), "bag": str(outcome.bag)} for outcome in outcomes]}))
     else:

@@ -7,10 +7,11 @@ Goes on where an interrupted run stopped. Needs MuJoCo: pip install 'occupancy-n
 from __future__ import annotations
 
 import argparse
-import os
+import sys
 from pathlib import Path
 
-from occupancy_nn_ros.cli.settings import add_scale, progress_bar
+from occupancy_nn_ros.cli.pools import add_pool, open_pool
+from occupancy_nn_ros.cli.settings import add_scale, make_folder, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,21 +26,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="every second drive in rooms of real furniture; needs: occupancy-nn assets",
     )  # fmt: skip
     add_scale(parser)
-    parser.add_argument(
-        "--processes", type=int, default=os.cpu_count() or 1, help="drives simulated at once (default: all cores)"
-    )
+    add_pool(parser, "drives simulated")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the shards."""
-    from occupancy_nn_ros.training.shards import make_shards
+    """Make the shards; 1 if any drive failed."""
+    from occupancy_nn_ros.training.simulated_shards import ShardPlan, make_shards
 
-    with progress_bar(quiet=False) as progress:
+    plan = ShardPlan(args.count, args.photos, args.furnished, args.scale)
+    failed: dict[str, str] = {}
+    with open_pool(args, args.count, make_folder(args.out)) as pool, progress_bar(quiet=False) as progress:
         task = progress.add_task("simulating drives", total=args.count)
-        shards = make_shards(
-            args.out, args.count, args.processes, photos=args.photos, furnished=args.furnished, scale=args.scale
-        )
-        for done in shards:
-            progress.update(task, completed=done)
+        for now in make_shards(args.out, plan, pool):
+            progress.update(task, completed=now.done)
+            failed = now.failed
     print(f"{len(list(args.out.glob('*.safetensors')))} shards in {args.out}")
-    return 0
+    for reason in dict.fromkeys(failed.values()):
+        names = [name for name, why in failed.items() if why == reason]
+        print(
+            f"{len(names)} failed ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}",
+            file=sys.stderr,
+        )
+    return 1 if failed else 0

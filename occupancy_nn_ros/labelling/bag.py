@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from occupancy_nn_ros.bags.reader import BagMessage, BagPart, BagReader
 from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
+from occupancy_nn_ros.jobs.run import Report
 from occupancy_nn_ros.labelling.frames import FrameMaker, ShardWriter
 from occupancy_nn_ros.labelling.space_votes import Scan, SpaceVotes
 from occupancy_nn_ros.messages.decode import decode_point_cloud
@@ -36,8 +37,6 @@ NEAREST_CLOUD_M = 0.5
 
 FIRST_PASS = 0.4
 """Share of the work that gathering the votes is, about."""
-
-Report = Callable[[float], None]
 
 
 @dataclass(frozen=True)

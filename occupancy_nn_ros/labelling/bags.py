@@ -3,28 +3,20 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-import torch
-from safetensors import SafetensorError
-
-from occupancy_nn_ros.errors import OccupancyError
-from occupancy_nn_ros.labelling.bag import BagLabels, LabelPlan, Report, label_bag
+from occupancy_nn_ros.jobs.run import Report, WorkerPool, run_jobs
+from occupancy_nn_ros.labelling.bag import BagLabels, LabelPlan, label_bag
 from occupancy_nn_ros.settings import to_mapping
-
-POLL_S = 0.2
-_shares: Any = None
-"""In a worker process: the finished share of each bag, in memory that all processes see."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +28,17 @@ class Outcome:
     refused: str = ""
 
 
+@dataclass(frozen=True)
+class _Job:
+    """A bag to label, and where its shards go."""
+
+    bag: Path
+    out: Path
+    plan: LabelPlan
+
+
 def label_bags(
-    bags: Sequence[Path], out: Path, plan: LabelPlan, processes: int, report: Callable[[float], None] | None = None
+    bags: Sequence[Path], out: Path, plan: LabelPlan, pool: WorkerPool, report: Report | None = None
 ) -> list[Outcome]:
     """Label bags in parallel.
 
@@ -45,55 +46,23 @@ def label_bags(
         bags: recordings; one that is named twice is labelled once.
         out: folder of the shards, made if it does not exist.
         plan: what to make of each.
-        processes: how many at once.
+        pool: who does it; all its workers see bags and folder under the same absolute paths.
         report: told the finished share of all.
 
     Returns:
         What became of each bag, in order. A bag that cannot be labelled does not stop the others.
+
+    Raises:
+        ClusterError: the pool is a cluster that cannot be used any more.
     """
-    bags, context = list(dict.fromkeys(bags)), get_context("spawn")
-    shares = context.Array("d", len(bags))
-    workers = max(1, min(processes, len(bags)))
-    with ProcessPoolExecutor(workers, context, _start_worker, (shares, workers)) as pool:
-        pending = [pool.submit(_work, index, bag, out, plan) for index, bag in enumerate(bags)]
-        try:
-            while wait(pending, POLL_S).not_done:
-                if report is not None:
-                    report(sum(shares[:]) / len(bags))
-        except KeyboardInterrupt:
-            pool.shutdown(cancel_futures=True)
-            raise
-    return [_outcome(bag, future) for bag, future in zip(bags, pending, strict=True)]
+    bags = list(dict.fromkeys(bags))
+    jobs = [_Job(bag.absolute(), out.absolute(), plan) for bag in bags]
+    ended = sorted(run_jobs(pool, _label, jobs, report), key=lambda outcome: outcome.index)
+    return [Outcome(bag, done.result, done.failure) for bag, done in zip(bags, ended, strict=True)]
 
 
-def _start_worker(shares: Any, workers: int) -> None:
-    global _shares
-    _shares = shares
-    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
-
-
-def _work(index: int, bag: Path, out: Path, plan: LabelPlan) -> BagLabels | str:
-    """Labels of a bag, or why there are none."""
-
-    def report(share: float) -> None:
-        _shares[index] = share
-
-    try:
-        return label_into(bag, out, plan, report)
-    except (OccupancyError, SafetensorError, OSError, MemoryError) as error:
-        return str(error) or type(error).__name__
-    except KeyboardInterrupt:  # which the pool would take for a result, and hand this process the next bag
-        os._exit(130)
-    finally:
-        report(1.0)
-
-
-def _outcome(bag: Path, future: Future[BagLabels | str]) -> Outcome:
-    try:
-        result = future.result()
-    except BrokenProcessPool:
-        result = "its process ended suddenly, perhaps for want of memory"
-    return Outcome(bag, None, result) if isinstance(result, str) else Outcome(bag, result)
+def _label(job: _Job, report: Report) -> BagLabels:
+    return label_into(job.bag, job.out, job.plan, report)
 
 
 def label_into(bag: Path, out: Path, plan: LabelPlan, report: Report | None = None) -> BagLabels:
@@ -113,22 +82,21 @@ def label_into(bag: Path, out: Path, plan: LabelPlan, report: Report | None = No
     if before is not None and before["settings"] == settings:
         labels = before["labels"]
         return BagLabels(**{**labels, "shards": tuple(labels["shards"])})
-    partial = out / f"{name}.partial"
-    partial.mkdir(parents=True, exist_ok=True)
+    for killed in out.glob(f"{glob.escape(name)}.*partial"):
+        shutil.rmtree(killed, ignore_errors=True)
+    partial = out / f"{name}.{uuid4().hex[:8]}.partial"
+    partial.mkdir(parents=True)
     try:
         labels = label_bag(bag, partial, name, plan, report)
-        for old in [path for path in out.iterdir() if path.name.startswith((f"{name}_", f"{name}.json"))]:
+        done = {"bag": str(bag), "settings": settings, "labels": asdict(labels)}
+        (partial / "done").write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
+        for old in [path for path in out.iterdir() if path.name == f"{name}.json" or path.name.startswith(f"{name}_")]:
             old.unlink()
         for shard in labels.shards:
             (partial / shard).replace(out / shard)
+        (partial / "done").replace(out / f"{name}.json")
     finally:
-        for rest in partial.iterdir():
-            rest.unlink()
-        partial.rmdir()
-    written = out / f"{name}.json.partial"
-    done = {"bag": str(bag), "settings": settings, "labels": asdict(labels)}
-    written.write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
-    written.replace(out / f"{name}.json")
+        shutil.rmtree(partial, ignore_errors=True)
     return labels
 
 

@@ -1,32 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training shards: keyframes of one drive each, as safetensors.
 
-Made here of simulated worlds, whose occupancy is known everywhere; ``label_bags`` makes them of recordings.
+``simulated_shards`` makes them of worlds whose occupancy is known everywhere, ``label_bags`` of recordings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from occupancy_nn_ros.errors import SimulationError, TrainingError
-from occupancy_nn_ros.simulation.drives import plan_drive
-from occupancy_nn_ros.simulation.furniture import load_furniture
-from occupancy_nn_ros.simulation.layouts import build_world
-from occupancy_nn_ros.simulation.rendering import WorldRenderer
-from occupancy_nn_ros.simulation.rigs import Rig, random_rig
-from occupancy_nn_ros.simulation.world import World
-from occupancy_nn_ros.training.point_sampling import sample_points
-from occupancy_nn_ros.values import SEMANTIC_CLASSES, Float32Array, FloatArray, UInt8Array
+from occupancy_nn_ros.errors import TrainingError
+from occupancy_nn_ros.values import SEMANTIC_CLASSES, Float32Array, UInt8Array
 
 FRAMES = 24
 POINTS = 8192
@@ -34,6 +27,7 @@ DEPTH_STRIDE = 4
 """Pixels from one depth of the labels to the next, as of the finest depth that the network gives."""
 
 FORMAT = "occupancy_nn_ros shard"
+PARTIAL = ".partial"
 IGNORED = 255
 """Label of points that teach nothing: deep inside solids, which no sensor can ever see, or fillers."""
 
@@ -42,17 +36,6 @@ OCCUPIED = 254
 
 MOST_VIEWS = 8
 """Cameras that ``visible`` has bits for."""
-
-KINDS = ("indoor", "workspace", "warehouse", "street", "clutter")
-"""World of each shard by its number."""
-
-FURNISHED_KINDS = ("home", "office", "home", "hall")
-"""World of every second shard where imported furniture is asked for."""
-
-HANDHELD_SHARE = {"workspace": 0.7, "home": 0.6, "office": 0.6}
-"""Share of drives with a hand-held rig by kind of world, ``HANDHELD_ELSEWHERE`` in the others."""
-
-HANDHELD_ELSEWHERE = 0.3
 
 FIELDS = ("images", "K", "T_map_cam", "T_map_base", "depth_m", "points_m", "edge_m", "labels")
 POSES = ("K", "T_map_cam", "T_map_base", "edge_m")
@@ -88,77 +71,45 @@ class Shard:
     visible: UInt8Array | None = None
 
 
-def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale: float = 1.0) -> bool:
-    """Simulate a drive and write its shard; False if the world offers nowhere to drive."""
-    rng = np.random.default_rng([seed, 11])
-    world = build_world(kind, seed, photos=photos)
-    handheld = bool(rng.random() < HANDHELD_SHARE.get(kind, HANDHELD_ELSEWHERE))
-    rig = random_rig(rng, handheld=handheld, scale=scale)
-    try:
-        drive = plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=handheld)
-    except SimulationError:
-        return False
-    with WorldRenderer(world) as renderer:
-        frames = [
-            _render_frame(renderer, rig, drive.T_map_base[n], float(drive.stamps_s[n]), rng) for n in range(FRAMES)
-        ]
-    arrays = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
-    arrays["K"] = np.stack([camera.model.K for camera in rig.cameras]).astype(np.float32)
-    write_shard(path, arrays, {"world": kind, "seed": str(seed)})
-    return True
-
-
-def kind_of(number: int, *, furnished: bool) -> str:
-    """World of a shard by its number."""
-    if furnished and number % 2:
-        return FURNISHED_KINDS[number // 2 % len(FURNISHED_KINDS)]
-    return KINDS[(number // 2 if furnished else number) % len(KINDS)]
-
-
-def make_shards(
-    folder: Path, count: int, processes: int, *, photos: bool = False, furnished: bool = False, scale: float = 1.0
-) -> Iterator[int]:
-    """Make shards 0 to ``count`` - 1 in a folder in parallel, and yield the number finished after each.
-
-    Shards that exist are kept, so that an interrupted run goes on where it stopped. Two of three worlds get
-    photographic textures, every second one imported furniture, where those are asked for. ``scale`` multiplies width
-    and height of the images.
-
-    Raises:
-        SimulationError: furniture is asked for, and none was imported.
-    """
-    if furnished:
-        load_furniture(heldout=False)
-    jobs = [(n, folder / f"{kind_of(n, furnished=furnished)}_{n:05d}.safetensors") for n in range(count)]
-    missing = [(n, path) for n, path in jobs if not path.exists()]
-    done = count - len(missing)
-    yield done
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        pending = [
-            pool.submit(make_shard, path.stem.split("_")[0], n, path, photos=photos and n % 3 != 0, scale=scale)
-            for n, path in missing
-        ]
-        for future in as_completed(pending):
-            future.result()
-            done += 1
-            yield done
-
-
 def write_shard(path: Path, arrays: dict[str, np.ndarray], metadata: dict[str, str]) -> None:
     """Write a shard of these arrays, named as in :class:`Shard`; under its name it is only ever complete.
+
+    What killed processes left of it is removed. Of two that write the same shard one may fail, never the file.
 
     Raises:
         TrainingError: it cannot be written, as on a full disk.
     """
-    partial = path.with_suffix(".partial")
+    partial = path.with_name(f"{path.stem}.{uuid4().hex[:8]}{PARTIAL}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        remove_partial(path)
         save_file(arrays, str(partial), metadata={"format": FORMAT, **metadata})
+        _settle(partial)
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
         raise TrainingError(f"cannot write shard {path}: {error}") from None
+
+
+def _settle(path: Path) -> None:
+    """Put the metadata, which the library writes in random order, in order: the same shard is the same bytes."""
+    with path.open("r+b") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        file.seek(8)
+        file.write(text.ljust(size))
+        file.flush()
+        os.fsync(file.fileno())  # or a power cut after the rename could leave an empty file
+
+
+def remove_partial(path: Path) -> None:
+    """Remove what processes that were killed left of a file."""
+    for old in path.parent.iterdir():
+        if old.name.startswith(f"{path.stem}.") and old.suffix == PARTIAL and old.is_file():
+            old.unlink(missing_ok=True)
 
 
 def read_shard(path: Path) -> Shard:
@@ -232,33 +183,3 @@ def _check_values(path: Path, arrays: dict[str, np.ndarray]) -> None:
     labels = arrays.get("labels", np.zeros(0, np.uint8))
     if ((labels > len(SEMANTIC_CLASSES)) & (labels != OCCUPIED) & (labels != IGNORED)).any():
         raise TrainingError(f"{path}: labels name classes beyond {len(SEMANTIC_CLASSES)}")
-
-
-def _render_frame(
-    renderer: WorldRenderer, rig: Rig, T_map_base: FloatArray, time_s: float, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    renderer.set_time(time_s)
-    poses = np.stack([T_map_base @ camera.T_base_cam for camera in rig.cameras])
-    views = [renderer.render(c.model, pose, with_classes=False) for c, pose in zip(rig.cameras, poses, strict=True)]
-    edge = float(rng.choice([0.1, 0.2, 0.2]))
-    points = sample_points(rig, views, poses, T_map_base, rng, POINTS)
-    labels = label_points(renderer.world, points, edge, time_s)
-    half = DEPTH_STRIDE // 2
-    return {
-        "images": np.stack([view.image for view in views]),
-        "T_map_cam": poses.astype(np.float32),
-        "T_map_base": T_map_base.astype(np.float32),
-        "depth_m": np.stack([v.depth_m[half::DEPTH_STRIDE, half::DEPTH_STRIDE] for v in views]).astype(np.float16),
-        "points_m": points,
-        "edge_m": np.asarray(edge, dtype=np.float32),
-        "labels": labels,
-    }
-
-
-def label_points(world: World, points: Float32Array, edge_m: float, time_s: float) -> UInt8Array:
-    """Class ids of the cubes at points (P, 3), 0 for free, ``IGNORED`` deep inside solids."""
-    labels = world.occupied_cubes(points, edge_m, time_s)
-    solid = np.flatnonzero(labels)
-    deep = world.signed_distance(points[solid], time_s) < -1.2 * edge_m
-    labels[solid[deep]] = IGNORED
-    return labels

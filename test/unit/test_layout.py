@@ -20,7 +20,7 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 LAYERS = (
     {"errors", "values", "config", "settings", "parameter_files", "resources"},
     {"geometry", "compute"},
-    {"network", "mapping", "sync", "alignment"},
+    {"network", "mapping", "sync", "alignment", "jobs"},
     {"messages", "visualization"},
     {"bags"},
     {"runtime", "simulation"},

@@ -6,67 +6,18 @@ import json
 import numpy as np
 import pytest
 from safetensors import safe_open
+from wall_bag import OFFSET, T0, WALL_M, write_bag
 
 from occupancy_nn_ros.bags.reader import BagPart
-from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import BagError, CalibrationError
-from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.labelling import bag as one_bag
 from occupancy_nn_ros.labelling import frames as label_frames
 from occupancy_nn_ros.labelling.bag import LabelPlan
-from occupancy_nn_ros.labelling.bags import label_bags, label_into, shard_name
-from occupancy_nn_ros.messages import names
-from occupancy_nn_ros.messages.sensors import (
-    encode_camera_info,
-    encode_depth_image,
-    encode_image,
-    encode_point_cloud,
-    encode_tf,
-)
+from occupancy_nn_ros.labelling.bags import label_into, shard_name
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.shards import IGNORED, OCCUPIED, Shard, read_shard
-from occupancy_nn_ros.values import CameraModel, StampedTransform
-
-T0 = 1_700_000_000_000_000_000
-MODEL = CameraModel(64, 48, np.array([[40.0, 0, 31.5], [0, 40, 23.5], [0, 0, 1]]), "plumb_bob", np.zeros(5))
-WALL_M = 2.05
-MOUNT = make_transform((0, 0, 1.0), (-0.5, 0.5, -0.5, 0.5))
-ALL = ("tf", "camera", "info", "depth")
-OFFSET = (5000.0, -3000.0, 0.0)
-"""Where the robot starts: far out, as in maps of a whole country."""
-
-
-def write_bag(path, has=ALL, frames=8, focal=lambda n: 40.0, encoding=lambda n: "rgb8"):
-    """A base that steps sideways along a wall, ten pictures a second; its LiDAR sits where the camera does."""
-    with BagWriter(path) as writer:
-        static = [StampedTransform(T0, "base_link", name, MOUNT) for name in ("eye", "lidar")]
-        writer.write("/tf_static", names.TF_MESSAGE, T0, encode_tf(static))
-        for n in range(frames):
-            stamp = T0 + n * 100_000_000
-            pose = make_transform((OFFSET[0], OFFSET[1] + 0.02 * n, 0), (0, 0, 0, 1))
-            if "tf" in has:
-                moved = [StampedTransform(stamp, "odom", "base_link", pose)]
-                writer.write("/tf", names.TF_MESSAGE, stamp, encode_tf(moved))
-            if "info" in has:
-                K = MODEL.K.copy()
-                K[0, 0] = focal(n)
-                model = CameraModel(64, 48, K, "plumb_bob", MODEL.D)
-                for topic in ("/eye/camera_info", "/eye/depth/camera_info"):
-                    writer.write(topic, names.CAMERA_INFO, stamp, encode_camera_info(stamp, "eye", model))
-            if "camera" in has:
-                picture = encode_image(stamp, "eye", np.full((48, 64, 3), n, np.uint8), encoding(n))
-                writer.write("/eye/image_raw", names.IMAGE, stamp, picture)
-            if "depth" in has:
-                depth = encode_depth_image(stamp, "eye", np.full((48, 64), WALL_M, np.float32))
-                writer.write("/eye/depth/image_raw", names.IMAGE, stamp, depth)
-            if "lidar" in has:
-                side = np.arange(-1.5, 1.5, 0.03)
-                across, down = (v.ravel() for v in np.meshgrid(side, side))
-                points = np.stack([across, down, np.full(across.shape, WALL_M)], axis=1).astype(np.float32)
-                writer.write("/lidar/points", names.POINT_CLOUD, stamp, encode_point_cloud(stamp, "lidar", points))
-    return path
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -266,27 +217,3 @@ def test_the_command_labels_what_it_can_and_says_why_not_the_rest(bag, tmp_path,
 def test_parts_that_are_none_are_refused(bag, tmp_path, capsys):
     assert main(["label", str(bag), "--out", str(tmp_path), "--start", "3", "--end", "2"]) == 1
     assert "start is 3 and end 2 s" in capsys.readouterr().err
-
-
-def test_a_process_that_dies_is_no_reason_to_fail_as_a_whole(bag, tmp_path, monkeypatch):
-    from concurrent.futures import Future
-    from concurrent.futures.process import BrokenProcessPool
-
-    class DyingPool:
-        def __init__(self, *arguments):
-            pass
-
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def submit(self, *arguments):
-            future = Future()
-            future.set_exception(BrokenProcessPool())
-            return future
-
-    monkeypatch.setattr("occupancy_nn_ros.labelling.bags.ProcessPoolExecutor", DyingPool)
-    (outcome,) = label_bags([bag], tmp_path, plan(), 1)
-    assert outcome.labels is None and "ended suddenly" in outcome.refused

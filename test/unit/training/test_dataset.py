@@ -9,7 +9,8 @@ from occupancy_nn_ros.simulation.world import Solid, World
 from occupancy_nn_ros.training import dataset
 from occupancy_nn_ros.training.augmentation import flip_or_turn, random_filter
 from occupancy_nn_ros.training.dataset import Sample, SampleSource, make_sample
-from occupancy_nn_ros.training.shards import IGNORED, label_points, read_shard
+from occupancy_nn_ros.training.shards import IGNORED, read_shard
+from occupancy_nn_ros.training.simulated_shards import label_points
 
 
 def assert_same(first: Sample, second: Sample):

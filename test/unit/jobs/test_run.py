@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every job ends once, with its result or a reason, whatever becomes of the workers."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from occupancy_nn_ros.errors import BagError, TrainingError
+from occupancy_nn_ros.jobs.run import MOST_DEATHS, Ended, Lost, Progress, do_job, one_line, run_jobs
+
+
+class FakePool:
+    """Workers in this process, which die when they begin a job whose name is left in ``deaths``."""
+
+    def __init__(self, workers=2, deaths=()):
+        self.names, self.deaths = [f"w{n}" for n in range(workers)], Counter(deaths)
+        self.begun, self.running, self.most = Counter(), {}, 0
+
+    def free_workers(self):
+        return [name for name in self.names if name not in self.running]
+
+    def give(self, worker, job, work, argument):
+        assert worker not in self.running
+        self.begun[job] += 1
+        self.running[worker] = job, work, argument
+        self.most = max(self.most, len(self.running))
+
+    def wait(self, seconds):
+        _, (job, work, argument) = self.running.popitem()
+        if self.deaths[job]:
+            self.deaths[job] -= 1
+            return [Progress(job, 0.5), Lost(job)]
+        sent = []
+        ended = do_job(job, work, argument, sent.append)
+        return [*sent, ended]
+
+    def close(self):
+        pass
+
+
+def square(number, report):
+    report(0.25)
+    if number == 13:
+        raise TrainingError("13 is refused")
+    return number**2
+
+
+@given(st.integers(0, 9), st.integers(1, 4), st.lists(st.integers(0, 8), max_size=8))
+def test_every_job_ends_once_and_deaths_cost_only_the_job_that_the_worker_had(jobs, workers, deaths):
+    pool = FakePool(workers, [job for job in deaths if job < jobs])
+    expected = Counter(deaths)
+    shares = []
+    outcomes = sorted(run_jobs(pool, square, list(range(jobs)), shares.append), key=lambda outcome: outcome.index)
+    assert [outcome.index for outcome in outcomes] == list(range(jobs))
+    for outcome in outcomes:
+        killed = expected[outcome.index] >= MOST_DEATHS
+        assert outcome.result == (None if killed else outcome.index**2)
+        assert outcome.failure == ("its process ended 3 times, perhaps for want of memory" if killed else "")
+        assert pool.begun[outcome.index] == min(MOST_DEATHS, expected[outcome.index] + 1)
+    assert pool.most <= workers
+    assert (shares[-1] == 1.0) if jobs else (shares == [])
+    assert all(0 <= share <= 1 for share in shares)
+
+
+def test_a_failure_is_a_line_and_stops_no_other_job():
+    outcomes = {outcome.index: outcome for outcome in run_jobs(FakePool(), square, [13, 2])}
+    assert (outcomes[0].result, outcomes[0].failure) == (None, "13 is refused")
+    assert (outcomes[1].result, outcomes[1].failure) == (4, "")
+
+
+def fail(error, report):
+    raise error
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (BagError("x.mcap is cut off", advice="mcap recover x.mcap"), "x.mcap is cut off; mcap recover x.mcap"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device"),
+        (ValueError("two\nlines"), "ValueError: two lines (test_run.py:"),
+        (MemoryError(), "MemoryError (test_run.py:"),
+    ],
+)
+def test_what_is_expected_speaks_for_itself_and_what_is_not_says_where(error, line):
+    ended = do_job(4, fail, error, print)
+    assert isinstance(ended, Ended) and ended.job == 4 and ended.result is None
+    assert ended.failure.startswith(line) and "\n" not in ended.failure
+    assert one_line(KeyError("a")) == "KeyError: 'a'"
+
+
+def tell(shares, report):
+    for share in shares:
+        report(share)
+
+
+def test_progress_is_told_now_and_then():
+    sent = []
+    do_job(7, tell, [0.1, 0.2, 0.3], sent.append)
+    assert sent == [Progress(7, 0.1)]
