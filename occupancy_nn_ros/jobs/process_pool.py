@@ -105,7 +105,8 @@ def _serve(pipe: Connection, threads: int) -> None:
         while True:
             job = pipe.recv()
             try:
-                ended = do_job(job, *pipe.recv(), pipe.send)
+                work, argument = pipe.recv()
+                ended = do_job(job, work, argument, pipe.send)
             except (ImportError, AttributeError) as error:  # a function of a module that cannot be imported here
                 ended = Ended(job, failure=one_line(error))
             pipe.send(ended)
