@@ -4,9 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import pkgutil
 from pathlib import Path
-
-from occupancy_nn_ros import __version__
 
 PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -19,4 +18,4 @@ def source_digest(package: Path = PACKAGE) -> str:
     return digest.hexdigest()[:8]
 
 
-RELEASE = f"occupancy_nn_ros {__version__} ({source_digest()})"
+RELEASE = f"occupancy_nn_ros {pkgutil.resolve_name('occupancy_nn_ros:__version__')} ({source_digest()})"
