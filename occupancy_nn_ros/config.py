@@ -314,6 +314,11 @@ class Config(CheckedSettings):
     )
     tf_topic: str = setting("/tf", "Topic of moving transforms; a bag that has only one of another name gives that.")
     tf_static_topic: str = setting("/tf_static", "Topic of static transforms.")
+    tf_source: Literal["auto", "tf2", "builtin"] = setting(
+        "auto",
+        "What keeps and interpolates the node's transforms: tf2_ros, or the tree that bags are played with too. auto: tf2_ros "
+        "where it is installed.",
+    )
     model: str = setting("nano", "Name under models/ or path of a .safetensors file.")
     source: Literal["network", "depth", "lidar"] = setting("network", "What the map is built from.")
     max_image_pixels: int = setting(33554432, "An image of more pixels is not decoded.", low=4096, high=1 << 28)

@@ -26,6 +26,14 @@ class ImageError(MessageError):
     """An image message decodes, but its pixels cannot be used (unknown encoding, zero size, wrong step)."""
 
 
+class UnknownEncodingError(ImageError):
+    """An image is encoded in a way that this package does not know; another library may."""
+
+
+class LayoutError(MessageError):
+    """A cloud's fields or steps do not describe its bytes as they should; another library may read it all the same."""
+
+
 class ImplausibleError(MessageError):
     """A frame decodes, but what it holds cannot be what it is taken for (a blind camera, depth that is none).
 

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.cli.settings import add_settings, read_settings
+from occupancy_nn_ros.cli.settings import add_settings, further_decoders, read_settings
 from occupancy_nn_ros.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = read_settings(args)
     if args.bag is not None:
-        findings = examine_bag(args.bag, config, BAG_S if args.wait is None else args.wait)
+        findings = examine_bag(args.bag, config, BAG_S if args.wait is None else args.wait, further_decoders())
     else:
         try:
             from occupancy_nn_ros.ros.doctor import examine_graph

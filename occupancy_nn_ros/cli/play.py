@@ -13,7 +13,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, progress_bar, read_settings
+from occupancy_nn_ros.cli.settings import (
+    add_part,
+    add_settings,
+    further_decoders,
+    make_folder,
+    progress_bar,
+    read_settings,
+)
 from occupancy_nn_ros.cli.viewing import add_view, viewer
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
@@ -86,6 +93,7 @@ def play(
                 report=lambda p: progress.update(
                     task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes"
                 ),
+                further=further_decoders(),
             )
         if not quiet:
             _print_losses(reader)

@@ -7,6 +7,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from occupancy_nn_ros.errors import OccupancyError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
+
+    from occupancy_nn_ros.runtime.decoding import FurtherDecoders
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -66,6 +69,17 @@ def overrides_of(args: argparse.Namespace) -> list[str]:
     """The single settings among the options, as ``key=value``."""
     named = [f"{key}={value}" for key in ("model", "source") if (value := getattr(args, key)) is not None]
     return [*args.overrides, *named]
+
+
+def further_decoders() -> FurtherDecoders:
+    """cv_bridge's and sensor_msgs_py's where a ROS distribution is sourced, so that bags are read as the node reads topics."""
+    from occupancy_nn_ros.runtime.decoding import OWN_ONLY
+
+    if find_spec("rclpy") is None or not (find_spec("cv_bridge") or find_spec("sensor_msgs_py")):
+        return OWN_ONLY
+    from occupancy_nn_ros.ros.further_decoders import installed_decoders
+
+    return installed_decoders()
 
 
 def make_folder(path: Path) -> Path:

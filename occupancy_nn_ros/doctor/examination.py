@@ -29,6 +29,7 @@ from occupancy_nn_ros.doctor.placing import check_keyframes, check_pose_topic, c
 from occupancy_nn_ros.errors import BagError, ConfigError, MessageError, OccupancyError
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
+from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders
 from occupancy_nn_ros.runtime.discovery import (
     SensorStream,
     close_topics,
@@ -72,21 +73,28 @@ class Examination:
         late_statics_s: static transforms that first came after the first image: how long after, by frame.
     """
 
-    def __init__(self, config: Config, sensors: tuple[SensorStream, ...], odometries: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sensors: tuple[SensorStream, ...],
+        odometries: Sequence[str] = (),
+        further: FurtherDecoders = OWN_ONLY,
+    ) -> None:
         """Nothing came yet.
 
         Args:
             config: the node's settings.
             sensors: what it would map with.
             odometries: topics that may place the robot where TF does not.
+            further: reads messages that this package's own decoders do not know.
         """
-        self.config = config
+        self.config, self._further = config, further
         self.intake = Intake(config, sensors, PoseBuffer(FOREVER_NS), odometries)
         self.late_statics_s: dict[str, float] = {}
         self._first_ns, self._static_frames = 0, set[str]()
         self.records = {sensor.name: SensorRecord() for sensor in sensors}
         self.keyframes = 0
-        self._looks = Looks()
+        self._looks = Looks(further)
 
     def receive(self, topic: str, cdr: bytes, now_ns: int | None = None) -> None:
         """Take one message.
@@ -109,7 +117,7 @@ class Examination:
         found = []
         for name, sensor in self.intake.sensors.items():
             record = self.records[name]
-            found += check_messages(sensor, record.first, record.stamps_ns, record.ages_s, why_silent)
+            found += check_messages(sensor, record.first, record.stamps_ns, record.ages_s, why_silent, self._further)
             found += check_camera_info(sensor, record.first, self.intake, why_silent)
         frames = {
             n: self.intake.sensors[n].frame_id or r.frame_id or self.intake.intrinsics.frames.get(n, "")
@@ -178,12 +186,12 @@ def find_sensors(
     return tuple(found), findings
 
 
-def examine_bag(path: Path, config: Config, seconds: float) -> list[Finding]:
+def examine_bag(path: Path, config: Config, seconds: float, further: FurtherDecoders = OWN_ONLY) -> list[Finding]:
     """All findings about the first ``seconds`` of a bag."""
     findings = [check_model(config)]
     try:
         with BagReader(path) as reader:
-            found = _bag_findings(reader, config, seconds)
+            found = _bag_findings(reader, config, seconds, further)
             findings = [*findings, *_what_is_lost(reader), *found]
     except BagError as error:
         return [*findings, problem("bag", str(error), error.advice or "record it again")]
@@ -211,13 +219,13 @@ def _calibration_findings(path: Path, config: Config, seconds: float) -> list[Fi
     return [warning(item.camera, item.text(), advice) for item in found if item.is_wrong]
 
 
-def _bag_findings(reader: BagReader, config: Config, seconds: float) -> list[Finding]:
+def _bag_findings(reader: BagReader, config: Config, seconds: float, further: FurtherDecoders) -> list[Finding]:
     scan = scan_bag(reader)
     sensors, findings = find_sensors(config, scan.topics, scan.encodings, scan.silent)
     if not sensors:
         return findings
     config = name_tf_topics(config, scan.topics, sensors)
-    examination = Examination(config, sensors, odometry_topics(config, scan.topics))
+    examination = Examination(config, sensors, odometry_topics(config, scan.topics), further)
     hold_statics(reader, examination.intake)
     end_ns = reader.start_ns + round(seconds * 1e9)
     for message in reader.messages(set(examination.intake.topics)):

@@ -12,12 +12,20 @@ import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config, SyncConfig
-from occupancy_nn_ros.errors import CalibrationError, CheckpointError, ConfigError, MessageError
+from occupancy_nn_ros.errors import (
+    CalibrationError,
+    CheckpointError,
+    ConfigError,
+    LayoutError,
+    MessageError,
+    UnknownEncodingError,
+)
 from occupancy_nn_ros.geometry.cameras import fit_to_image
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.images import decode_depth, decode_image, peek_encoding
 from occupancy_nn_ros.messages.names import CAMERA_INFO, VIDEO_TYPES
 from occupancy_nn_ros.messages.video import read_packet
+from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.predictor import Predictor
@@ -92,25 +100,45 @@ def check_model(config: Config) -> Finding:
 
 
 def check_messages(
-    sensor: SensorStream, first: bytes, stamps_ns: Sequence[int], ages_s: Sequence[float], why_silent: WhySilent
+    sensor: SensorStream,
+    first: bytes,
+    stamps_ns: Sequence[int],
+    ages_s: Sequence[float],
+    why_silent: WhySilent,
+    further: FurtherDecoders = OWN_ONLY,
 ) -> list[Finding]:
     """Whether messages come, decode, and come regularly."""
     if not first:
         reason = why_silent(sensor.topic, sensor.msgtype)
         return [problem(sensor.name, f"no message on {sensor.topic}: {reason}", "start its driver, or fix the topic")]
     try:
-        what = _describe(sensor, first)
+        what = _describe(sensor, first, further)
     except MessageError as error:
         return [problem(sensor.name, f"{sensor.topic}: {error}", "publish an encoding that can be decoded")]
     return [_check_rate(sensor, what, np.asarray(stamps_ns)), *_check_ages(sensor, ages_s)]
 
 
-def _describe(sensor: SensorStream, cdr: bytes) -> str:
+def _describe(sensor: SensorStream, cdr: bytes, further: FurtherDecoders) -> str:
     """Kind, encoding and size of a message, which is decoded for that.
 
     Raises:
         MessageError: it does not decode.
     """
+    try:
+        return _describe_own(sensor, cdr)
+    except LayoutError:
+        if further.cloud is None:
+            raise
+        return f"cloud of {len(further.cloud(cdr))} points, by sensor_msgs_py"
+    except UnknownEncodingError:
+        read = further.depth if sensor.kind == "depth" else further.image
+        if read is None:
+            raise
+        height, width = read(cdr).shape[:2]
+        return f"{sensor.kind} {peek_encoding(sensor.msgtype, cdr)} {width}x{height}, by cv_bridge"
+
+
+def _describe_own(sensor: SensorStream, cdr: bytes) -> str:
     if sensor.kind == "cloud":
         return f"cloud of {len(decode_point_cloud(cdr)[1])} points"
     if sensor.msgtype in VIDEO_TYPES:  # decoded at the keyframes, with the packets before it

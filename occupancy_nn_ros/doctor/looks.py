@@ -9,7 +9,7 @@ from functools import partial
 
 from occupancy_nn_ros.doctor.findings import Finding, warning
 from occupancy_nn_ros.errors import ImplausibleError
-from occupancy_nn_ros.runtime.decoding import decode_keyframe
+from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 
@@ -38,8 +38,10 @@ class Looks:
         seen: frames of each sensor that were looked at.
         refused: frames of each sensor that were not usable, by reason.
         words: the latest message for each sensor and reason.
+        further: reads messages that this package's own decoders do not know.
     """
 
+    further: FurtherDecoders = OWN_ONLY
     keyframes: int = 0
     usable: int = 0
     seen: Counter[str] = field(default_factory=Counter)
@@ -54,7 +56,7 @@ class Looks:
         self.keyframes += 1
         self.seen.update(frame.sensor.name for frame in raw.frames)
         judge = partial(self._plausibility.check, raw.T_map_base, map_frame)
-        keyframe, bad = decode_keyframe(raw, min_cameras, judge)
+        keyframe, bad = decode_keyframe(raw, min_cameras, judge, self.further)
         self.usable += keyframe is not None
         for frame, error in bad:
             reason = error.reason if isinstance(error, ImplausibleError) else "frame does not decode"

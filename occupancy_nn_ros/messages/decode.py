@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformError
+from occupancy_nn_ros.errors import CalibrationError, LayoutError, MessageError, TransformError
 from occupancy_nn_ros.geometry.cameras import lens_of
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages.headers import SECOND_NS, Header, peek_header
@@ -75,12 +75,21 @@ def decode_tf(cdr: bytes | memoryview, unusable: list[TransformError] | None = N
     found = []
     for item in deserialize(TF_MESSAGE, cdr).transforms:
         try:
-            found.append(_stamped(item, item.child_frame_id, item.transform))
+            found.append(decode_transform(item))
         except TransformError as error:
             if unusable is None:
                 raise
             unusable.append(error)
     return found
+
+
+def decode_transform(message: Any) -> StampedTransform:
+    """A TransformStamped, of this package's types or of rclpy's.
+
+    Raises:
+        TransformError: NaN or a rotation of zero length.
+    """
+    return _stamped(message, message.child_frame_id, message.transform)
 
 
 def decode_odometry(cdr: bytes | memoryview) -> StampedTransform:
@@ -109,19 +118,17 @@ def decode_point_cloud(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
     """Finite points (N, 3) float32 of a PointCloud2 in the sensor's frame, whatever its field layout.
 
     Raises:
-        MessageError: the bytes do not decode, x y z are missing, or sizes do not fit the data.
+        LayoutError: x y z are missing, or sizes do not fit the data.
+        MessageError: the bytes do not decode, or are more points than any sensor has.
     """
     header, message = peek_header(cdr), deserialize(POINT_CLOUD, cdr)
     width, height, step, row = (int(v) for v in (message.width, message.height, message.point_step, message.row_step))
     if width * height == 0:
         return header, np.zeros((0, 3), np.float32)
-    if (
-        width * height > MAX_POINTS
-        or step == 0
-        or row < width * step
-        or message.data.size < row * (height - 1) + width * step
-    ):
-        raise MessageError(
+    if width * height > MAX_POINTS:
+        raise MessageError(f"cloud of {width}x{height} points, expected at most {MAX_POINTS}")
+    if step == 0 or row < width * step or message.data.size < row * (height - 1) + width * step:
+        raise LayoutError(
             f"cloud of {width}x{height} points, steps {step} and {row}, does not fit {message.data.size} bytes"
         )
     order = ">" if message.is_bigendian else "<"
@@ -135,12 +142,12 @@ def decode_point_cloud(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
 def _column(message: Any, data: npt.NDArray[np.uint8], name: str, order: str) -> npt.NDArray[Any]:
     field = next((f for f in message.fields if f.name == name), None)
     if field is None:
-        raise MessageError(f"cloud has fields {[f.name for f in message.fields]}, expected x, y, z")
+        raise LayoutError(f"cloud has fields {[f.name for f in message.fields]}, expected x, y, z")
     if field.datatype not in POINT_TYPES:
-        raise MessageError(f"field {name} has datatype {field.datatype}, expected 1 to 8")
+        raise LayoutError(f"field {name} has datatype {field.datatype}, expected 1 to 8")
     dtype = np.dtype(order + POINT_TYPES[field.datatype])
     if field.offset + dtype.itemsize > message.point_step:
-        raise MessageError(f"field {name} at offset {field.offset} does not fit a point of {message.point_step} bytes")
+        raise LayoutError(f"field {name} at offset {field.offset} does not fit a point of {message.point_step} bytes")
     strides = (int(message.row_step), int(message.point_step))
     shape = (int(message.height), int(message.width))
     return np.ndarray(shape, dtype, np.ascontiguousarray(data), int(field.offset), strides).reshape(-1)

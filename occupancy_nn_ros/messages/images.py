@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.errors import ImageError
+from occupancy_nn_ros.errors import ImageError, UnknownEncodingError
 from occupancy_nn_ros.messages.compressed import BAYER_TO_RGB, decompress_color, decompress_depth
 from occupancy_nn_ros.messages.headers import Header, peek_header
 from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, COMPRESSED_VIDEO
@@ -52,7 +52,8 @@ def decode_image(msgtype: str, cdr: bytes | memoryview, limits: PictureLimits = 
 
     Raises:
         MessageError: the bytes do not decode.
-        ImageError: unknown encoding, a size that is refused, too few bytes, or a picture that does not decompress.
+        UnknownEncodingError: none of those known.
+        ImageError: a size that is refused, too few bytes, or a picture that does not decompress.
     """
     header, message = peek_header(cdr), deserialize(msgtype, cdr)
     if msgtype == COMPRESSED_IMAGE:
@@ -63,7 +64,7 @@ def decode_image(msgtype: str, cdr: bytes | memoryview, limits: PictureLimits = 
     encoding = SIXTEEN_BIT.get(message.encoding, message.encoding)
     if encoding not in COLOR_ENCODINGS:
         known = ", ".join((*COLOR_ENCODINGS, *PLANAR_ENCODINGS, *SIXTEEN_BIT))
-        raise ImageError(f"encoding is '{message.encoding}', expected one of {known}")
+        raise UnknownEncodingError(f"encoding is '{message.encoding}', expected one of {known}")
     pixel_bytes, conversion = COLOR_ENCODINGS[encoding]
     rows = _rows(message, pixel_bytes) if encoding == message.encoding else _rows_to_8_bit(message, pixel_bytes)
     pixels = rows.reshape(message.height, message.width, pixel_bytes) if pixel_bytes > 1 else rows
@@ -85,18 +86,21 @@ def decode_depth(
 
     Raises:
         MessageError: the bytes do not decode.
-        ImageError: not a depth encoding, a size that is refused, too few bytes, or data that does not decompress.
+        UnknownEncodingError: none of the depth encodings.
+        ImageError: a size that is refused, too few bytes, or data that does not decompress.
     """
     header, message = peek_header(cdr), deserialize(msgtype, cdr)
     if msgtype == COMPRESSED_IMAGE:
-        return header, _clean(decompress_depth(message, limits), unit_m)
+        return header, to_metres(decompress_depth(message, limits), unit_m)
     limits.check(int(message.width), int(message.height))
     if message.encoding not in DEPTH_TYPES:
-        raise ImageError(f"encoding is '{message.encoding}', expected a depth image: {', '.join(DEPTH_TYPES)}")
+        raise UnknownEncodingError(
+            f"encoding is '{message.encoding}', expected a depth image: {', '.join(DEPTH_TYPES)}"
+        )
     order = ">" if message.is_bigendian else "<"
     dtype = np.dtype(order + DEPTH_TYPES[message.encoding])
     rows = np.ascontiguousarray(_rows(message, dtype.itemsize))
-    return header, _clean(rows.view(dtype).reshape(message.height, message.width), unit_m)
+    return header, to_metres(rows.view(dtype).reshape(message.height, message.width), unit_m)
 
 
 def _to_rgb(pixels: UInt8Array, conversion: int, message: Any) -> UInt8Array:
@@ -154,10 +158,10 @@ def _rows_to_8_bit(message: Any, channels: int) -> UInt8Array:
     return np.asarray(cv2.convertScaleAbs(rows.astype(np.uint16), alpha=255 / 65535), dtype=np.uint8)
 
 
-def _clean(raw: npt.NDArray[Any], unit_m: float) -> Float32Array:
-    """Metres with 0 for everything that is no measurement."""
+def to_metres(raw: npt.NDArray[Any], unit_m: float) -> Float32Array:
+    """Depth as it is stored to metres, with 0 for everything that is no measurement; see :func:`decode_depth`."""
     depth = raw.astype(np.float32)
-    if unit_m or raw.dtype.kind == "u":
+    if unit_m or raw.dtype.kind in "iu":
         depth *= np.float32(unit_m or 0.001)
     depth[~np.isfinite(depth) | (depth < 0)] = 0
     return depth

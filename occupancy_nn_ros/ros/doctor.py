@@ -15,8 +15,9 @@ from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.doctor.examination import Examination, find_sensors
-from occupancy_nn_ros.doctor.findings import Finding, check_model, problem, warning
+from occupancy_nn_ros.doctor.findings import Finding, check_model, ok, problem, warning
 from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.ros.further_decoders import installed_decoders
 from occupancy_nn_ros.ros.graph import (
     owners_of,
     publisher_names,
@@ -27,6 +28,7 @@ from occupancy_nn_ros.ros.graph import (
     why_silent,
 )
 from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.ros.tf2_transforms import uses_tf2
 from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.namespaces import search_rings
@@ -45,7 +47,7 @@ def examine_graph(config: Config, seconds: float, arguments: Sequence[str] = ())
         seconds: how long to listen.
         arguments: ``--ros-args`` and what follows, as the node gets them: its namespace and remappings.
     """
-    findings = [check_model(config), *_check_interfaces()]
+    findings = [check_model(config), *_check_interfaces(), _check_packages(config)]
     with _Listener(arguments) as listener:
         names = TopicNames(listener.node)
         config = names.in_config(config)
@@ -54,7 +56,7 @@ def examine_graph(config: Config, seconds: float, arguments: Sequence[str] = ())
         if not sensors:
             return findings
         topics = topics_of(listener.node)
-        examination = Examination(config, sensors, odometry_topics(config, topics))
+        examination = Examination(config, sensors, odometry_topics(config, topics), installed_decoders())
         listener.listen(examination, clock=None if "/clock" in topics else time.time_ns)
         listener.spin(seconds)
         return findings + examination.findings(topics, listener.why_silent) + listener.findings(examination)
@@ -84,6 +86,21 @@ def _check_interfaces() -> list[Finding]:
         except MissingDependencyError as error:
             return [problem("interfaces", str(error), "build and source the workspace")]
     return []
+
+
+def _check_packages(config: Config) -> Finding:
+    """Which of the usual ROS packages the node works with here, and what it does without the others."""
+    try:
+        by = "tf2_ros" if uses_tf2(config) else "this package's own tree"
+    except MissingDependencyError as error:
+        return problem("packages", str(error), "install it, or leave tf_source at auto")
+    further = installed_decoders()
+    missing = sorted({"cv_bridge", "sensor_msgs_py"} - set(further.names))
+    read = (
+        f"images and clouds by this package, what it does not know by {' and '.join(further.names) or 'nothing else'}"
+    )
+    text = f"transforms by {by}; {read}"
+    return ok("packages", f"{text}; not installed: {', '.join(missing)}" if missing else text)
 
 
 class _Listener:

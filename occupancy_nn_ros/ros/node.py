@@ -19,11 +19,13 @@ from rclpy.parameter import Parameter
 
 from occupancy_nn_ros.errors import LookupTransformError, OccupancyError, StopRequested
 from occupancy_nn_ros.ros.context import NodeContext, Phase
+from occupancy_nn_ros.ros.further_decoders import installed_decoders
 from occupancy_nn_ros.ros.overrides import check_overrides
 from occupancy_nn_ros.ros.parameters import StartSettings, check_changes, declare_config
 from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.ros.services import MapServices, path_inside
+from occupancy_nn_ros.ros.tf2_transforms import uses_tf2
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.runtime.discovery import SensorStream
@@ -143,12 +145,15 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
 
     def _configure(self) -> None:
         shared = self._shared
+        by = "tf2_ros" if uses_tf2(shared.config) else "this package's own tree"
         shared.worker = Worker(self._process, self._on_worker_error)
         shared.session = self._wait(shared.worker.ask(self._make_session))
         self._outputs = OutputPublishers(shared)
         self._map_services = MapServices(shared, self._outputs, self._map_folder, self._on_new_map, self._place)
         config = shared.config
-        shared.log.info(f"ready: source {config.source}, model {config.model}, map frame {config.map_frame}")
+        shared.log.info(
+            f"ready: source {config.source}, model {config.model}, map frame {config.map_frame}, transforms by {by}"
+        )
 
     def _wait(self, session: Future[MappingSession]) -> MappingSession:
         """The session once it is made; logs what takes so long, and gives up when the process is to end."""
@@ -173,7 +178,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         """
         config = self._shared.config
         self._say(f"loading model {config.model}" if config.source == "network" else "making the map")
-        session = MappingSession(config, OccupancyPipeline(config))
+        session = MappingSession(config, OccupancyPipeline(config), installed_decoders())
         session.pipeline.between_stages = self._shared.check_stop
         session.viewers = self._viewers
         session.warm_up(self._say)

@@ -13,10 +13,11 @@ from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError, LookupTransformError
-from occupancy_nn_ros.messages.names import ODOMETRY
+from occupancy_nn_ros.messages.names import ODOMETRY, TF_MESSAGE
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of, transform_qos
 from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.ros.tf2_transforms import Take, Tf2Listener, make_pose_buffer, uses_tf2
 from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.runtime.intake import Intake
@@ -64,6 +65,8 @@ class Receiver:
         self.intake: Intake | None = None
         self.obstacle = "looking for cameras"
         self.qos: dict[str, QoSProfile] = {}
+        self._takes: dict[str, Take] = {}
+        self._listener: Tf2Listener | None = None
         self._subscriptions: dict[str, Any] = {}
         self._seen: tuple[SensorStream, ...] = ()
         self._looks = self._empty_looks = 0
@@ -92,6 +95,8 @@ class Receiver:
         for subscription in self._subscriptions.values():
             self.context.ros.destroy_subscription(subscription)
         self._subscriptions.clear()
+        self._takes.clear()
+        self._listener = None
 
     def _look(self) -> None:
         try:
@@ -141,16 +146,20 @@ class Receiver:
         self._stop_looking()
         self.obstacle = ""
         config = self._config_in_map_frame()
-        self.intake = Intake(config, sensors, odometries=odometry_topics(config, topics_of(self.context.ros)))
+        odometries = odometry_topics(config, topics_of(self.context.ros))
+        self.intake = Intake(config, sensors, make_pose_buffer(config), odometries)
         for sensor in sensors:
             self.context.log.info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
         self.on_sensors(sensors)
+        if uses_tf2(config):
+            self._listener = Tf2Listener(self.intake, self._listen_for_tf2)
         owners = owners_of(sensors)
         for topic, msgtype in self.intake.topics.items():
             is_static = self.intake.poses.tf_topics.get(topic)
             owner = owners.get(topic)
             qos = subscription_qos(self.context.ros, topic, owner) if is_static is None else transform_qos(is_static)
-            self._listen(topic, msgtype, owner, qos)
+            if topic not in self._takes:
+                self._listen(topic, msgtype, owner, qos)
         self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_for_odometry)
 
     def _config_in_map_frame(self) -> Config:
@@ -193,6 +202,13 @@ class Receiver:
             self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
             del self.qos[topic]
 
+    def _listen_for_tf2(self, topic: str, take: Take) -> Any:
+        """Subscribe for tf2's listener, which takes messages as objects."""
+        assert self.intake is not None
+        self._takes[topic] = take
+        self._listen(topic, TF_MESSAGE, None, transform_qos(self.intake.poses.tf_topics[topic]))
+        return self._subscriptions[topic]
+
     def _listen(self, topic: str, msgtype: str, sensor: SensorStream | None, qos: QoSProfile) -> None:
         self.qos[topic] = qos
         events = SubscriptionEventCallbacks(
@@ -200,22 +216,22 @@ class Receiver:
         )
         self._subscriptions[topic] = self.context.ros.create_subscription(
             interface_class(msgtype), self._names.written(topic), partial(self._on_message, topic), qos,
-            raw=True, event_callbacks=events,
+            raw=topic not in self._takes, event_callbacks=events,
         )  # fmt: skip
 
-    def _on_message(self, topic: str, cdr: bytes) -> None:
+    def _on_message(self, topic: str, message: Any) -> None:
         """Take a message, and one of every other topic that has one: a turn of the executor costs more than a message.
 
         Transforms come first, all of them: where messages have piled up, images must not run ahead of their poses.
         """
         pose_topics = self.intake.poses.topics if self.intake is not None else {}
         if topic in pose_topics:
-            self._take(topic, cdr)
+            self._take(topic, message)
         for other, qos in list(self.qos.items()):
             if other in pose_topics:
                 self._take_waiting(other, qos.depth)
         if topic not in pose_topics:
-            self._take(topic, cdr)
+            self._take(topic, message)
         for other in list(self.qos):
             if other != topic and other not in pose_topics:
                 self._take_waiting(other, 1)
@@ -225,15 +241,17 @@ class Receiver:
         subscription = self._subscriptions[topic]
         for _ in range(count):
             with subscription.handle:
-                taken = subscription.handle.take_message(subscription.msg_type, True)
+                taken = subscription.handle.take_message(subscription.msg_type, topic not in self._takes)
             if taken is None:
                 return
             self._take(topic, taken[0])
 
-    def _take(self, topic: str, cdr: bytes) -> None:
+    def _take(self, topic: str, message: Any) -> None:
+        """Give the intake a message: its bytes, or the object that tf2's listener takes."""
         if self.intake is None:
             return
-        keyframes = self.intake.receive(topic, cdr)
+        take = self._takes.get(topic)
+        keyframes = self.intake.receive(topic, message) if take is None else take(message)
         if keyframes:
             self.offer(keyframes)
 

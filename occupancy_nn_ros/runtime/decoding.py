@@ -4,19 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from occupancy_nn_ros.errors import CalibrationError, MessageError, OccupancyError
+from occupancy_nn_ros.errors import (
+    CalibrationError,
+    LayoutError,
+    MessageError,
+    OccupancyError,
+    UnknownEncodingError,
+)
 from occupancy_nn_ros.geometry.cameras import fit_to_image, sizes_of
 from occupancy_nn_ros.messages.decode import decode_point_cloud
-from occupancy_nn_ros.messages.images import decode_depth, decode_image
+from occupancy_nn_ros.messages.images import decode_depth, decode_image, to_metres
 from occupancy_nn_ros.messages.names import VIDEO_TYPES
 from occupancy_nn_ros.messages.picture_headers import PictureLimits
 from occupancy_nn_ros.messages.video import decode_video
 from occupancy_nn_ros.runtime.camera_mask import masked
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
-from occupancy_nn_ros.values import CameraModel, Keyframe, PosedCloud, PosedDepth, PosedImage
+from occupancy_nn_ros.values import CameraModel, Float32Array, Keyframe, PosedCloud, PosedDepth, PosedImage, UInt8Array
 
 Decoded = PosedImage | PosedDepth | PosedCloud
 BadFrames = list[tuple[RawFrame, OccupancyError]]
@@ -24,8 +33,30 @@ Judge = Callable[[RawFrame, Decoded], None]
 """Raises a MessageError for a frame that decodes but should not be used."""
 
 
+@dataclass(frozen=True)
+class FurtherDecoders:
+    """Other libraries' decoders, for messages that this package's own cannot read; handed in by who may import them.
+
+    Each takes the bytes of a message and raises a MessageError where it cannot read them either.
+
+    Attributes:
+        image: an Image's RGB pixels (H, W, 3).
+        depth: an Image's one channel (H, W), as it is stored.
+        cloud: a PointCloud2's finite points (N, 3).
+        names: the libraries, for people.
+    """
+
+    image: Callable[[bytes], UInt8Array] | None = None
+    depth: Callable[[bytes], npt.NDArray[Any]] | None = None
+    cloud: Callable[[bytes], Float32Array] | None = None
+    names: tuple[str, ...] = ()
+
+
+OWN_ONLY = FurtherDecoders()
+
+
 def decode_keyframe(
-    raw: RawKeyframe, min_cameras: int, judge: Judge | None = None
+    raw: RawKeyframe, min_cameras: int, judge: Judge | None = None, further: FurtherDecoders = OWN_ONLY
 ) -> tuple[Keyframe | None, BadFrames]:
     """The keyframe's sensors decoded, and the frames that cannot be used, each with the reason.
 
@@ -35,7 +66,7 @@ def decode_keyframe(
     bad: BadFrames = []
     for frame in raw.frames:
         try:
-            item = decode_frame(frame)
+            item = decode_frame(frame, further)
             if judge is not None:
                 judge(frame, item)
             decoded.append(item)
@@ -49,7 +80,7 @@ def decode_keyframe(
     return Keyframe(raw.stamp_ns, raw.T_map_base, images, depths, clouds), bad
 
 
-def decode_frame(frame: RawFrame) -> Decoded:
+def decode_frame(frame: RawFrame, further: FurtherDecoders = OWN_ONLY) -> Decoded:
     """A frame of any kind, decoded.
 
     Raises:
@@ -57,11 +88,11 @@ def decode_frame(frame: RawFrame) -> Decoded:
         CalibrationError: an image without intrinsics.
     """
     if frame.sensor.kind == "cloud":
-        return decode_cloud_frame(frame)
-    return decode_depth_frame(frame) if frame.sensor.kind == "depth" else decode_image_frame(frame)
+        return decode_cloud_frame(frame, further)
+    return decode_depth_frame(frame, further) if frame.sensor.kind == "depth" else decode_image_frame(frame, further)
 
 
-def decode_image_frame(frame: RawFrame) -> PosedImage:
+def decode_image_frame(frame: RawFrame, further: FurtherDecoders = OWN_ONLY) -> PosedImage:
     """Decoded image with its pose.
 
     Raises:
@@ -74,12 +105,17 @@ def decode_image_frame(frame: RawFrame) -> PosedImage:
     if msgtype in VIDEO_TYPES:
         image = decode_video(msgtype, frame.cdr, frame.earlier, limits)
     else:
-        _, image = decode_image(msgtype, frame.cdr, limits)
+        try:
+            _, image = decode_image(msgtype, frame.cdr, limits)
+        except UnknownEncodingError:
+            if further.image is None:
+                raise
+            image = further.image(frame.cdr)
     fitted = masked(fit_to_image(model, image.shape[1], image.shape[0]), frame.sensor.mask)
     return PosedImage(frame.sensor.name, frame.stamp_ns, image, fitted, frame.T_map_sensor)
 
 
-def decode_depth_frame(frame: RawFrame) -> PosedDepth:
+def decode_depth_frame(frame: RawFrame, further: FurtherDecoders = OWN_ONLY) -> PosedDepth:
     """Decoded depth image with its pose.
 
     Raises:
@@ -89,20 +125,30 @@ def decode_depth_frame(frame: RawFrame) -> PosedDepth:
     """
     model = _model_of(frame)
     sensor = frame.sensor
-    _, depth = decode_depth(sensor.msgtype, frame.cdr, _limits(frame, model), sensor.depth_unit_m)
+    try:
+        _, depth = decode_depth(sensor.msgtype, frame.cdr, _limits(frame, model), sensor.depth_unit_m)
+    except UnknownEncodingError:
+        if further.depth is None:
+            raise
+        depth = to_metres(further.depth(frame.cdr), sensor.depth_unit_m)
     fitted = masked(fit_to_image(model, depth.shape[1], depth.shape[0]), sensor.mask)
     if fitted.mask is not None:
         depth = np.where(fitted.mask, 0, depth).astype(np.float32)
     return PosedDepth(sensor.name, frame.stamp_ns, depth, fitted, frame.T_map_sensor)
 
 
-def decode_cloud_frame(frame: RawFrame) -> PosedCloud:
+def decode_cloud_frame(frame: RawFrame, further: FurtherDecoders = OWN_ONLY) -> PosedCloud:
     """Decoded cloud with its pose.
 
     Raises:
         MessageError: it does not decode.
     """
-    _, points = decode_point_cloud(frame.cdr)
+    try:
+        _, points = decode_point_cloud(frame.cdr)
+    except LayoutError:
+        if further.cloud is None:
+            raise
+        points = further.cloud(frame.cdr)
     return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
 
 

@@ -19,7 +19,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.names import MAP_STATUS
 from occupancy_nn_ros.messages.status import encode_map_status
-from occupancy_nn_ros.runtime.decoding import decode_image_frame, decode_keyframe
+from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_image_frame, decode_keyframe
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, output_topics
@@ -109,6 +109,7 @@ def play_bag(
     *,
     report: Callable[[PlayProgress], None] | None = None,
     viewers: tuple[Viewer, ...] = (),
+    further: FurtherDecoders = OWN_ONLY,
 ) -> PlayResult:
     """Map a whole bag.
 
@@ -118,13 +119,14 @@ def play_bag(
         out: folder for ``map.mcap`` (the node's topics), or None to keep nothing.
         report: told about the progress.
         viewers: are shown each keyframe.
+        further: reads messages that this package's own decoders do not know.
 
     Raises:
         BagError: the bag is damaged, or the output cannot be written.
         CheckpointError: the model cannot be loaded.
     """
     intake = plan.intake()
-    session = MappingSession(plan.config, OccupancyPipeline(plan.config))
+    session = MappingSession(plan.config, OccupancyPipeline(plan.config), further)
     session.viewers = viewers
     session.warm_up()
     topics = () if out is None else output_topics(plan.config, plan.sensors)
@@ -143,7 +145,7 @@ def play_bag(
             status = session.status(intake, stamp_ns, "mapping" if session.keyframes else "waiting")
             writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
     view = session.view()
-    looks = () if raw is None else _looks(raw, session.pipeline.prediction)
+    looks = () if raw is None else _looks(raw, session.pipeline.prediction, further)
     return PlayResult(view, np.concatenate(path), _summary(plan, intake, session, view), looks)
 
 
@@ -189,12 +191,12 @@ def read_keyframes(bag: Path, config: Config | None = None, part: BagPart | None
                     yield keyframe
 
 
-def _looks(raw: RawKeyframe, prediction: Prediction | None) -> tuple[Look, ...]:
+def _looks(raw: RawKeyframe, prediction: Prediction | None, further: FurtherDecoders) -> tuple[Look, ...]:
     """The images that a prediction was made of, decoded once more, and their depth."""
     frames = {(frame.sensor.name, frame.stamp_ns): frame for frame in raw.frames}
     depths = () if prediction is None else prediction.depths
     known = ((frames.get((depth.camera, depth.stamp_ns)), depth) for depth in depths)
-    return tuple((decode_image_frame(frame), depth) for frame, depth in known if frame is not None)
+    return tuple((decode_image_frame(frame, further), depth) for frame, depth in known if frame is not None)
 
 
 def _record(writer: BagWriter, messages: Iterable[OutMessage], stamp_ns: int) -> None:

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import TransformError
-from occupancy_nn_ros.messages.decode import decode_odometry, decode_pose_stamped, decode_tf
+from occupancy_nn_ros.messages.decode import decode_odometry, decode_pose_stamped, decode_tf, decode_transform
 from occupancy_nn_ros.messages.names import ODOMETRY, POSE_STAMPED, TF_MESSAGE
 from occupancy_nn_ros.runtime.losses import Losses, kind_of
 from occupancy_nn_ros.sync.frame_names import FrameNames
@@ -61,6 +62,15 @@ class PoseIntake:
             self.add_transforms(topic, transforms, is_static=self.tf_topics[topic])
         elif not self._add_pose(topic, cdr):
             self._note_old(topic, "a pose")
+
+    def take_transform(self, topic: str, message: Any) -> None:
+        """Take one TransformStamped of one of the topics, which another library has received; a bad one is counted."""
+        try:
+            transform = decode_transform(message)
+        except TransformError as error:
+            self._refuse(topic, [error])
+            return
+        self.add_transforms(topic, [transform], is_static=self.tf_topics[topic])
 
     def add_transforms(self, topic: str, transforms: Iterable[StampedTransform], *, is_static: bool) -> None:
         """Take transforms that came on a topic; those that cannot be used are counted."""

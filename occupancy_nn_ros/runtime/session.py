@@ -21,7 +21,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
 from occupancy_nn_ros.mapping.device_depth import still_there
 from occupancy_nn_ros.mapping.map_file import read_map_frame
-from occupancy_nn_ros.runtime.decoding import decode_keyframe
+from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.device_source import DeviceCutter
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
@@ -79,14 +79,15 @@ class MappingSession:
         viewers: are shown each keyframe.
     """
 
-    def __init__(self, config: Config, pipeline: OccupancyPipeline) -> None:
+    def __init__(self, config: Config, pipeline: OccupancyPipeline, further: FurtherDecoders = OWN_ONLY) -> None:
         """Start to map.
 
         Args:
             config: all settings.
             pipeline: the network and the map, made with the same settings.
+            further: reads messages that this package's own decoders do not know.
         """
-        self.config, self.pipeline = config, pipeline
+        self.config, self.pipeline, self._further = config, pipeline, further
         self.latency = LatencyRecorder()
         self.plausibility = Plausibility()
         self.keyframes = 0
@@ -300,7 +301,7 @@ class MappingSession:
     def _decode(self, raw: RawKeyframe) -> Keyframe | None:
         """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""
         judge = partial(self.plausibility.check, raw.T_map_base, self.frame_id)
-        keyframe, bad = decode_keyframe(raw, self.config.sync.min_cameras, judge)
+        keyframe, bad = decode_keyframe(raw, self.config.sync.min_cameras, judge, self._further)
         for frame, error in bad:
             self._refuse(frame, error)
         self.problems |= {f"{name}: mounting": text for name, text in self.plausibility.mountings.items()}

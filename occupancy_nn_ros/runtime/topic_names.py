@@ -43,7 +43,7 @@ DEVICE = re.compile(r"depth_?(camera|cam|sensor|ai)")
 """A camera may be called after the depth that it measures too."""
 
 COLOR = re.compile(r"colou?r|rgb|bgr")
-DEPTH_ENCODINGS = ("16UC1", "32FC1")
+DEPTH_ENCODINGS = ("16UC1", "32FC1", "64FC1")
 FORMS = {
     "image", "img", "images", "raw", "color", "colour", "rgb", "bgr", "mono", "gray", "grey", "rect", "rectified", "undistorted",
     "resized", "small", "scaled", "throttled", "throttle", "view", "stream", "camera", "cam", "info", "calibration", "depth",

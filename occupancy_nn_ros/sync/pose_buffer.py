@@ -15,7 +15,8 @@ import numpy as np
 
 from occupancy_nn_ros.errors import LookupTransformError, TransformError
 from occupancy_nn_ros.geometry.poses import check_transform, invert
-from occupancy_nn_ros.sync.pose_track import BEHIND_NS, PoseTrack
+from occupancy_nn_ros.sync.pose_track import AHEAD_NS, BEHIND_NS, PoseTrack
+from occupancy_nn_ros.sync.transform_store import Kept, StoreFeed, TransformStore
 from occupancy_nn_ros.values import FloatArray, StampedTransform
 
 
@@ -29,9 +30,15 @@ class PoseBuffer:
         rivals: frames that were given several parents at once, with all of these.
     """
 
-    def __init__(self, cache_ns: int = 10_000_000_000) -> None:
-        """Keep moving transforms for ``cache_ns`` behind the newest."""
+    def __init__(self, cache_ns: int = 10_000_000_000, store: TransformStore | None = None) -> None:
+        """Nothing is known yet.
+
+        Args:
+            cache_ns: moving transforms are kept for so long behind the newest.
+            store: another tree that interpolates; what is taken, and what may be asked, is still decided here.
+        """
         self.cache_ns = cache_ns
+        self._feed = None if store is None else StoreFeed(store)
         self.rivals: dict[str, set[str]] = {}
         self._now_ns: int | None = None
         self._tracks: dict[str, dict[str, PoseTrack]] = {}
@@ -52,6 +59,7 @@ class PoseBuffer:
             if self._now_ns is None:
                 for track in self._all_tracks():
                     track.begin(now_ns)
+                self._mark_stale()
             self._now_ns = now_ns
 
     def set_transform(self, transform: StampedTransform, *, is_static: bool = False) -> bool:
@@ -82,6 +90,8 @@ class PoseBuffer:
             if common is None or not (self._knows(target) and self._knows(source)):
                 known = ", ".join(sorted(self._names())) or "none"
                 raise LookupTransformError(f"no transform from '{source}' to '{target}'; frames that exist: {known}")
+            if self._feed is not None and target != source:
+                return self._ask_store(self._feed, target, source, common, stamp_ns)
             return invert(self._climb(target, common, stamp_ns)) @ self._climb(source, common, stamp_ns)
 
     def frames(self) -> set[str]:
@@ -132,12 +142,14 @@ class PoseBuffer:
         with self._lock:
             for child, parent in pairwise(way):
                 if child in self.rivals:
+                    self._mark_stale(is_changed=self._parents[child] != parent)
                     self._preferred[child] = self._parents[child] = parent
 
     def rewind(self, now_ns: int) -> None:
         """Time was turned back: forget all moving transforms but those that came since; static ones stay."""
         with self._lock:
             self._now_ns = now_ns
+            self._mark_stale()
             for child, tracks in list(self._tracks.items()):
                 for parent, track in list(tracks.items()):
                     track.rewind(now_ns)
@@ -151,12 +163,14 @@ class PoseBuffer:
                 for parent in list(tracks):
                     self._remove(child, parent)
             self._now_ns = None
+            self._mark_stale()
 
     def _add(self, parent: str, child: str, transform: StampedTransform, is_static: bool) -> bool:
         known = self._fixed.get(child, {}).get(parent)
         if is_static and known is not None and np.array_equal(known, transform.T_target_source):
             return True  # sent again
         current = self._parents.get(child)
+        self._mark_stale(is_changed=current != parent or is_static != (known is not None))
         takes = current is None or current == parent or self._takes_over(parent, child, transform.stamp_ns, is_static)
         if is_static:
             self._tracks.get(child, {}).pop(parent, None)
@@ -166,11 +180,15 @@ class PoseBuffer:
             self._fixed.get(child, {}).pop(parent, None)
             tracks = self._tracks.setdefault(child, {})
             track = tracks.setdefault(parent, PoseTrack(parent, child, self.cache_ns))
+            self._mark_stale(is_changed=track.would_replace(transform.stamp_ns, transform.T_target_source))
             is_taken = track.add(transform.stamp_ns, transform.T_target_source, self._now_ns)
         if takes:
             if current not in (None, parent) and child not in self.rivals:
                 self._remove(child, str(current))
             self._parents[child] = parent
+        if self._feed is not None and is_taken and takes:
+            held = StampedTransform(transform.stamp_ns, parent, child, transform.T_target_source)
+            self._feed.add(held, is_static=is_static)
         return is_taken and takes
 
     def _takes_over(self, parent: str, child: str, stamp_ns: int, is_static: bool) -> bool:
@@ -229,6 +247,43 @@ class PoseBuffer:
     def _edge_at(self, child: str, parent: str, stamp_ns: int) -> FloatArray:
         fixed = self._fixed.get(child, {}).get(parent)
         return self._tracks[child][parent].at(stamp_ns, self._now_ns) if fixed is None else fixed
+
+    def _mark_stale(self, *, is_changed: bool = True) -> None:
+        if self._feed is not None and is_changed:
+            self._feed.is_stale = True
+
+    def _ask_store(self, feed: StoreFeed, target: str, source: str, common: str, stamp_ns: int) -> FloatArray:
+        """What the store says, of what this tree allows to ask.
+
+        Raises:
+            ExtrapolationError: as :meth:`lookup`.
+        """
+        feed.update(self._kept(), None if self._now_ns is None else self._now_ns + AHEAD_NS)
+        for frame in (target, source):
+            while frame != common:
+                parent = self._parents[frame]
+                if parent not in self._fixed.get(frame, {}):
+                    self._check_edge(feed.store, frame, parent, stamp_ns)
+                frame = parent
+        return feed.store.lookup(target, source, stamp_ns)
+
+    def _check_edge(self, store: TransformStore, child: str, parent: str, stamp_ns: int) -> None:
+        track = self._tracks[child][parent]
+        before_ns, _ = track.around(stamp_ns, self._now_ns)
+        if before_ns > stamp_ns:  # the first sample holds from when it was sent, which the store does not know
+            held = StampedTransform(stamp_ns, parent, child, track.sample(before_ns))
+            store.put(held, is_static=False)
+
+    def _kept(self) -> Iterator[Kept]:
+        """All transforms of the parents that hold."""
+        for child, parent in self._parents.items():
+            fixed = self._fixed.get(child, {}).get(parent)
+            if fixed is not None:
+                yield StampedTransform(0, parent, child, fixed), True
+                continue
+            track = self._tracks[child][parent]
+            for stamp_ns in track.stamps:
+                yield StampedTransform(stamp_ns, parent, child, track.sample(stamp_ns)), False
 
     def _knows(self, frame: str) -> bool:
         return frame in self._parents or any(parent == frame for parent in self._parents.values())

@@ -124,8 +124,27 @@ class PoseTrack:
         self._leads.clear()
         self._sent_ns = None
 
+    def sample(self, stamp_ns: int) -> FloatArray:
+        """(4, 4) pose of the sample with one of :attr:`stamps`."""
+        return self._poses[stamp_ns]
+
+    def would_replace(self, stamp_ns: int, pose: FloatArray) -> bool:
+        """Whether another pose is known of this very stamp."""
+        return stamp_ns in self._poses and not np.array_equal(self._poses[stamp_ns], pose)
+
     def at(self, stamp_ns: int, now_ns: int | None) -> FloatArray:
         """(4, 4) pose of the child in the parent at a stamp.
+
+        Raises:
+            ExtrapolationError: outside of the samples, or between two that do not tell what was between them.
+        """
+        before, after = self.around(stamp_ns, now_ns)
+        if before == after:
+            return self._poses[before]
+        return interpolate(self._poses[before], self._poses[after], (stamp_ns - before) / (after - before))
+
+    def around(self, stamp_ns: int, now_ns: int | None) -> tuple[int, int]:
+        """Stamps of the samples between which a stamp lies; twice the same where one sample holds at it.
 
         Raises:
             ExtrapolationError: outside of the samples, or between two that do not tell what was between them.
@@ -133,9 +152,10 @@ class PoseTrack:
         usable = self._usable(now_ns)
         upper = bisect_left(self.stamps, stamp_ns)
         if upper < usable and self.stamps[upper] == stamp_ns:
-            return self._poses[stamp_ns]
+            return stamp_ns, stamp_ns
         if usable and upper == 0 and self._sent_ns is not None and stamp_ns >= self._sent_ns:
-            return self._first_held_back(stamp_ns, usable, now_ns)
+            self._check_held_back(stamp_ns, usable, now_ns)
+            return self.stamps[0], self.stamps[0]
         if upper == 0 or upper >= usable:
             raise self._outside(stamp_ns, usable, now_ns)
         before, after = self.stamps[upper - 1], self.stamps[upper]
@@ -147,15 +167,15 @@ class PoseTrack:
                 f"{stamp_ns * 1e-9:.3f} s",
                 is_future=False,
             )
-        return interpolate(first, second, (stamp_ns - before) / (after - before))
+        return before, after
 
-    def _first_held_back(self, stamp_ns: int, usable: int, now_ns: int | None) -> FloatArray:
-        """The first sample, if the second tells that the frame stands still; one that moves is not known before its first."""
+    def _check_held_back(self, stamp_ns: int, usable: int, now_ns: int | None) -> None:
+        """The first sample holds if the second tells that the frame stands still; one that moves is not known before its first."""
         first = self._poses[self.stamps[0]]
         if usable > 1:
             second = self._poses[self.stamps[1]]
             if _distance(first, second) <= SAME_M and rotation_angle(first, second) <= SAME_RAD:
-                return first
+                return
         error = self._outside(stamp_ns, usable, now_ns)
         raise ExtrapolationError(str(error), is_future=usable == 1)
 

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -87,6 +88,7 @@ def test_a_robot_that_is_well(graph, doctor):
     assert amiss == []
     assert [check[1] for check in checks] == [
         "model",
+        "packages",
         "front",
         "front",
         "rear",
@@ -97,7 +99,10 @@ def test_a_robot_that_is_well(graph, doctor):
         "rear",
         "map",
     ]
-    assert "/front/image_raw: image rgb8 32x24, " in checks[1][2]
+    by = "tf2_ros" if find_spec("tf2_ros") else "this package's own tree"
+    assert checks[1][2].startswith(f"transforms by {by}; ")
+    assert ("not installed: " in checks[1][2]) == (not (find_spec("cv_bridge") and find_spec("sensor_msgs_py")))
+    assert "/front/image_raw: image rgb8 32x24, " in checks[2][2]
 
 
 def test_what_is_wrong_with_a_robot(graph, doctor):

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """One bag through DDS and through the offline player gives the same map, bit for bit."""
 
+from importlib.util import find_spec
+
 import numpy as np
+import pytest
 
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import load_config
@@ -42,13 +45,22 @@ def play_live(graph, bag, keyframe_stamps):
             done += 1
 
 
-def test_same_bag_same_map(graph, start_node, small_bag, tiny_model, tmp_path):
+TF2 = pytest.param(
+    "tf2",
+    marks=pytest.mark.skipif(
+        find_spec("tf2_ros") is None, reason="tf2_ros is not installed; it comes with a ROS distribution"
+    ),
+)
+
+
+@pytest.mark.parametrize("tf_source", ["builtin", TF2])
+def test_same_bag_same_map(tf_source, graph, start_node, small_bag, tiny_model, tmp_path):
     from occupancy_nn_ros.ros.qos import LATCHED_QOS, STREAM_QOS
 
     offline = play_offline(small_bag, tiny_model, tmp_path)
     stamps = [peek_header(cdr).stamp_ns for cdr in offline[GRID][:-1]]
     assert len(stamps) == 6  # the robot moves 8 cm from frame to frame, a keyframe is due every 10 cm
-    settings = {"model": tiny_model, **SETTINGS}
+    settings = {"model": tiny_model, "tf_source": tf_source, **SETTINGS}
     node = start_node(*(part for key, value in settings.items() for part in ("-p", f"{key}:={value}")))
     graph.listen(GRID, names.OCCUPANCY_GRID, LATCHED_QOS)
     graph.listen(DEPTH, names.IMAGE, STREAM_QOS)
@@ -77,3 +89,4 @@ def test_same_bag_same_map(graph, start_node, small_bag, tiny_model, tmp_path):
     assert bytes(graph.received[VOXELS][-1]) == offline[VOXELS][-1]
     code, output = node.stop()
     assert code == 0, output
+    assert ("transforms by tf2_ros" in output) == (tf_source == "tf2")

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rclpy")
 from rclpy.serialization import deserialize_message, serialize_message
 
-from occupancy_nn_ros.errors import OccupancyError
+from occupancy_nn_ros.errors import ImageError, LayoutError, OccupancyError, UnknownEncodingError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors, status
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
@@ -141,9 +141,61 @@ def test_images_agree_with_cv_bridge():
         cdr = sensors.encode_image(STAMP, "cam", pixels, encoding)
         expected = bridge.imgmsg_to_cv2(deserialize_message(cdr, ros_type("sensor_msgs/Image")), "rgb8")
         np.testing.assert_array_equal(images.decode_image(names.IMAGE, cdr)[1], expected)
-    deep = bridge.cv2_to_imgmsg(PIXELS.astype(np.uint16) * 251, "rgb16")
-    expected = bridge.imgmsg_to_cv2(deep, "rgb8")
-    np.testing.assert_array_equal(images.decode_image(names.IMAGE, serialize_message(deep))[1], expected)
+    deep = sensors.encode_image(STAMP, "cam", PIXELS.astype(np.uint16) * 251, "rgb16")
+    expected = bridge.imgmsg_to_cv2(deserialize_message(deep, ros_type("sensor_msgs/Image")), "rgb8")
+    np.testing.assert_array_equal(images.decode_image(names.IMAGE, deep)[1], expected)
+
+
+DEEP = np.arange(4 * 6 * 3, dtype=np.uint16).reshape(4, 6, 3) * 800
+
+
+@pytest.mark.parametrize(
+    ("encoding", "pixels", "rgb"),
+    [
+        ("16UC3", DEEP, np.round(DEEP[..., ::-1] / 257)),
+        ("32FC3", (DEEP / 65535).astype(np.float32), np.round(DEEP[..., ::-1] / 257)),
+        ("64FC1", DEEP[..., 0] / 65535, np.repeat(np.round(DEEP[..., :1] / 257), 3, axis=2)),
+    ],
+)
+def test_cv_bridge_reads_pictures_in_encodings_that_the_own_table_lacks(encoding, pixels, rgb):
+    pytest.importorskip("cv_bridge", reason="cv_bridge is not installed; it comes with a ROS distribution")
+    from occupancy_nn_ros.ros.further_decoders import installed_decoders
+
+    cdr = sensors.encode_image(STAMP, "cam", pixels, encoding)
+    with pytest.raises(UnknownEncodingError, match=encoding):
+        images.decode_image(names.IMAGE, cdr)
+    np.testing.assert_allclose(installed_decoders().image(cdr), rgb, atol=1)
+
+
+def test_cv_bridge_reads_depth_in_doubles_and_refuses_what_is_no_picture():
+    pytest.importorskip("cv_bridge", reason="cv_bridge is not installed; it comes with a ROS distribution")
+    from occupancy_nn_ros.ros.further_decoders import installed_decoders
+
+    depth = np.linspace(0.5, 4, 24).reshape(4, 6)
+    further = installed_decoders()
+    stored = further.depth(sensors.encode_image(STAMP, "cam", depth, "64FC1"))
+    np.testing.assert_array_equal(images.to_metres(stored, 0.0), depth.astype(np.float32))
+    for encoding, pixels in (("16SC2", np.zeros((4, 6, 2), np.int16)), ("32FC3", DEEP.astype(np.float32))):
+        with pytest.raises(ImageError, match=encoding):
+            further.image(sensors.encode_image(STAMP, "cam", pixels, encoding))
+    with pytest.raises(ImageError, match="made_up"):
+        further.image(sensors.encode_image(STAMP, "cam", DEEP, "made_up"))
+
+
+def test_sensor_msgs_py_reads_clouds_whose_steps_are_wrong():
+    point_cloud2 = pytest.importorskip("sensor_msgs_py.point_cloud2")
+    from occupancy_nn_ros.ros.further_decoders import installed_decoders
+
+    points = np.array([[1, 2, 3], [np.nan, 0, 0], [4, 5, 6]], np.float32)
+    made = point_cloud2.create_cloud_xyz32(stamped("nav_msgs/Odometry", "lidar").header, points)
+    made.row_step = 0
+    cdr = serialize_message(made)
+    with pytest.raises(LayoutError):
+        decode.decode_point_cloud(cdr)
+    np.testing.assert_array_equal(installed_decoders().cloud(cdr), points[[0, 2]])
+    made.width = 30
+    with pytest.raises(LayoutError, match="sensor_msgs_py"):
+        installed_decoders().cloud(serialize_message(made))
 
 
 @pytest.mark.parametrize("length", [0, 3, 11, 20])

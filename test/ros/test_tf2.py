@@ -103,3 +103,45 @@ def test_neither_knows_a_frame_that_does_not_exist(trees):
         ask(theirs, "map", "wing", START_NS)
     with pytest.raises(LookupTransformError, match="wing"):
         ours.lookup("map", "wing", START_NS)
+
+
+@pytest.fixture(scope="module")
+def by_tf2():
+    """Our tree with a tf2_ros buffer behind it, and the same transforms."""
+    pytest.importorskip("tf2_ros", reason="tf2_ros is not installed; it comes with a ROS distribution")
+    from occupancy_nn_ros.ros.tf2_transforms import Tf2Store
+
+    rng = np.random.default_rng(11)
+    tree = PoseBuffer(60_000_000_000, Tf2Store(60_000_000_000))
+    tree.advance(START_NS)
+    for child, parent in TREE.items():
+        for stamp_ns, T in walk(rng, child in STATIC):
+            tree.set_transform(StampedTransform(stamp_ns, parent, child, T), is_static=child in STATIC)
+            tree.advance(stamp_ns)
+    return tree
+
+
+def test_with_tf2_behind_it_our_tree_says_what_tf2_says(trees, by_tf2):
+    theirs, _ = trees
+    rng = np.random.default_rng(5)
+    frames = ["map", *TREE]
+    for _ in range(200):
+        target, source = rng.choice(frames, 2)
+        stamp_ns = START_NS + int(rng.integers(LAST_NS + 1))
+        np.testing.assert_allclose(
+            by_tf2.lookup(target, source, stamp_ns), ask(theirs, target, source, stamp_ns), atol=1e-12
+        )
+
+
+def test_a_stamp_of_zero_is_not_the_latest():
+    pytest.importorskip("tf2_ros", reason="tf2_ros is not installed; it comes with a ROS distribution")
+    from occupancy_nn_ros.ros.tf2_transforms import Tf2Store
+
+    tree = PoseBuffer(60_000_000_000, Tf2Store(60_000_000_000))
+    tree.advance(0)
+    for stamp_ns in (0, PERIOD_NS):
+        tree.set_transform(
+            StampedTransform(stamp_ns, "odom", "base", make_transform((stamp_ns * 1e-9, 0, 0), (0, 0, 0, 1)))
+        )
+    assert tree.lookup("odom", "base", 0)[0, 3] == 0
+    assert tree.lookup("odom", "base", PERIOD_NS)[0, 3] == pytest.approx(0.097, abs=1e-6)
