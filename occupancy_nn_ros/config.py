@@ -212,6 +212,12 @@ class KeyframeConfig(CheckedSettings):
     angle_rad: float = setting(0.1, "Rotation of base_frame that triggers a keyframe.", low=0.0, high=7.0, live=True)
     min_period_s: float = setting(0.1, "Never more often than this.", low=0.0, high=60.0, live=True)
     max_period_s: float = setting(1.0, "At least this often, even standing still.", low=0.0, high=3600.0, live=True)
+    max_age_s: float = setting(
+        5.0,
+        "A keyframe that waited longer than this for those before it is dropped by the node, by the sensors' time; a newer one "
+        "always takes its place.",
+        low=0.1, high=3600.0, live=True,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -293,6 +299,12 @@ class OutputConfig(CheckedSettings):
     markers_max_height_m: float = setting(
         1.6, "markers end at this height above base_frame; 50 shows the ceiling too.", low=-50.0, high=50.0, live=True
     )
+    grid_repeat_s: float = setting(
+        0.0,
+        "Without a map update for so long the newest grids go out again as they were, with the stamp they had, so that their rate "
+        "does not fall with that of keyframes on a busy computer; 0: never.",
+        low=0.0, high=60.0,
+    )  # fmt: skip
     stale_after_s: float = setting(
         0.0, "Without a map update for so long the latched grids go out once more, unknown everywhere; 0: never.",
         low=0.0, high=3600.0, live=True,

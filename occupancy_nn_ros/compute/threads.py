@@ -2,7 +2,9 @@
 """Threads of this process: how many there may be, and work split over them with one thread for each part.
 
 Inside a small operation two threads do little but wait for each other, and where other processes want the cores as well, each
-such wait costs a time slice. So whole parts of the work, such as cameras, go to one thread each.
+such wait costs a time slice. So whole parts of the work, such as cameras, go to one thread each. These take turns with other
+processes where cores are busy, and wait for each other once, at the end: fewer of them would only get less of the machine.
+Threads inside each operation, which there are where cameras are fewer than cores, are no more than others leave cores free.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from typing import TypeVar
 
 import torch
 
+from occupancy_nn_ros.compute.free_cores import FreeCores
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 CGROUP = Path("/sys/fs/cgroup")
 
 _wanted = 0
+_free: FreeCores | None = None
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
 
@@ -54,6 +59,15 @@ def use_threads(count: int) -> None:
     _wanted = count
 
 
+def heed_load(judge: FreeCores | None) -> None:
+    """From now on use no more threads inside an operation than cores are free; None: whatever others do.
+
+    How many there are changes the last bits of a result, so this is for who has to keep up with sensors.
+    """
+    global _free
+    _free = judge
+
+
 def threads() -> int:
     """Threads that work is split over."""
     return _wanted or available_cores()
@@ -83,7 +97,7 @@ def run_each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[
     """
     listed = list(items)
     workers = min(threads(), len(listed))
-    inner = max(1, threads() // max(1, workers))
+    inner = max(1, _inner_threads() // max(1, workers))
 
     def run(item: Item) -> Result:
         with torch_threads(inner), torch.inference_mode():
@@ -95,6 +109,11 @@ def run_each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[
     answers = [team.submit(run, item) for item in listed]
     wait(answers)
     return [answer.result() for answer in answers]
+
+
+def _inner_threads() -> int:
+    """Threads that may wait for each other at every operation: those asked for, or as many as there are free cores."""
+    return threads() if _wanted or _free is None else _free.count(threads())
 
 
 def pool(workers: int) -> ThreadPoolExecutor:

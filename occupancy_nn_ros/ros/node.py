@@ -17,6 +17,8 @@ from rcl_interfaces.msg import ParameterDescriptor, SetParametersResult
 from rclpy.lifecycle import LifecycleNode, State, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
+from occupancy_nn_ros.compute.free_cores import FreeCores
+from occupancy_nn_ros.compute.threads import heed_load
 from occupancy_nn_ros.errors import LookupTransformError, OccupancyError, StopRequested
 from occupancy_nn_ros.ros.context import NodeContext, Phase
 from occupancy_nn_ros.ros.further_decoders import installed_decoders
@@ -179,6 +181,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         config = self._shared.config
         self._say(f"loading model {config.model}" if config.source == "network" else "making the map")
         session = MappingSession(config, OccupancyPipeline(config), installed_decoders())
+        heed_load(FreeCores())
         session.pipeline.between_stages = self._shared.check_stop
         session.viewers = self._viewers
         session.warm_up(self._say)
@@ -239,7 +242,9 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
     def _process(self, raw: RawKeyframe) -> None:
         """Called in the worker's thread."""
         session, publishers, receiver = self._shared.session, self._outputs, self._receiver
-        if session is None or publishers is None or receiver is None:
+        if session is None or publishers is None or receiver is None or receiver.intake is None:
+            return
+        if session.is_late(raw, receiver.intake.newest_ns):
             return
         messages = session.process(raw, receiver.map_frame, publishers.wanted())
         publishers.publish(messages)

@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
+
+from rclpy.clock import Clock, ClockType
 
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.ros.context import NodeContext
@@ -28,6 +32,14 @@ class OutputPublishers:
         }
         self._of_the_map = frozenset(self._publishers)
         self._sent: set[str] = set()
+        self._grids: dict[str, tuple[float, bytes]] = {}
+        self._newest_last = threading.Lock()
+        period_s = context.config.outputs.grid_repeat_s
+        self._repeating: Any = (
+            context.ros.create_timer(period_s / 2, self._repeat, clock=Clock(clock_type=ClockType.STEADY_TIME))
+            if period_s
+            else None
+        )
 
     def add(self, topics: Iterable[OutputTopic]) -> None:
         """Offer those of these topics that depend on the cameras."""
@@ -48,7 +60,10 @@ class OutputPublishers:
         sent just before it, read or not. Grids are small, so nothing follows them.
         """
         for message in sorted(messages, key=lambda message: len(message.cdr), reverse=True):
-            self._publishers[message.name].publish(message.cdr)
+            with self._newest_last:
+                self._publishers[message.name].publish(message.cdr)
+                if message.topic.group == "grid" and message.topic.is_latched:
+                    self._grids[message.name] = time.monotonic(), message.cdr
             self._sent.add(message.name)
 
     def missing(self) -> set[str]:
@@ -73,12 +88,27 @@ class OutputPublishers:
     def forget(self) -> None:
         """Let the next subscriber check send everything again, as after the map was cleared or loaded."""
         self._sent.clear()
+        with self._newest_last:
+            self._grids.clear()
 
     def close(self) -> None:
         """Destroy the publishers."""
+        if self._repeating is not None:
+            self._context.ros.destroy_timer(self._repeating)
         for publisher in self._publishers.values():
             self._context.ros.destroy_publisher(publisher)
         self._publishers.clear()
+
+    def _repeat(self) -> None:
+        """Send grids again that no new one followed in time; called in the executor's thread, while the worker computes."""
+        if self._context.phase != "active" or self._context.is_paused:
+            return
+        now_s, period_s = time.monotonic(), self._context.config.outputs.grid_repeat_s
+        with self._newest_last:
+            for name, (sent_s, cdr) in self._grids.items():
+                if now_s - sent_s >= period_s and name in self._publishers:
+                    self._publishers[name].publish(cdr)
+                    self._grids[name] = now_s, cdr
 
     def _can_offer(self, topic: OutputTopic) -> bool:
         """Whether what an optional topic needs is there; says so if not."""

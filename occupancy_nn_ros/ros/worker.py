@@ -9,6 +9,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Generic, TypeVar
 
+from occupancy_nn_ros.compute.priority import compute_in_batch
+
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 Request = Callable[[], None]
@@ -86,6 +88,7 @@ class Worker(Generic[Item]):
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        compute_in_batch()
         while True:
             with self._wake:
                 self._busy = False

@@ -300,7 +300,7 @@ class Intake:
         if doubt := self.placement.doubt(names):
             self.problems["frames"] = doubt
         self.keyframes.accept(frames.stamp_ns, T_map_base)
-        return RawKeyframe(frames.stamp_ns, np.asarray(T_map_base), tuple(placed))
+        return RawKeyframe(frames.stamp_ns, np.asarray(T_map_base), tuple(placed), self.newest_ns)
 
     def _drop_set(self, frames: Waiting, reason: str, text: str) -> None:
         self.lost_early += self.frame_names is None

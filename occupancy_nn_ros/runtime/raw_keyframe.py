@@ -40,8 +40,10 @@ class RawKeyframe:
         stamp_ns: stamp of the newest frame.
         T_map_base: (4, 4) robot pose at that stamp.
         frames: the sensors' frames.
+        ready_ns: newest stamp of any sensor when all of it was known.
     """
 
     stamp_ns: int
     T_map_base: FloatArray
     frames: tuple[RawFrame, ...]
+    ready_ns: int = 0

@@ -49,6 +49,7 @@ from occupancy_nn_ros.values import (
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
 
 RATE_WINDOW = 10
+LATE = "waited longer than keyframes.max_age_s"
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,19 @@ class MappingSession:
         self.latency.add(times)
         self._show(keyframe, times)
         return messages
+
+    def is_late(self, raw: RawKeyframe, newest_ns: int) -> bool:
+        """Whether a keyframe waited too long to be of use, and is counted as dropped.
+
+        Args:
+            raw: from the intake.
+            newest_ns: the newest stamp of any sensor now.
+        """
+        limit_s, waited_s = self.config.keyframes.max_age_s, (newest_ns - raw.ready_ns) * 1e-9
+        if waited_s <= limit_s:
+            return False
+        self._drop(LATE, f"a keyframe waited {waited_s:.1f} s for those before it: the computer is too slow for them")
+        return True
 
     def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
         """The wanted outputs for the map as it is now, whatever their rate."""

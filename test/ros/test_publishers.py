@@ -55,3 +55,73 @@ def test_no_grid_is_lost_to_the_cloud_that_is_sent_with_it(graph):
     assert sender.wait() == 0
     grids = [peek_header(cdr).stamp_ns for cdr in graph.received["/sender/occupancy_grid"]]
     assert grids == list(range(1, ROUNDS + 1))
+
+
+REPEATER = """
+import threading
+
+import numpy as np
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.messages.maps import encode_occupancy_grid
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage
+from occupancy_nn_ros.ros.context import NodeContext
+from occupancy_nn_ros.ros.publishers import OutputPublishers
+from occupancy_nn_ros.values import GridSlice
+
+rclpy.init()
+node = rclpy.create_node("repeater")
+context = NodeContext(node, load_config([], ["outputs.grid_repeat_s=0.1"]), phase="active")
+publishers = OutputPublishers(context)
+executor = SingleThreadedExecutor()
+executor.add_node(node)
+
+
+def send(stamp):
+    grid = encode_occupancy_grid(GridSlice(stamp, "odom", 0.2, (0.0, 0.0, 0.0), np.zeros((9, 9), np.int8)))
+    publishers.publish([OutMessage(OUTPUTS[0], stamp, grid)])
+
+
+def work():  # as the worker's thread does, whose second keyframe takes long
+    while publishers.wanted() != {"occupancy_grid"}:
+        pause.wait(0.05)
+    pause.wait(1.0)
+    send(1)
+    pause.wait(0.8)
+    send(2)
+    pause.wait(0.6)
+    context.is_paused = True
+    pause.wait(0.6)
+    publishers.forget()
+    context.is_paused = False
+    pause.wait(0.6)
+    rclpy.shutdown()
+
+
+pause = threading.Event()
+threading.Thread(target=work).start()
+try:
+    executor.spin()
+except Exception:
+    pass
+"""
+
+
+def test_grids_go_out_at_their_rate_while_a_keyframe_takes_long_and_the_old_never_follows_the_new(graph):
+    from rclpy.qos import DurabilityPolicy, QoSProfile
+
+    graph.listen(
+        "/repeater/occupancy_grid", names.OCCUPANCY_GRID, QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    )
+    sender = subprocess.Popen([sys.executable, "-c", REPEATER])
+    try:
+        graph.until(lambda: sender.poll() is not None)
+        graph.spin(0.5)
+    finally:
+        sender.kill()
+    grids = [peek_header(cdr).stamp_ns for cdr in graph.received["/repeater/occupancy_grid"]]
+    assert grids == sorted(grids)
+    assert 3 <= grids.count(1) <= 9
+    assert 2 <= grids.count(2) <= 7  # none while it is paused, none after the map was forgotten

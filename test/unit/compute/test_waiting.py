@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.compute.threads import use_threads
-from occupancy_nn_ros.compute.waiting import PASSIVE
+from occupancy_nn_ros.compute.waiting import OPENCV, PASSIVE
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedImage
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 def started(code, **more):
-    environment = {name: value for name, value in os.environ.items() if name not in PASSIVE} | more
+    environment = {name: value for name, value in os.environ.items() if name not in PASSIVE | OPENCV} | more
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -33,6 +33,15 @@ def test_every_command_waits_passively_before_torch_is_loaded():
     )
     assert started(code)[-3:] == ["before", "False", "PASSIVE"]
     assert started(code, OMP_WAIT_POLICY="ACTIVE")[-1] == "ACTIVE"
+
+
+def test_opencv_keeps_to_the_thread_that_calls_it_in_this_process_and_in_those_it_starts():
+    code = (
+        "from occupancy_nn_ros.compute.waiting import wait_passively\nwait_passively()\nimport cv2, subprocess, sys\n"
+        "print(cv2.getNumThreads(), flush=True)\nsubprocess.run([sys.executable, '-c', 'import cv2; print(cv2.getNumThreads())'])"
+    )
+    assert started(code) == ["1", "1"]
+    assert started(code, OPENCV_FOR_THREADS_NUM="2") == ["2", "2"]
 
 
 def test_the_node_waits_passively_before_torch_is_loaded():

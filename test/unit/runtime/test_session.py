@@ -295,3 +295,46 @@ def test_stages_are_called_what_the_message_says(session):
     own = list(session.latency.summary())
     assert own == ["decode", "integrate", "encode", "total"]  # no network here
     assert set(told) - {"total"} <= set(re.findall(r'"(\w+)": total_s', NODE.read_text(encoding="utf-8")))
+
+
+def test_a_keyframe_that_waited_too_long_is_dropped_and_counted(session):
+    keyframe = replace(wall(10 * SECOND), ready_ns=11 * SECOND)  # its transforms came a second late, which is no fault of its own
+    assert not session.is_late(keyframe, 16 * SECOND)
+    assert not session.is_late(keyframe, 2 * SECOND)  # time was turned back meanwhile
+    assert session.dropped == {}
+    assert session.is_late(keyframe, 16 * SECOND + 1)
+    assert session.dropped == {"waited longer than keyframes.max_age_s": 1}
+    assert "waited 5.0 s" in session.problems["waited longer than keyframes.max_age_s"]
+
+
+def test_a_computer_that_is_too_slow_maps_the_newest_keyframes_and_never_falls_further_behind(session):
+    """Thirty keyframes a tenth of a second apart, each takes as long as four come in: simulated without a clock."""
+    from occupancy_nn_ros.ros.worker import Worker
+
+    started, go_on, newest_ns, ages_ns = threading.Semaphore(0), threading.Semaphore(0), [0], []
+
+    def work(raw):
+        ages_ns.append(newest_ns[0] - raw.stamp_ns)
+        started.release()
+        go_on.acquire()
+        if not session.is_late(raw, newest_ns[0]):
+            session.process(raw, "odom", ())
+
+    def fail(error):
+        raise error
+
+    worker = Worker(work, fail)
+    for n in range(30):
+        newest_ns[0] = n * SECOND // 10
+        worker.offer(replace(wall(newest_ns[0]), ready_ns=newest_ns[0]))
+        if n % 4 == 0:
+            if n:
+                go_on.release()
+            assert started.acquire(timeout=20)
+    go_on.release()
+    assert started.acquire(timeout=20)
+    go_on.release()
+    assert worker.stop()
+    assert ages_ns[0] == 0 and set(ages_ns) <= {0, SECOND // 10}
+    assert session.keyframes == len(ages_ns)
+    assert session.keyframes + worker.overwritten == 30
