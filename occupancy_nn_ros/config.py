@@ -292,7 +292,9 @@ class OutputConfig(CheckedSettings):
     )
     max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
     scan_max_range_m: float = setting(10.0, "Length of the beams of scan.", low=0.1, high=100.0, live=True)
-    color_by: Literal["height", "class"] = setting("height", "Colours of markers and clouds.", live=True)
+    color_by: Literal["height", "class", "camera"] = setting(
+        "height", "Colours of markers and clouds; camera: as the cameras saw each voxel, 8 bytes a voxel.", live=True
+    )
     markers_min_height_m: float = setting(
         0.2, "markers start at this height above base_frame; -50 shows the floor too.", low=-50.0, high=50.0, live=True
     )

@@ -26,6 +26,9 @@ UInt8Array = npt.NDArray[np.uint8]
 SEMANTIC_CLASSES = ("ground", "structure", "object", "vehicle", "person", "vegetation")
 """Class names in index order; class ids in maps and messages are index + 1, 0 means no class known."""
 
+NO_COLOR = (150, 150, 150)
+"""RGB of an occupied voxel that no camera has looked at yet."""
+
 
 class VoxelState(IntEnum):
     """What is known of a voxel. Unknown means never observed or forgotten; it is not probability 0.5."""
@@ -266,11 +269,14 @@ class MapView(MapPlace):
         state: (X, Y, Z) int8 of :class:`VoxelState`.
         probability: (X, Y, Z) float32 occupied-probability; meaningless where the state is unknown.
         classes: (X, Y, Z) uint8, 0 none, else index into ``SEMANTIC_CLASSES`` plus 1.
+        colors: (X, Y, Z, 3) uint8 RGB of the occupied voxels as the cameras saw them, ``NO_COLOR`` where none did; None where the
+            map keeps no colours.
     """
 
     state: npt.NDArray[np.int8]
     probability: Float32Array
     classes: UInt8Array
+    colors: UInt8Array | None = None
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 """Map a recorded bag without ROS.
 
 Finds cameras, camera_info, frames and transforms by itself, says what it chose, and writes to the output folder:
-map.mcap (the node's topics), map.gif (the map growing), top_down.png, view_3d.png, depth.png (what the cameras saw last) and
-summary.json.
+map.mcap (the node's topics, and what Foxglove and Rerun need to show it), foxglove_layout.json, map.gif (the map growing),
+top_down.png, view_3d.png, depth.png (what the cameras saw last) and summary.json.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("out"), help="output folder (default: out)")
     parser.add_argument("--json", action="store_true", help="print the summary as JSON, nothing else")
     parser.add_argument("--rrd", action="store_true", help="also write map.rrd: occupancy-nn view shows it again")
+    parser.add_argument(
+        "--ply", action="store_true", help="also write map.ply: the map's surface as coloured triangles"
+    )
     add_view(parser)
     add_part(parser)
     add_settings(parser)
@@ -48,11 +51,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Play the bag."""
     from occupancy_nn_ros.bags.reader import BagPart
+    from occupancy_nn_ros.mapping.surface import import_marching_cubes
+    from occupancy_nn_ros.runtime.map_exports import save_for_others
 
     config = read_settings(args)
+    if args.ply:
+        import_marching_cubes()  # or the map would be made for nothing
     with viewer(args, config, make_folder(args.out) / "map.rrd" if args.rrd else None) as shown:
         part = BagPart(args.start, args.end)
         result = play(args.bag, config, args.out, quiet=args.json, part=part, shown=shown)
+    if args.ply and result.view is not None:
+        save_for_others(result.view, args.out / "map.ply", config.outputs.color_by)
     if args.json:
         print(json.dumps(result.summary))
     return 0
@@ -73,7 +82,7 @@ def play(
         OccupancyError: whatever keeps the bag from being mapped.
     """
     from occupancy_nn_ros.bags.reader import BagReader
-    from occupancy_nn_ros.runtime.player import plan_play, play_bag, write_summary
+    from occupancy_nn_ros.runtime.player import plan_play, play_bag, write_layout, write_summary
     from occupancy_nn_ros.visualization.animation import MapAnimation
 
     keep_freed_memory()
@@ -99,6 +108,7 @@ def play(
             _print_losses(reader)
     pictures = _draw(result, plan.config, out, truth_beside(bag, result.view), animation)
     write_summary(result, out)
+    write_layout(result, out)
     if not quiet:
         _print_result(result, out, pictures)
     if result.view is None:

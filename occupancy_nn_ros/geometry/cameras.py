@@ -123,6 +123,13 @@ def sizes_of(model: CameraModel) -> tuple[tuple[int, int], ...]:
     return tuple(dict.fromkeys([(model.width, model.height), (model.width * x, model.height * y)]))
 
 
+def resized(model: CameraModel, width: int, height: int) -> CameraModel:
+    """The intrinsics of an image that was scaled to this size; pixel centres stay at integers."""
+    x, y = width / model.width, height / model.height
+    to_new = np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2], [0.0, 0.0, 1.0]])
+    return replace(model, width=width, height=height, K=to_new @ model.K)
+
+
 def project(model: CameraModel, points_cam: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
     """Project points of the optical frame into the image.
 

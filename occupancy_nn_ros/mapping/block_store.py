@@ -14,8 +14,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
-from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
+from occupancy_nn_ros.mapping.voxel_storage import COLOR_STEPS, VoxelStorage
 from occupancy_nn_ros.values import LatticeWindow
 
 SIDE = 16
@@ -25,6 +26,9 @@ OVERHEAD_BYTES = 200
 """What the dictionary and its key take for each cube, about."""
 
 UNKNOWN = -128
+VALUES, CLASSES, COLORS = 0, 1, 2
+"""Layers of a cube: log-odds and class; then red, green, blue and whether there is a colour, in maps that keep colours."""
+
 Index = tuple[int, int, int]
 Int8Array = npt.NDArray[np.int8]
 
@@ -70,22 +74,22 @@ class BlockStore:
         for key in [k for k in self._cubes if all(a <= n <= b for a, n, b in zip(first, k, last, strict=True))]:
             corner = (key[0] * SIDE, key[1] * SIDE, key[2] * SIDE)
             cube = self._take(key)
-            known = inside(LatticeWindow(1.0, corner, (SIDE,) * 3)) & (cube[0] != UNKNOWN)
+            known = inside(LatticeWindow(1.0, corner, (SIDE,) * 3)) & (cube[VALUES] != UNKNOWN)
             cleared += int(known.sum())
-            cube[0][known] = UNKNOWN
+            cube[VALUES][known] = UNKNOWN
             self._put(key, cube)
         return cleared
 
     def keep_leaving(self, grid: VoxelStorage, origin: Index) -> None:
         """Store what a move of the window to ``origin`` will drop."""
         for box in _outside(grid.window, LatticeWindow(grid.window.voxel_size_m, origin, grid.window.shape)):
-            values, classes = self._read(grid, box)
-            if (values == UNKNOWN).all():
+            layers = self._read(grid, box)
+            if (layers[VALUES] == UNKNOWN).all():
                 continue
             for key, inside, given in _cubes_of(box):
-                if (values[given] != UNKNOWN).any():
-                    cube = self._take(key)
-                    cube[0][inside], cube[1][inside] = values[given], classes[given]
+                if (layers[VALUES][given] != UNKNOWN).any():
+                    cube = self._take(key, len(layers))
+                    cube[(slice(None), *inside)] = layers[(slice(None), *given)]
                     self._put(key, cube)
 
     def restore_entering(self, grid: VoxelStorage, old_origin: Index, now_ms: int) -> None:
@@ -95,57 +99,89 @@ class BlockStore:
         for box in _outside(grid.window, LatticeWindow(grid.window.voxel_size_m, old_origin, grid.window.shape)):
             for key, inside, given in _cubes_of(box):
                 if key in self._cubes:
-                    cube = self._take(key)
+                    cube = self._take(key, _layers_of(grid))
                     part = tuple(int(box.origin[a] + given[a].start) for a in range(3))
-                    self._write(grid, (part[0], part[1], part[2]), (cube[0][inside], cube[1][inside]), now_ms)
-                    cube[0][inside] = UNKNOWN
+                    self._write(grid, (part[0], part[1], part[2]), cube[(slice(None), *inside)], now_ms)
+                    cube[VALUES][inside] = UNKNOWN
                     self._put(key, cube)
 
-    def _read(self, grid: VoxelStorage, box: LatticeWindow) -> tuple[Int8Array, Int8Array]:
-        values, classes = np.full(box.shape, UNKNOWN, np.int8), np.zeros(box.shape, np.int8)
+    def _read(self, grid: VoxelStorage, box: LatticeWindow) -> Int8Array:
+        """Layers (L, X, Y, Z) of a box."""
+        layers = _unknown(_layers_of(grid), box.shape)
         for stored, given in grid.overlap(box):
             scaled = (grid.log_odds[stored] * self._scale).round().clamp(-127, 127)
             known = grid.seen_ms[stored] >= 0
-            values[given] = torch.where(known, scaled, UNKNOWN).to(torch.int8).cpu().numpy()
+            layers[VALUES][given] = torch.where(known, scaled, UNKNOWN).to(torch.int8).cpu().numpy()
             if grid.class_evidence.shape[-1]:
                 best = grid.class_evidence[stored].max(dim=-1)
-                classes[given] = torch.where(best.values > 0, best.indices + 1, 0).to(torch.int8).cpu().numpy()
-        return values, classes
+                layers[CLASSES][given] = torch.where(best.values > 0, best.indices + 1, 0).to(torch.int8).cpu().numpy()
+            if grid.colors is not None:
+                layers[(slice(COLORS, None), *given)] = _packed(grid.colors[stored])
+        return layers
 
-    def _write(self, grid: VoxelStorage, origin: Index, cube: tuple[Int8Array, Int8Array], now_ms: int) -> None:
-        values, classes = cube
-        shape = (values.shape[0], values.shape[1], values.shape[2])
-        for stored, given in grid.overlap(LatticeWindow(grid.window.voxel_size_m, origin, shape)):
-            part = torch.from_numpy(values[given]).to(grid.device)
+    def _write(self, grid: VoxelStorage, origin: Index, cube: Int8Array, now_ms: int) -> None:
+        _, x, y, z = cube.shape
+        for stored, given in grid.overlap(LatticeWindow(grid.window.voxel_size_m, origin, (x, y, z))):
+            part = torch.from_numpy(cube[VALUES][given]).to(grid.device)
             known = part != UNKNOWN
             grid.log_odds[stored] = torch.where(known, part / self._scale, grid.log_odds[stored])
             grid.seen_ms[stored] = torch.where(known, now_ms, grid.seen_ms[stored])
-            kept = torch.from_numpy(classes[given]).to(grid.device).long()
+            if grid.colors is not None:
+                colors = _unpacked(cube[(slice(COLORS, None), *given)]).to(grid.device)
+                grid.colors[stored] = torch.where(known[..., None], colors, grid.colors[stored])
+            kept = torch.from_numpy(cube[CLASSES][given]).to(grid.device).long()
             count = grid.class_evidence.shape[-1]
             if count and bool((kept > 0).any()):
                 # The winner of the past begins with one observation's worth of evidence.
                 one_hot = torch.nn.functional.one_hot(kept, count + 1)[..., 1:] * 256
                 grid.class_evidence[stored] = one_hot.to(torch.int16)
 
-    def _take(self, key: Index) -> tuple[Int8Array, Int8Array]:
-        """Remove a cube and unpack it; one of unknown voxels if there is none."""
+    def _take(self, key: Index, layers: int = 0) -> Int8Array:
+        """Remove a cube and unpack it (L, 16, 16, 16), with so many layers at least; one of unknown voxels if there is none."""
         packed = self._cubes.pop(key, None)
         if packed is None:
-            return np.full((SIDE,) * 3, UNKNOWN, np.int8), np.zeros((SIDE,) * 3, np.int8)
+            return _unknown(layers, (SIDE, SIDE, SIDE))
         self._bytes -= len(packed) + OVERHEAD_BYTES
-        both = np.frombuffer(zlib.decompress(packed), np.int8).reshape(2, SIDE, SIDE, SIDE).copy()
-        return both[0], both[1]
+        kept = np.frombuffer(zlib.decompress(packed), np.int8).reshape(-1, SIDE, SIDE, SIDE)
+        cube = _unknown(max(layers, len(kept)), (SIDE, SIDE, SIDE))
+        cube[: len(kept)] = kept  # fewer where colours are kept only since
+        return cube
 
-    def _put(self, key: Index, cube: tuple[Int8Array, Int8Array]) -> None:
-        if (cube[0] == UNKNOWN).all():
+    def _put(self, key: Index, cube: Int8Array) -> None:
+        if (cube[VALUES] == UNKNOWN).all():
             return
-        packed = zlib.compress(np.stack(cube).tobytes(), 1)
+        packed = zlib.compress(cube.tobytes(), 1)
         self._cubes[key] = packed
         self._bytes += len(packed) + OVERHEAD_BYTES
         while self._bytes > self.limit_bytes and self._cubes:
             _, oldest = self._cubes.popitem(last=False)
             self._bytes -= len(oldest) + OVERHEAD_BYTES
             self.dropped += 1
+
+
+def _layers_of(grid: VoxelStorage) -> int:
+    return COLORS if grid.colors is None else COLORS + 4
+
+
+def _unknown(layers: int, shape: Index) -> Int8Array:
+    """Layers of unknown voxels."""
+    cube = np.zeros((layers, *shape), np.int8)
+    cube[VALUES] = UNKNOWN
+    return cube
+
+
+def _packed(colors: Tensor) -> Int8Array:
+    """Stored colours (X, Y, Z, 4) in whole grey levels, as layers (4, X, Y, Z)."""
+    levels = (colors[..., :3] + COLOR_STEPS // 2) // COLOR_STEPS
+    layers = torch.cat([levels, (colors[..., 3:] > 0).to(torch.int16)], dim=-1).to(torch.uint8)
+    return layers.movedim(-1, 0).cpu().numpy().view(np.int8)
+
+
+def _unpacked(layers: Int8Array) -> Tensor:
+    """The colours of layers (4, X, Y, Z) as they are stored (X, Y, Z, 4), after one look."""
+    colors = torch.from_numpy(np.ascontiguousarray(layers).view(np.uint8)).movedim(0, -1).to(torch.int16)
+    colors[..., :3] *= COLOR_STEPS
+    return colors
 
 
 def _outside(window: LatticeWindow, other: LatticeWindow) -> Iterator[LatticeWindow]:

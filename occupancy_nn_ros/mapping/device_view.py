@@ -14,7 +14,7 @@ from torch import Tensor
 
 from occupancy_nn_ros.compute.transfers import download
 from occupancy_nn_ros.mapping.map_memory import NEVER
-from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
+from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage, levels_of
 from occupancy_nn_ros.values import MapPlace, MapView, VoxelState
 
 
@@ -26,22 +26,30 @@ class DeviceMap(MapPlace):
         state, probability: as there.
         find_classes: gives the classes, before the map changes; they are the most to compute, and grids do without.
         left_out: predicted voxels left out so far because they were not finite, () int64.
+        find_colors: gives the colours likewise, None where the map keeps none.
     """
 
     state: Tensor
     probability: Tensor
     find_classes: Callable[[], Tensor]
     left_out: Tensor
+    find_colors: Callable[[], Tensor | None] = lambda: None
 
     @cached_property
     def classes(self) -> Tensor:
         """As in a view."""
         return self.find_classes()
 
+    @cached_property
+    def colors(self) -> Tensor | None:
+        """As in a view."""
+        return self.find_colors()
+
     @property
     def voxels(self) -> dict[str, Tensor]:
         """What :func:`view_of` makes a view of."""
-        return {"state": self.state, "probability": self.probability, "classes": self.classes}
+        found = {"state": self.state, "probability": self.probability, "classes": self.classes}
+        return found if self.colors is None else {**found, "colors": self.colors}
 
     def view(self) -> MapView:
         """A copy on the host, which waits for it."""
@@ -64,7 +72,8 @@ def device_map(storage: VoxelStorage, place: MapPlace, left_out: int | Tensor) -
     if not isinstance(left_out, Tensor):
         left_out = torch.full((), left_out, dtype=torch.int64, device=storage.device)
     where = place.stamp_ns, place.frame_id, place.window, place.T_map_base
-    return DeviceMap(*where, state, probability.contiguous(), partial(_classes, storage, occupied), left_out)
+    finders = partial(_classes, storage, occupied), partial(_colors, storage, occupied)
+    return DeviceMap(*where, state, probability.contiguous(), finders[0], left_out, finders[1])
 
 
 def _classes(storage: VoxelStorage, occupied: Tensor) -> Tensor:
@@ -74,6 +83,13 @@ def _classes(storage: VoxelStorage, occupied: Tensor) -> Tensor:
     best = storage.class_evidence.max(dim=-1)
     classes = torch.where(best.values > 0, best.indices + 1, 0).to(torch.uint8)
     return torch.where(occupied, _in_window_order(storage, classes), 0)
+
+
+def _colors(storage: VoxelStorage, occupied: Tensor) -> Tensor | None:
+    """Colours (X, Y, Z, 3) uint8 of the occupied voxels, in window order, black elsewhere; None where none are kept."""
+    if storage.colors is None:
+        return None
+    return torch.where(occupied[..., None], _in_window_order(storage, levels_of(storage.colors)), 0)
 
 
 def _in_window_order(storage: VoxelStorage, tensor: Tensor) -> Tensor:

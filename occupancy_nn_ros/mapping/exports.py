@@ -53,23 +53,27 @@ def octree(view: MapView) -> tuple[bytes, int]:
 
 
 def save_ply(view: MapView, path: Path) -> None:
-    """Write the centres of the occupied voxels with probability and class as a binary PLY point cloud.
+    """Write the centres of the occupied voxels with probability, class and, where the map keeps them, colours as a binary PLY cloud.
 
     Raises:
         MapFileError: the file cannot be written.
     """
     cells = np.argwhere(view.state == VoxelState.OCCUPIED)
-    layout = np.dtype([("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("probability", "<f4"), ("class_id", "u1")])
-    points = np.empty(len(cells), layout)
+    fields = [("x", "<f4"), ("y", "<f4"), ("z", "<f4"), ("probability", "<f4"), ("class_id", "u1")]
+    channels = ("red", "green", "blue") if view.colors is not None else ()
+    points = np.empty(len(cells), np.dtype([*fields, *((name, "u1") for name in channels)]))
     centers = (cells + np.asarray(view.window.origin) + 0.5) * view.window.voxel_size_m
     for axis, name in enumerate("xyz"):
         points[name] = centers[:, axis]
     points["probability"] = view.probability[tuple(cells.T)]
     points["class_id"] = view.classes[tuple(cells.T)]
+    for n, name in enumerate(channels):
+        points[name] = view.colors[(*cells.T, n)]  # type: ignore[index]
     properties = "".join(f"property float {name}\n" for name in ("x", "y", "z", "probability"))
+    properties += "".join(f"property uchar {name}\n" for name in ("class_id", *channels))
     header = (
         f"ply\nformat binary_little_endian 1.0\ncomment frame {view.frame_id}\nelement vertex {len(cells)}\n"
-        f"{properties}property uchar class_id\nend_header\n"
+        f"{properties}end_header\n"
     )
     replace_file(path, (header.encode("utf-8"), points.tobytes()))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from occupancy_nn_ros.errors import MapFileError
+from occupancy_nn_ros.config import MapConfig
+from occupancy_nn_ros.errors import ConfigError, MapFileError
 from occupancy_nn_ros.mapping.atomic_file import replace_file
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
+from occupancy_nn_ros.mapping.voxel_storage import COLOR_STEPS, VoxelStorage
 
 FORMAT, VERSION = "occupancy_nn_ros map", 2
 FIELDS = {"log_odds": torch.float32, "known": torch.bool, "class_evidence": torch.int16}
 """Tensors of a map file and their types: (X, Y, Z), (X, Y, Z) and (X, Y, Z, C), in window order."""
+
+COLORS = "colors"
+"""A fourth one, int16 (X, Y, Z, 4), of a map that keeps colours."""
 
 Header = tuple[float, tuple[int, int, int], tuple[int, int, int]]
 
@@ -33,6 +38,8 @@ def save_map(grid: VoxelStorage, path: Path, frame_id: str) -> None:
     """
     log_odds, seen_ms, evidence = grid.window_tensors()
     tensors = {"log_odds": log_odds.cpu(), "known": (seen_ms != NEVER).cpu(), "class_evidence": evidence.cpu()}
+    if grid.colors is not None:
+        tensors[COLORS] = grid.in_window_order(grid.colors).cpu()
     window = grid.window
     header = {
         "format": FORMAT,
@@ -56,25 +63,69 @@ def load_map(grid: RollingMap, path: Path) -> str:
         with safe_open(str(path), framework="pt") as file:
             header: dict[str, str] = file.metadata() or {}
             _, origin, shape = _check_header(path, header, grid)
-            if set(file.keys()) != set(FIELDS):
+            fields = FIELDS if COLORS not in file.keys() else {**FIELDS, COLORS: torch.int16}  # noqa: SIM118
+            if set(file.keys()) != set(fields):
                 raise MapFileError(f"map {path} holds {sorted(file.keys())}, expected {sorted(FIELDS)}")
-            tensors = {name: file.get_tensor(name) for name in FIELDS}
+            tensors = {name: file.get_tensor(name) for name in fields}
     except (OSError, SafetensorError, RuntimeError, MemoryError) as error:
         raise MapFileError(f"cannot read map {path}: {error}") from None
     for name, tensor in tensors.items():
-        expected = (*shape, grid.class_evidence.shape[-1]) if name == "class_evidence" else shape
-        if tuple(tensor.shape) != expected or tensor.dtype != FIELDS[name]:
+        expected = (*shape, *{"class_evidence": (grid.class_evidence.shape[-1],), COLORS: (4,)}.get(name, ()))
+        if tuple(tensor.shape) != expected or tensor.dtype != fields[name]:
             found = f"{tensor.dtype} {tuple(tensor.shape)}"
-            raise MapFileError(f"map {path}: {name} is {found}, expected {FIELDS[name]} {expected}")
+            raise MapFileError(f"map {path}: {name} is {found}, expected {fields[name]} {expected}")
     if _checksum(header, tensors) != header["checksum"]:
         raise MapFileError(f"map {path} is damaged: its checksum does not fit")
     if not bool(torch.isfinite(tensors["log_odds"]).all()):
         raise MapFileError(f"map {path} is damaged: log-odds that are not finite")
-    grid.replace_content(origin, tensors["log_odds"], tensors["known"], tensors["class_evidence"])
+    colors = tensors.get(COLORS)
+    if colors is not None and bool((colors < 0).any() | (colors[..., :3] > 255 * COLOR_STEPS).any()):
+        raise MapFileError(f"map {path} is damaged: colours that are none")
+    grid.replace_content(origin, tensors["log_odds"], tensors["known"], tensors["class_evidence"], colors)
     return header["frame_id"]
 
 
+def read_map(path: Path) -> RollingMap:
+    """A saved map by itself, with the settings' defaults for what a file does not tell.
+
+    Raises:
+        MapFileError: missing, truncated, foreign or damaged.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header, names = file.metadata() or {}, set(file.keys())
+            classes = file.get_slice("class_evidence").get_shape()[-1] if "class_evidence" in names else 0
+    except (OSError, SafetensorError) as error:
+        raise MapFileError(f"cannot read map {path}: {error}") from None
+    edge, _, shape = _parse_header(path, header)
+    try:
+        grid = RollingMap(edge, shape, MapConfig(), num_classes=classes)
+        if COLORS in names:
+            grid.keep_colors()
+    except ConfigError as error:
+        raise MapFileError(f"{path}: {error}") from None
+    load_map(grid, path)
+    return grid
+
+
+def is_map(path: Path) -> bool:
+    """Whether a file is a saved map, damaged or not."""
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            return bool((file.metadata() or {}).get("format") == FORMAT)
+    except (OSError, SafetensorError):
+        return False
+
+
 def _check_header(path: Path, header: dict[str, str], grid: VoxelStorage) -> Header:
+    edge, origin, shape = _parse_header(path, header)
+    if not abs(edge - grid.window.voxel_size_m) <= 1e-9 or shape != grid.window.shape:
+        expected = f"{grid.window.shape} of {grid.window.voxel_size_m} m"
+        raise MapFileError(f"{path} holds {shape} voxels of {edge} m, this map has {expected}")
+    return edge, origin, shape
+
+
+def _parse_header(path: Path, header: dict[str, str]) -> Header:
     if header.get("format") != FORMAT or header.get("version") != str(VERSION):
         found = f"'{header.get('format')}' {header.get('version')}"
         raise MapFileError(f"{path} says {found}, expected '{FORMAT}' {VERSION}")
@@ -86,9 +137,8 @@ def _check_header(path: Path, header: dict[str, str], grid: VoxelStorage) -> Hea
         raise MapFileError(f"{path} has a damaged header: {error}") from None
     if not complete or min(x, y, z) < 1 or x * y * z > MAX_VOXELS:
         raise MapFileError(f"{path} has a damaged header: window {shape} at {origin}")
-    if not abs(edge - grid.window.voxel_size_m) <= 1e-9 or (x, y, z) != grid.window.shape:
-        expected = f"{grid.window.shape} of {grid.window.voxel_size_m} m"
-        raise MapFileError(f"{path} holds {(x, y, z)} voxels of {edge} m, this map has {expected}")
+    if not 0 < edge < math.inf:
+        raise MapFileError(f"{path} has a damaged header: voxels of {edge} m")
     return edge, (i, j, k), (x, y, z)
 
 
@@ -97,7 +147,7 @@ def _checksum(header: dict[str, str], tensors: dict[str, torch.Tensor]) -> str:
     digest = hashlib.sha256()
     for name in ("format", "version", "frame_id", "window"):
         digest.update(f"{name}={header[name]}\n".encode())
-    for name in FIELDS:
+    for name in tensors:
         digest.update(np.ascontiguousarray(tensors[name].numpy()).data)
     return digest.hexdigest()
 

@@ -82,7 +82,10 @@ class RollingMap(VoxelStorage):
         edge = config.voxel_size_m
         side = max(1, round(config.map.size_xy_m / edge))
         height = max(1, round((config.map.below_m + config.map.above_m) / edge))
-        return cls(edge, (side, side, height), config.map, device=device)
+        grid = cls(edge, (side, side, height), config.map, device=device)
+        if config.outputs.color_by == "camera":
+            grid.keep_colors()
+        return grid
 
     def move_to(self, T_map_base: FloatArray) -> None:
         """Center the window on the robot in x and y, with its floor ``below_m`` under the base; clears what enters.
@@ -176,8 +179,9 @@ class RollingMap(VoxelStorage):
             known[given] = self.seen_ms[stored].numpy() != NEVER
         probability = (np.float32(1) / (np.float32(1) + np.exp(-log_odds))).astype(np.float32)
         state = states(probability, known, self.config)
-        classes = self._classes(np.argwhere(state == VoxelState.OCCUPIED))
-        return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes)
+        occupied = np.argwhere(state == VoxelState.OCCUPIED)
+        classes, colors = self._classes(occupied), self._colors(occupied)
+        return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes, colors)
 
     def content(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> DeviceMap:
         """What a map on a GPU knows, where it is, in window order; who asks does not wait for it."""
@@ -190,6 +194,15 @@ class RollingMap(VoxelStorage):
         cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
         classes[tuple(occupied.T)] = self.best_classes(cells).numpy()
         return classes
+
+    def _colors(self, occupied: npt.NDArray[np.int64]) -> UInt8Array | None:
+        """Colours (X, Y, Z, 3) of the voxels at window indices (N, 3), black elsewhere; None where none are kept."""
+        if self.colors is None:
+            return None
+        colors = np.zeros((*self._window.shape, 3), np.uint8)
+        cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
+        colors[tuple(occupied.T)] = self.best_colors(cells).cpu().numpy()
+        return colors
 
     def query(
         self, points_m: npt.ArrayLike, *, mode: Literal["nearest", "trilinear"] = "nearest", unknown: Unknown = "keep"
@@ -207,7 +220,14 @@ class RollingMap(VoxelStorage):
         """Class ids (N,) of the occupied voxels that hold map-frame points (N, 3); 0 where none is known."""
         return classes_at_points(self, points_m)
 
-    def replace_content(self, origin: tuple[int, int, int], log_odds: Tensor, known: Tensor, evidence: Tensor) -> None:
+    def replace_content(
+        self,
+        origin: tuple[int, int, int],
+        log_odds: Tensor,
+        known: Tensor,
+        evidence: Tensor,
+        colors: Tensor | None = None,
+    ) -> None:
         """Put the window at ``origin`` with new content in window order; it counts as seen at the newest time.
 
         Places that left the window are forgotten: they are of the map before.
@@ -217,6 +237,7 @@ class RollingMap(VoxelStorage):
             log_odds: (X, Y, Z) float32, clamped here.
             known: (X, Y, Z) bool.
             evidence: (X, Y, Z, C) int16.
+            colors: (X, Y, Z, 4) int16, None where none were kept; left out by a map that keeps none.
         """
         if self.store is not None:
             self.store.clear()
@@ -228,6 +249,8 @@ class RollingMap(VoxelStorage):
             self.log_odds[stored] = torch.where(known[given], values[given], 0.0)
             self.seen_ms[stored] = torch.where(known[given], self.clock.newest_ms, NEVER)
             self.class_evidence[stored] = evidence[given].to(self.device)
+            if self.colors is not None:
+                self.colors[stored] = 0 if colors is None else colors[given].to(self.device)
 
     def marks(self) -> Marks:
         """Scratch memory for one scan, addressed for the window as it lies now; allocated on first use."""

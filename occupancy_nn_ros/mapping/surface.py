@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,11 +31,11 @@ class SurfaceMesh:
     triangles: npt.NDArray[np.int32]
 
 
-def surface_mesh(view: MapView) -> SurfaceMesh:
-    """Where occupied-probability crosses one half between known voxels; nothing beside unknown ones.
+def import_marching_cubes() -> Any:
+    """scikit-image's marching cubes.
 
     Raises:
-        MissingDependencyError: scikit-image is not installed.
+        MissingDependencyError: it is not installed.
     """
     try:
         from skimage.measure import marching_cubes
@@ -42,6 +43,16 @@ def surface_mesh(view: MapView) -> SurfaceMesh:
         raise MissingDependencyError(
             f"a mesh needs scikit-image ({error}): pip install 'occupancy-nn-ros[mesh]'"
         ) from None
+    return marching_cubes
+
+
+def surface_mesh(view: MapView) -> SurfaceMesh:
+    """Where occupied-probability crosses one half between known voxels; nothing beside unknown ones.
+
+    Raises:
+        MissingDependencyError: scikit-image is not installed.
+    """
+    marching_cubes = import_marching_cubes()
     known = view.state != VoxelState.UNKNOWN
     probability = np.clip(view.probability.astype(np.float64), 1e-6, 1 - 1e-6)
     log_odds = np.where(known, np.clip(np.log(probability / (1 - probability)), -MAX_LOG_ODDS, MAX_LOG_ODDS), 0.0)

@@ -14,7 +14,10 @@ from torch import Tensor
 
 from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.mapping.map_memory import NEVER, Block, check_memory, overlap
-from occupancy_nn_ros.values import LatticeWindow
+from occupancy_nn_ros.values import NO_COLOR, LatticeWindow
+
+COLOR_STEPS = 128
+"""A stored colour's steps of one grey level: finer than what one look in ``LOOKS`` changes."""
 
 
 class VoxelStorage:
@@ -26,6 +29,8 @@ class VoxelStorage:
         log_odds: (X, Y, Z) float32 storage.
         seen_ms: (X, Y, Z) int32 storage, when a voxel was last observed on the map's clock, ``NEVER`` if not.
         class_evidence: (X, Y, Z, C) int16 storage in steps of ``EVIDENCE_STEP``.
+        colors: (X, Y, Z, 4) int16 storage, red, green and blue in steps of a 128th and the number of looks; None where colours
+            are not kept.
     """
 
     def __init__(
@@ -42,8 +47,19 @@ class VoxelStorage:
         self.log_odds = torch.full(shape, 0.0, device=self.device)
         self.seen_ms = torch.full(shape, NEVER, dtype=torch.int32, device=self.device)
         self.class_evidence = torch.full((*shape, num_classes), 0, dtype=torch.int16, device=self.device)
+        self.colors: Tensor | None = None
         self._window = LatticeWindow(voxel_size_m, (-(shape[0] // 2), -(shape[1] // 2), 0), shape)
         self._anchor_z = 0
+
+    def keep_colors(self) -> None:
+        """Keep colours from now on; 8 bytes a voxel.
+
+        Raises:
+            ConfigError: they do not fit into the free memory.
+        """
+        if self.colors is None:
+            check_memory(self._window.shape, 0, self.device)
+            self.colors = torch.full((*self._window.shape, 4), 0, dtype=torch.int16, device=self.device)
 
     @property
     def window(self) -> LatticeWindow:
@@ -81,15 +97,38 @@ class VoxelStorage:
 
     def window_tensors(self) -> tuple[Tensor, Tensor, Tensor]:
         """Copies of log-odds (X, Y, Z), time last seen (X, Y, Z) and class evidence (X, Y, Z, C) in window order."""
-        tensors = (self.log_odds, self.seen_ms, self.class_evidence)
-        copies = tuple(torch.empty_like(tensor) for tensor in tensors)
+        return (
+            self.in_window_order(self.log_odds),
+            self.in_window_order(self.seen_ms),
+            self.in_window_order(self.class_evidence),
+        )
+
+    def in_window_order(self, tensor: Tensor) -> Tensor:
+        """A copy of a storage tensor (X, Y, Z, ...) whose first voxel is the window's lowest."""
+        copy = torch.empty_like(tensor)
         for stored, given in self.overlap(self._window):
-            for copy, tensor in zip(copies, tensors, strict=True):
-                copy[given] = tensor[stored]
-        return copies[0], copies[1], copies[2]
+            copy[given] = tensor[stored]
+        return copy
+
+    def best_colors(self, cells: Tensor) -> Tensor:
+        """Colours (N, 3) uint8 at lattice cells (N, 3) int64 inside the window, and ``NO_COLOR`` where no camera looked."""
+        if self.colors is None or not len(cells):
+            return torch.tensor(NO_COLOR, dtype=torch.uint8, device=cells.device).expand(len(cells), 3)
+        return levels_of(self.colors.view(-1, 4)[self.storage_index(cells)])
 
     def clear(self, where: tuple[slice, ...] = ()) -> None:
         """Forget a part of the storage, or everything; the window stays where it is."""
         self.log_odds[where] = 0.0
         self.seen_ms[where] = NEVER
         self.class_evidence[where] = 0
+        if self.colors is not None:
+            self.colors[where] = 0
+
+
+def levels_of(colors: Tensor) -> Tensor:
+    """Stored colours (..., 4) as grey levels (..., 3) uint8, ``NO_COLOR`` where no camera looked."""
+    levels = ((colors[..., :3] + COLOR_STEPS // 2) // COLOR_STEPS).to(torch.uint8)
+    none = [
+        torch.full_like(levels[..., 0], level) for level in NO_COLOR
+    ]  # no copy from the host, which a GPU would wait for
+    return torch.where(colors[..., 3:] > 0, levels, torch.stack(none, dim=-1))

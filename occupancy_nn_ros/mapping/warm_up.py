@@ -14,7 +14,8 @@ from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
-from occupancy_nn_ros.values import CameraModel, LatticeWindow, PosedDepth, Prediction
+from occupancy_nn_ros.mapping.voxel_colors import add_colors
+from occupancy_nn_ros.values import CameraModel, LatticeWindow, PosedDepth, PosedImage, Prediction
 
 
 def warm_up() -> None:
@@ -35,6 +36,8 @@ def warm_up() -> None:
         window = LatticeWindow(0.5, grid.window.origin, part)
         grid.integrate(Prediction(window, ones, ones, torch.ones((grid.class_evidence.shape[-1], *part))), 1)
     grid.forget(2_000_000_000)
+    grid.keep_colors()
+    add_colors(grid, (PosedImage("", 0, np.zeros((4, 4, 3), np.uint8), camera, np.eye(4)),))
     corner = np.zeros((4, 4, 4), dtype=bool)
     corner[0, 0, 0] = True
     distance_field(corner, 1.0, 1.0)

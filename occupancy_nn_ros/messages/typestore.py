@@ -11,7 +11,13 @@ from rosbags.typesys.store import Typestore
 
 from occupancy_nn_ros.errors import MessageError
 from occupancy_nn_ros.messages.headers import SECOND_NS
-from occupancy_nn_ros.messages.names import COMPRESSED_VIDEO, FFMPEG_PACKET, OCTOMAP
+from occupancy_nn_ros.messages.names import (
+    COMPRESSED_VIDEO,
+    FFMPEG_PACKET,
+    FOXGLOVE_FIELD,
+    FOXGLOVE_VOXEL_GRID,
+    OCTOMAP,
+)
 from occupancy_nn_ros.resources import resource_path
 
 OWN_MESSAGES = ("VoxelGrid", "MapStatus")
@@ -25,6 +31,12 @@ VIDEO_MESSAGES = {
 
 FOREIGN_MESSAGES = {
     OCTOMAP: "std_msgs/Header header\nbool binary\nstring id\nfloat64 resolution\nint8[] data\n",
+    FOXGLOVE_FIELD: "string name\nuint32 offset\nuint8 type\n",
+    FOXGLOVE_VOXEL_GRID: (
+        "builtin_interfaces/Time timestamp\nstring frame_id\ngeometry_msgs/Pose pose\nuint32 row_count\nuint32 column_count\n"
+        "geometry_msgs/Vector3 cell_size\nuint32 slice_stride\nuint32 row_stride\nuint32 cell_stride\n"
+        "foxglove_msgs/PackedElementField[] fields\nuint8[] data\n"
+    ),
 }
 """Definitions of messages of other packages that ROS itself does not come with."""
 

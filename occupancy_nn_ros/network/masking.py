@@ -70,6 +70,4 @@ def hide_masked(nearer: Tensor, hidden: Sequence[HiddenCells | None]) -> Tensor:
     """Cumulative depth distributions (V, D + 1, h, w) of V views in which their masks hide what lies behind."""
     if all(mask is None for mask in hidden):
         return nearer
-    return torch.stack(
-        [view if mask is None else mask.hide(view) for view, mask in zip(nearer, hidden, strict=True)]
-    )
+    return torch.stack([view if mask is None else mask.hide(view) for view, mask in zip(nearer, hidden, strict=True)])

@@ -19,6 +19,7 @@ from occupancy_nn_ros.mapping.map_file import save_map
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.publishers import OutputPublishers
+from occupancy_nn_ros.runtime.map_exports import is_for_others, save_for_others
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import FloatArray
 
@@ -122,7 +123,11 @@ class MapServices:
         def save(session: MappingSession) -> str:
             name = request.file_path or f"map_{session.newest_ns or 0}.safetensors"
             path = path_inside(self.map_folder, name)
-            save_map(session.pipeline.map, path, session.frame_id)
+            view = session.view() if is_for_others(path) else None
+            if view is not None:
+                save_for_others(view, path, session.config.outputs.color_by)
+            else:
+                save_map(session.pipeline.map, path, session.frame_id)
             return str(path)
 
         return await self._answer(response, save)

@@ -84,7 +84,10 @@ class DeviceCutter:
     def _listed(self, map_: DeviceMap, config: Config, name: Need) -> dict[str, Tensor]:
         mask = band_mask(map_, marker_band(config)) if name == "voxels_of_markers" else None
         most = min(self._room.get(name, FEWEST_VOXELS), math.prod(map_.window.shape))
-        return {f"{name} {key}": piece for key, piece in occupied_voxels(map_, mask, most).items()}
+        found = occupied_voxels(map_, mask, most)
+        if map_.colors is not None and config.outputs.color_by == "camera":
+            found["colors"] = map_.colors.view(-1, 3)[found["index"].long()]
+        return {f"{name} {key}": piece for key, piece in found.items()}
 
     def _fits(self, name: Need, arrays: Arrays) -> bool:
         """Whether a list was long enough; makes room for twice as many voxels the next time."""
@@ -102,16 +105,19 @@ def _ready(map_: DeviceMap, config: Config, needs: Collection[Need], arrays: Arr
         elif name == "distances_m":
             ready[name] = arrays[name]
         elif name in ("voxels", "voxels_of_markers"):
-            ready[name] = _voxels(map_, config, {key: arrays[f"{name} {key}"] for key in _LISTS})
+            ready[name] = _voxels(
+                map_, config, {key: arrays[f"{name} {key}"] for key in _LISTS if f"{name} {key}" in arrays}
+            )
         else:
             ready[name] = grid_slice(map_, arrays[name])
     return ready
 
 
-_LISTS = ("count", "index", "probability", "classes")
+_LISTS = ("count", "index", "probability", "classes", "colors")
+"""Colours are there only in a map that keeps them."""
 
 
 def _voxels(map_: DeviceMap, config: Config, lists: Arrays) -> OccupiedVoxels:
-    index, probability, classes = (lists[key][: int(lists["count"])] for key in _LISTS[1:])
-    cells = np.stack(np.unravel_index(index.astype(np.int64), map_.window.shape), axis=1)
-    return shown_voxels(map_, config, cells, (probability, classes))
+    found = {key: values[: int(lists["count"])] for key, values in lists.items() if key != "count"}
+    cells = np.stack(np.unravel_index(found["index"].astype(np.int64), map_.window.shape), axis=1)
+    return shown_voxels(map_, config, cells, (found["probability"], found["classes"], found.get("colors")))

@@ -16,7 +16,7 @@ from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
 from occupancy_nn_ros.messages.maps import OccupiedVoxels, occupied_indices
 from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedDepth, UInt8Array
-from occupancy_nn_ros.visualization.colors import class_colors, height_colors
+from occupancy_nn_ros.visualization.colors import listed_colors
 
 Need = Literal["view", "slice_2d", "probability_2d", "distances_m", "voxels", "voxels_of_markers"]
 """An attribute of :class:`MapSource` that a topic shows."""
@@ -80,8 +80,9 @@ class MapSource:
         return self._voxels_at(cells[mask[tuple(cells.T)]])
 
     def _voxels_at(self, cells: npt.NDArray[np.int64]) -> OccupiedVoxels:
-        known = tuple(cells.T)
-        return shown_voxels(self.place, self.config, cells, (self.view.probability[known], self.view.classes[known]))
+        at, view = tuple(cells.T), self.view
+        colors = None if view.colors is None else view.colors[at]
+        return shown_voxels(self.place, self.config, cells, (view.probability[at], view.classes[at], colors))
 
 
 @dataclass(frozen=True)
@@ -104,11 +105,13 @@ def marker_band(config: Config) -> GridConfig:
 
 
 def shown_voxels(
-    place: MapPlace, config: Config, cells: npt.NDArray[np.int64], known: tuple[Float32Array, UInt8Array]
+    place: MapPlace,
+    config: Config,
+    cells: npt.NDArray[np.int64],
+    known: tuple[Float32Array, UInt8Array, UInt8Array | None],
 ) -> OccupiedVoxels:
-    """Voxels at window indices (N, 3), with probabilities and classes (N,), and their colours."""
+    """Voxels at window indices (N, 3), with probabilities and classes (N,), and the colours (N, 3) of cameras where they are kept."""
     points = (cells + place.window.origin + 0.5) * place.window.voxel_size_m
-    probability, classes = known
-    by_class = config.outputs.color_by == "class"
-    colors = class_colors(classes) if by_class else height_colors(points[:, 2], place)
+    probability, classes, seen = known
+    colors = listed_colors(place, config.outputs.color_by, cells, (classes, seen))
     return OccupiedVoxels(points, probability, classes, colors)

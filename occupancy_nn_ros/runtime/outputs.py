@@ -40,7 +40,7 @@ from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_i
 from occupancy_nn_ros.runtime.cloud_frame import cloud_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource, Need
-from occupancy_nn_ros.visualization.colors import height_colors
+from occupancy_nn_ros.visualization.colors import surface_colors
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _octomap(source: MapSource) -> bytes:
 def _mesh(source: MapSource) -> bytes:
     mesh = surface_mesh(source.view)
     corners = mesh.vertices_m[mesh.triangles.reshape(-1)]
-    colors = height_colors(corners[:, 2], source.view)
+    colors = surface_colors(source.view, corners, source.config.outputs.color_by)
     return encode_mesh_marker(source.stamp_ns, source.view.frame_id, corners, colors)
 
 
@@ -153,10 +153,15 @@ OUTPUTS = (
 """Topics that every node has."""
 
 
+def topic_token(name: str) -> str:
+    """A camera's name as a part of a topic's name, which cannot begin with a digit."""
+    token = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return f"_{token}" if token[:1].isdigit() else token
+
+
 def depth_topics(camera: str) -> tuple[OutputTopic, OutputTopic]:
     """What a depth camera would send in a camera's place: a depth image of what the network is sure of, its intrinsics."""
-    token = re.sub(r"\W", "_", camera, flags=re.ASCII)
-    token = f"_{token}" if token[:1].isdigit() else token  # a part of a topic's name cannot begin with a digit
+    token = topic_token(camera)
     return (
         OutputTopic(f"depth/{token}/image", IMAGE, _depth_image, False, "depth", camera),
         OutputTopic(f"depth/{token}/camera_info", CAMERA_INFO, _depth_info, False, "depth", camera),

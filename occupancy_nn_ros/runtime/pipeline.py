@@ -18,6 +18,7 @@ from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.voxel_colors import add_colors
 from occupancy_nn_ros.mapping.warm_up import warm_up
 from occupancy_nn_ros.runtime.depth_model import DepthModel
 from occupancy_nn_ros.runtime.device_predictor import load_predictor
@@ -109,6 +110,10 @@ class OccupancyPipeline:
                 integrate_depth(self.map, depth)
             for cloud in keyframe.clouds:
                 integrate_cloud(self.map, cloud)
+        if self.config.outputs.color_by == "camera" and keyframe.images:
+            with clock.stage("color"):
+                self.map.keep_colors()
+                add_colors(self.map, keyframe.images)
         return clock
 
     def _add_depth_model(self, keyframe: Keyframe, sure: tuple[PosedDepth, ...], clock: StageClock) -> None:

@@ -27,8 +27,10 @@ from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.runtime.viewer_topics import ViewerMessage, ViewerTopics, picture_topics, voxel_messages
 from occupancy_nn_ros.settings import to_mapping
 from occupancy_nn_ros.values import FloatArray, Keyframe, MapView, PosedDepth, PosedImage, Prediction, VoxelState
+from occupancy_nn_ros.visualization.foxglove_layout import foxglove_layout
 from occupancy_nn_ros.visualization.snapshot import Viewer
 
 NODE_NAME = "/occupancy_nn"
@@ -127,7 +129,8 @@ def play_bag(
     """
     intake = plan.intake()
     session = MappingSession(plan.config, OccupancyPipeline(plan.config), further)
-    session.viewers = viewers
+    shown = None if out is None else ViewerTopics(plan.config)
+    session.viewers = viewers if shown is None else (*viewers, shown)
     session.warm_up()
     topics = () if out is None else output_topics(plan.config, plan.sensors)
     wanted = tuple(topic.name for topic in topics if not topic.is_optional)
@@ -138,12 +141,15 @@ def play_bag(
             for raw in ready:
                 messages = session.process(raw, intake.map_frame, wanted)
                 path.append(raw.T_map_base[None, :3, 3])
-                if writer is not None:
+                if writer is not None and shown is not None:
                     _record(writer, messages, stamp_ns)
+                    _record_for_viewers(writer, shown.messages(raw, _base_frame(plan, intake)), stamp_ns)
         if writer is not None:
             _record(writer, session.final_outputs(RECORDED), stamp_ns)
             status = session.status(intake, stamp_ns, "mapping" if session.keyframes else "waiting")
             writer.write(f"{NODE_NAME}/status", MAP_STATUS, stamp_ns, encode_map_status(status))
+            if (last := session.view()) is not None:
+                _record_for_viewers(writer, voxel_messages(last, plan.config.outputs.color_by), stamp_ns)
     view = session.view()
     looks = () if raw is None else _looks(raw, session.pipeline.prediction, further)
     return PlayResult(view, np.concatenate(path), _summary(plan, intake, session, view), looks)
@@ -206,6 +212,34 @@ def _record(writer: BagWriter, messages: Iterable[OutMessage], stamp_ns: int) ->
         writer.write(name, topic.msgtype, stamp_ns, message.cdr, is_latched=topic.is_latched)
 
 
+def _record_for_viewers(writer: BagWriter, messages: Iterable[ViewerMessage], stamp_ns: int) -> None:
+    for message in messages:
+        name = message.topic if message.topic.startswith("/") else f"{NODE_NAME}/{message.topic}"
+        writer.write(name, message.msgtype, stamp_ns, message.cdr)
+
+
+def write_layout(result: PlayResult, out: Path) -> None:
+    """Write ``foxglove_layout.json``, which shows the cameras and frames of this ``map.mcap``.
+
+    Raises:
+        BagError: it cannot be written.
+    """
+    cameras = [sensor["name"] for sensor in result.summary["sensors"] if sensor["kind"] == "image"]
+    topics = [picture_topics(camera) for camera in cameras]
+    text = foxglove_layout(
+        [(f"{NODE_NAME}/{a}", f"{NODE_NAME}/{b}") for a, b in topics], result.summary["frames"]["base"]
+    )
+    try:
+        (out / "foxglove_layout.json").write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BagError(f"cannot write {out / 'foxglove_layout.json'}: {error}") from None
+
+
+def _base_frame(plan: PlayPlan, intake: Intake) -> str:
+    """The robot's frame as it was found, else as it is configured."""
+    return intake.frame_names.base_frame if intake.frame_names else plan.config.base_frame
+
+
 def write_summary(result: PlayResult, out: Path) -> None:
     """Write ``summary.json``.
 
@@ -224,7 +258,7 @@ def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapV
         "sensors": [asdict(sensor) for sensor in plan.sensors],
         "frames": {
             "map": session.frame_id,
-            "base": names.base_frame if names else plan.config.base_frame,
+            "base": _base_frame(plan, intake),
             "reason": names.reason if names else "",
             "pose_topic": names.pose.topic if names and names.pose else "",
         },

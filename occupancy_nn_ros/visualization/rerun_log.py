@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,13 +23,12 @@ import numpy as np
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.values import Float32Array, FloatArray, MapView, PosedDepth, PosedImage, UInt8Array, VoxelState
-from occupancy_nn_ros.visualization.colors import DEPTH_SPAN_M, class_colors, height_colors
-from occupancy_nn_ros.visualization.snapshot import Snapshot
+from occupancy_nn_ros.visualization.colors import DEPTH_SPAN_M, ColorBy, voxel_colors
+from occupancy_nn_ros.visualization.snapshot import CEILING_M, Snapshot
 from occupancy_nn_ros.visualization.top_down import top_down_image
 
 APPLICATION = "occupancy_nn_ros"
 TIMELINE = "stamp"
-CEILING_M = 1.8
 JPEG_QUALITY = 80
 MAX_VOXELS = 200_000
 """More boxes than this make a viewer slow; of more, the nearest to the robot are shown."""
@@ -54,7 +53,7 @@ def import_rerun() -> Any:
 class RerunLog:
     """Writes snapshots to one recording. Not thread-safe."""
 
-    def __init__(self, recording: Any, grid: GridConfig, color_by: Literal["height", "class"]) -> None:
+    def __init__(self, recording: Any, grid: GridConfig, color_by: ColorBy) -> None:
         """Write to a ``rerun.RecordingStream``.
 
         Args:
@@ -146,16 +145,14 @@ class RerunLog:
         self._recording.log(entity, *what, static=static)
 
 
-def occupied_boxes(view: MapView, color_by: Literal["height", "class"]) -> tuple[Float32Array, UInt8Array]:
+def occupied_boxes(view: MapView, color_by: ColorBy) -> tuple[Float32Array, UInt8Array]:
     """Centres (N, 3) in the map frame and colours (N, 3) of the occupied voxels, at most ``MAX_VOXELS``."""
     cells = np.argwhere(view.state == VoxelState.OCCUPIED)
     centers = (cells + view.window.origin + 0.5) * view.window.voxel_size_m
     if len(cells) > MAX_VOXELS:
         nearest = np.argpartition(np.linalg.norm(centers - view.T_map_base[:3, 3], axis=1), MAX_VOXELS)[:MAX_VOXELS]
         cells, centers = cells[nearest], centers[nearest]
-    classes = view.classes[tuple(cells.T)]
-    colors = class_colors(classes) if color_by == "class" else height_colors(centers[:, 2], view)
-    return centers.astype(np.float32), colors
+    return centers.astype(np.float32), voxel_colors(view, cells, color_by)
 
 
 def layout(cameras: Sequence[str], base_m: FloatArray) -> Any:

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from occupancy_nn_ros.values import MapView, PosedDepth, PosedImage
 
+CEILING_M = 1.8
+"""Voxels further above the robot's base are shown apart, or they would hide what is below them."""
+
 
 @dataclass(frozen=True)
 class Snapshot:

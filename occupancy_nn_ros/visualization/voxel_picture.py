@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.values import Float32Array, FloatArray, MapView, UInt8Array, VoxelState
-from occupancy_nn_ros.visualization.colors import class_colors, height_colors
+from occupancy_nn_ros.visualization.colors import ColorBy, voxel_colors
 
 SIZE = (1400, 1000)
 BACKGROUND = (246, 246, 248)
@@ -28,7 +28,7 @@ FACES = (
 
 
 def draw_voxels(
-    view: MapView, file: Path | str, *, path_m: FloatArray | None = None, color_by: str = "height", yaw_deg: float = -55.0,
+    view: MapView, file: Path | str, *, path_m: FloatArray | None = None, color_by: ColorBy = "height", yaw_deg: float = -55.0,
     pitch_deg: float = 48.0, cut_above_m: float = 2.0,
 ) -> None:  # fmt: skip
     """Write a picture of the occupied voxels.
@@ -53,7 +53,7 @@ def draw_voxels(
 
 
 def render_voxels(
-    view: MapView, *, path_m: FloatArray | None = None, color_by: str = "height", yaw_deg: float = -55.0,
+    view: MapView, *, path_m: FloatArray | None = None, color_by: ColorBy = "height", yaw_deg: float = -55.0,
     pitch_deg: float = 48.0, cut_above_m: float = 2.0,
 ) -> UInt8Array:  # fmt: skip
     """RGB picture (H, W, 3) of the occupied voxels, as :func:`draw_voxels` writes it."""
@@ -64,7 +64,7 @@ def render_voxels(
     if occupied.any():
         R = _view_rotation(yaw_deg, pitch_deg)
         quads, shades, cells = _visible_faces(occupied, R)
-        colors = _cell_colors(view, cells, color_by)
+        colors = voxel_colors(view, cells, color_by).astype(np.float32)
         to_pixels = _fit(quads.reshape(-1, 3) @ R.T)
         _paint(canvas, quads, R, to_pixels, np.clip(colors * shades[:, None], 0, 255))
         if path_m is not None:
@@ -96,13 +96,6 @@ def _visible_faces(
         shades.append(np.full(len(here), shade, np.float32))
         cells.append(here)
     return np.concatenate(quads), np.concatenate(shades), np.concatenate(cells)
-
-
-def _cell_colors(view: MapView, cells: npt.NDArray[np.int64], color_by: str) -> Float32Array:
-    if color_by == "class":
-        return class_colors(view.classes[tuple(cells.T)]).astype(np.float32)
-    z = (cells[:, 2] + view.window.origin[2] + 0.5) * view.window.voxel_size_m
-    return height_colors(z, view).astype(np.float32)
 
 
 def _fit(projected: FloatArray) -> tuple[float, FloatArray]:

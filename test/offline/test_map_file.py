@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""map.mcap as other tools read it: by the MCAP library alone, and by Rerun's importer."""
+
+import json
+import re
+import subprocess
+import sys
+from collections import Counter
+
+import cv2
+import numpy as np
+import pytest
+from mcap.reader import make_reader
+
+from occupancy_nn_ros.cli.main import main
+from occupancy_nn_ros.messages.decode import decode_tf
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, FOXGLOVE_VOXEL_GRID, VOXEL_GRID
+from occupancy_nn_ros.messages.typestore import deserialize
+
+NODE = "/occupancy_nn"
+
+
+@pytest.fixture(scope="module")
+def played(small_bag, tiny_model, tmp_path_factory):
+    """A map made of two cameras, with a summary."""
+    out = tmp_path_factory.mktemp("played")
+    options = ["--ply", "--set", "outputs.color_by=camera", "--json"]
+    assert main(["play", str(small_bag), "--out", str(out), "--model", str(tiny_model), *options]) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def read(played):
+    """Schemas by topic, and messages by topic as (log time, bytes), read without this package."""
+    schemas, messages = {}, {}
+    with (played / "map.mcap").open("rb") as file:
+        for schema, channel, message in make_reader(file).iter_messages():
+            assert channel.message_encoding == "cdr"
+            schemas[channel.topic] = schema
+            messages.setdefault(channel.topic, []).append((message.log_time, message.data))
+    return schemas, messages
+
+
+def test_every_channel_says_what_it_holds(read):
+    schemas, _ = read
+    assert {schema.encoding for schema in schemas.values()} == {"ros2msg"}
+    names = {topic: schema.name for topic, schema in schemas.items()}
+    assert names["/tf"] == "tf2_msgs/msg/TFMessage"
+    assert names[f"{NODE}/viewer/voxels"] == names[f"{NODE}/viewer/ceiling"] == FOXGLOVE_VOXEL_GRID
+    for camera in ("front", "back"):
+        assert names[f"{NODE}/viewer/{camera}/image/compressed"] == COMPRESSED_IMAGE
+        assert names[f"{NODE}/viewer/{camera}/camera_info"] == "sensor_msgs/msg/CameraInfo"
+    text = schemas[f"{NODE}/viewer/voxels"].data.decode()
+    for part in (
+        "MSG: foxglove_msgs/PackedElementField",
+        "MSG: geometry_msgs/Pose",
+        "uint32 slice_stride",
+        "uint8[] data",
+    ):
+        assert part in text
+
+
+def test_keyframes_are_counted_and_dated_alike(played, read):
+    _, messages = read
+    keyframes = json.loads((played / "summary.json").read_text())["keyframes"]
+    counts = Counter({topic: len(found) for topic, found in messages.items()})
+    per_keyframe = ["/tf", *(f"{NODE}/viewer/{name}/camera_info" for name in ("front", "back"))]
+    assert [counts[topic] for topic in per_keyframe] == [keyframes] * 3
+    assert counts[f"{NODE}/viewer/front/image/compressed"] == keyframes
+    # Voxels follow the clock of ~/voxel_grid, and end with the final map as it does.
+    assert counts[f"{NODE}/viewer/voxels"] == counts[f"{NODE}/voxel_grid"] > 1
+    assert [t for t, _ in messages[f"{NODE}/viewer/voxels"]] == [t for t, _ in messages[f"{NODE}/voxel_grid"]]
+
+
+def test_voxels_are_those_of_the_map(read):
+    _, messages = read
+    ours = deserialize(VOXEL_GRID, messages[f"{NODE}/voxel_grid"][-1][1])
+    state = np.asarray(ours.state).reshape(ours.size_x, ours.size_y, ours.size_z)
+    centers = (np.argwhere(state == 1) + 0.5) * ours.voxel_size + (ours.origin_x, ours.origin_y, ours.origin_z)
+    shown = []
+    for name in ("voxels", "ceiling"):
+        grid = deserialize(FOXGLOVE_VOXEL_GRID, messages[f"{NODE}/viewer/{name}"][-1][1])
+        cells = np.asarray(grid.data).reshape(-1, grid.row_count, grid.column_count, 4)
+        z, y, x = np.nonzero(cells[..., 3] == 255)
+        corner = grid.pose.position
+        shown.append((np.stack([x, y, z], axis=1) + 0.5) * grid.cell_size.x + (corner.x, corner.y, corner.z))
+    assert len(centers) > 10
+    np.testing.assert_allclose(*(a[np.lexsort(a.round(3).T)] for a in (np.concatenate(shown), centers)), atol=1e-4)
+
+
+def test_pictures_and_poses_are_those_of_the_recording(read):
+    _, messages = read
+    jpeg = deserialize(COMPRESSED_IMAGE, messages[f"{NODE}/viewer/front/image/compressed"][0][1])
+    assert jpeg.header.frame_id == "front_optical"
+    assert cv2.imdecode(np.asarray(jpeg.data), cv2.IMREAD_COLOR).shape == (120, 160, 3)
+    placed = {transform.source_frame: transform for transform in decode_tf(messages["/tf"][0][1])}
+    assert set(placed) == {"base_link", "front_optical", "back_optical"}
+    mount = np.linalg.inv(placed["base_link"].T_target_source) @ placed["front_optical"].T_target_source
+    np.testing.assert_allclose(mount[:3, 3], (0.2, 0, 0.5), atol=1e-9)
+
+
+def test_surface_is_written_in_the_cameras_colours(played):
+    pytest.importorskip("skimage", reason="scikit-image is not installed")
+    header, body = (played / "map.ply").read_bytes().split(b"end_header\n")
+    vertices = int(re.search(rb"element vertex (\d+)", header)[1])
+    points = np.frombuffer(body, [("xyz", "<f4", 3), ("rgb", "u1", 3)], count=vertices)
+    assert vertices > 30 and len(np.unique(points["rgb"], axis=0)) > 20
+
+
+def test_layout_beside_it_names_its_cameras(played):
+    text = (played / "foxglove_layout.json").read_text()
+    for camera in ("front", "back"):
+        assert f"{NODE}/viewer/{camera}/image/compressed" in text
+
+
+def test_rerun_shows_pictures_cameras_places_and_voxels(played, tmp_path):
+    """Rerun's importer turns the channels into its own archetypes; voxels come as points of the cloud."""
+    pytest.importorskip("rerun", reason="the Rerun SDK is not installed")
+    rrd, rerun = tmp_path / "map.rrd", [sys.executable, "-m", "rerun"]
+    convert = [*rerun, "mcap", "convert", str(played / "map.mcap"), "-o", str(rrd)]
+    subprocess.run(convert, check=True, capture_output=True)
+    text = subprocess.run([*rerun, "rrd", "print", "-v", str(rrd)], capture_output=True, text=True, check=True).stdout
+    columns = {}
+    for entity, names in re.findall(r" - (/\S+) - data columns: \[([^\]]*)\]", text):
+        columns[entity] = columns.get(entity, "") + names
+    for entity, archetype in {
+        f"{NODE}/viewer/front/image/compressed": "EncodedImage:blob",
+        f"{NODE}/viewer/front/camera_info": "Pinhole:image_from_camera",
+        f"{NODE}/depth/front/image": "DepthImage:buffer",
+        f"{NODE}/occupied_voxels": "Points3D:positions",
+        f"{NODE}/occupancy_grid": "GridMap:data",
+        "/tf": "Transform3D:translation",
+    }.items():
+        assert archetype in columns[entity], entity
