@@ -49,6 +49,11 @@ class CameraCalibration:
         return self.fit is not None and any(self._wrong(self.fit))
 
     @property
+    def is_unexplained(self) -> bool:
+        """Whether poses and pictures disagree by more than any calibration could mend."""
+        return self.fit is not None and self.fit.best_px > EXPLAINED_PX
+
+    @property
     def corrected(self) -> CameraModel:
         """Intrinsics with the focal length that fits, where it is wrong."""
         if self.fit is None or not self.fit.names_focal:
@@ -66,8 +71,8 @@ class CameraCalibration:
         wrong = "; ".join(self._wrong(self.fit))
         if wrong:
             return f"{wrong} ({misses})"
-        if self.fit.best_px > EXPLAINED_PX:
-            return f"no calibration explains the pictures: the poses are too noisy, or too much moves ({misses})"
+        if self.is_unexplained:
+            return f"poses and pictures disagree, and no calibration mends it: odometry is too noisy, or too much moves ({misses})"
         return f"calibration and stamps agree with the pictures ({misses})"
 
     def _wrong(self, fit: CameraFit) -> Iterator[str]:

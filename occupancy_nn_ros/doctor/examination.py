@@ -208,15 +208,20 @@ def _what_is_lost(reader: BagReader) -> list[Finding]:
 
 
 def _calibration_findings(path: Path, config: Config, seconds: float) -> list[Finding]:
-    """Cameras whose pictures disagree with their calibration or stamps; nothing where that cannot be told."""
+    """Cameras whose pictures disagree with calibration, stamps or poses; nothing where that cannot be told."""
     if config.source != "network":
         return []
     try:
         found = calibrate_bag(path, config, part=BagPart(0.0, seconds))
     except OccupancyError:  # what is missing is among the other findings
         return []
-    advice = "occupancy-nn calibrate-cameras BAG --out DIR writes the values that fit; longer recordings tell more"
-    return [warning(item.camera, item.text(), advice) for item in found if item.is_wrong]
+    values = "occupancy-nn calibrate-cameras BAG --out DIR writes the values that fit; longer recordings tell more"
+    odometry = "docs/odometry.md: how good odometry has to be, and what gives it"
+    return [
+        warning(item.camera, item.text(), values if item.is_wrong else odometry)
+        for item in found
+        if item.is_wrong or item.is_unexplained
+    ]
 
 
 def _bag_findings(reader: BagReader, config: Config, seconds: float, further: FurtherDecoders) -> list[Finding]:

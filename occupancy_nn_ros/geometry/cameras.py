@@ -124,10 +124,13 @@ def sizes_of(model: CameraModel) -> tuple[tuple[int, int], ...]:
 
 
 def resized(model: CameraModel, width: int, height: int) -> CameraModel:
-    """The intrinsics of an image that was scaled to this size; pixel centres stay at integers."""
+    """The intrinsics of an image that was scaled to this size; pixel centres stay at integers, and masks lose nothing."""
     x, y = width / model.width, height / model.height
     to_new = np.array([[x, 0.0, (x - 1) / 2], [0.0, y, (y - 1) / 2], [0.0, 0.0, 1.0]])
-    return replace(model, width=width, height=height, K=to_new @ model.K)
+    mask = model.mask
+    if mask is not None:
+        mask = cv2.resize(mask.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA) > 0
+    return replace(model, width=width, height=height, K=to_new @ model.K, mask=mask)
 
 
 def project(model: CameraModel, points_cam: npt.ArrayLike) -> tuple[FloatArray, npt.NDArray[np.bool_]]:

@@ -86,13 +86,14 @@ def _faces_towards(camera: FloatArray, occupied: BoolArray, cells: Cells) -> tup
 
 
 def _pixels(image: PosedImage, points_m: FloatArray) -> tuple[Cells, BoolArray]:
-    """Pixels (N, 2) of :func:`_patches` at map-frame points (N, 3), and which of them lie in the picture."""
+    """Pixels (N, 2) of :func:`_patches` at map-frame points (N, 3), and which of them may be looked at."""
     width, height = _patch_size(image)
-    T_cam_map = invert(image.T_map_cam)
-    uv, valid = project(resized(image.model, width, height), points_m @ T_cam_map[:3, :3].T + T_cam_map[:3, 3])
+    model, T_cam_map = resized(image.model, width, height), invert(image.T_map_cam)
+    uv, valid = project(model, points_m @ T_cam_map[:3, :3].T + T_cam_map[:3, 3])
     pixels = np.floor(np.where(valid[:, None], uv, -1.0) + 0.5)
     inside = valid & (pixels >= 0).all(axis=1) & (pixels < (width, height)).all(axis=1)
-    return np.where(inside[:, None], pixels, 0).astype(np.int64), inside
+    found = np.where(inside[:, None], pixels, 0).astype(np.int64)
+    return found, inside if model.mask is None else inside & ~model.mask[found[:, 1], found[:, 0]]
 
 
 def _patch_size(image: PosedImage) -> tuple[int, int]:

@@ -47,8 +47,12 @@ def pose(time_s):
     return transform
 
 
-def record(folder, focal, late_s):
-    """Twelve seconds; the focal length is told ``focal`` times too long, and pictures are stamped ``late_s`` too late."""
+def record(folder, focal, late_s, noise_rad=0.0):
+    """Twelve seconds; the focal length is told ``focal`` times too long, and pictures are stamped ``late_s`` too late.
+
+    Orientations jump by ``noise_rad`` every fifth of a second.
+    """
+    rng = np.random.default_rng(4)
     walls = [(texture(0), 4.5, -9.0), (texture(1), 2.5, 0.5)]
     K = RIGHT.K.copy()
     K[[0, 1], [0, 1]] *= focal
@@ -57,6 +61,9 @@ def record(folder, focal, late_s):
         for time_s in np.arange(0, 12.5, 0.02):
             stamp = START_NS + round(time_s * 1e9)
             base = pose(time_s)
+            if round(time_s / 0.02) % 10 == 0:
+                error = Rotation.from_rotvec(rng.normal(0, noise_rad, 3)).as_matrix()
+            base[:3, :3] = base[:3, :3] @ error
             edges = [StampedTransform(stamp, "odom", "base_link", base)]
             edges.append(StampedTransform(stamp, "base_link", "front_optical_frame", np.eye(4)))
             writer.write("/tf", TF_MESSAGE, stamp, encode_tf(edges))
@@ -97,3 +104,16 @@ def test_what_is_wrong_is_said_in_words_by_the_doctor_too(tmp_path, capsys):
     assert "front: focal length" in said
     assert "% too long" in said
     assert "would fit" in said
+
+
+def test_odometry_that_disagrees_with_the_pictures_is_said(tmp_path):
+    """No focal length, mounting or delay explains orientations that jump by a degree and a half."""
+    bag = record(tmp_path, 1.0, 0.0, noise_rad=0.025)
+    (finding,) = (item for item in examine_bag(bag, Config(), 30.0) if item.subject == "front")
+    assert finding.level == "warning"
+    assert "poses and pictures disagree" in finding.text
+    assert "docs/odometry.md" in finding.advice
+
+
+def test_odometry_that_agrees_leaves_nothing_to_say(tmp_path):
+    assert not [item for item in examine_bag(record(tmp_path, 1.0, 0.0), Config(), 30.0) if item.subject == "front"]

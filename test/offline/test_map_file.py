@@ -16,6 +16,7 @@ from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, FOXGLOVE_VOXEL_GRID, VOXEL_GRID
 from occupancy_nn_ros.messages.typestore import deserialize
+from occupancy_nn_ros.values import NO_COLOR
 
 NODE = "/occupancy_nn"
 
@@ -99,12 +100,23 @@ def test_pictures_and_poses_are_those_of_the_recording(read):
     np.testing.assert_allclose(mount[:3, 3], (0.2, 0, 0.5), atol=1e-9)
 
 
-def test_surface_is_written_in_the_cameras_colours(played):
+def test_surface_is_written_beside_it(played, read):
     pytest.importorskip("skimage", reason="scikit-image is not installed")
     header, body = (played / "map.ply").read_bytes().split(b"end_header\n")
     vertices = int(re.search(rb"element vertex (\d+)", header)[1])
     points = np.frombuffer(body, [("xyz", "<f4", 3), ("rgb", "u1", 3)], count=vertices)
-    assert vertices > 30 and len(np.unique(points["rgb"], axis=0)) > 20
+    grid = deserialize(VOXEL_GRID, read[1][f"{NODE}/voxel_grid"][-1][1])
+    low = np.array([grid.origin_x, grid.origin_y, grid.origin_z])
+    high = low + np.array([grid.size_x, grid.size_y, grid.size_z]) * grid.voxel_size
+    assert vertices > 30 and (points["xyz"] > low).all() and (points["xyz"] < high).all()
+
+
+def test_voxels_have_the_cameras_colours(read):
+    """A network with random weights puts most of them where no camera looks."""
+    grid = deserialize(FOXGLOVE_VOXEL_GRID, read[1][f"{NODE}/viewer/voxels"][-1][1])
+    cells = np.asarray(grid.data).reshape(-1, 4)
+    colors = cells[cells[:, 3] == 255, :3]
+    assert 5 < (colors != NO_COLOR).any(axis=1).sum() < len(colors)
 
 
 def test_layout_beside_it_names_its_cameras(played):

@@ -61,7 +61,7 @@ def node_parameters(**values: str) -> dict[str, Any]:
 
 
 def test_these_are_the_launch_files():
-    assert set(FILES) == {"live", "playback", "rviz"}
+    assert set(FILES) == {"live", "playback", "rviz", "visual_odometry"}
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -160,6 +160,22 @@ def test_what_is_missing_is_said_before_anything_runs(tmp_path: Path, monkeypatc
     monkeypatch.setattr("ament_index_python.packages.get_package_prefix", not_installed)
     with pytest.raises(FileNotFoundError, match="needs `ros2 bag`: apt install ros-"):
         load("playback").player_once_active(configured("playback", bag=str(tmp_path)))
+
+
+def test_visual_odometry_places_the_frames_that_the_map_is_made_with(monkeypatch):
+    module, context = load("visual_odometry"), configured("visual_odometry", left="/zed/left", map_frame="world")
+    with pytest.raises(PackageNotFoundError, match=r"apt install ros-\$ROS_DISTRO-rtabmap-odom"):
+        module.odometry(context)
+    monkeypatch.setattr(module, "get_package_prefix", lambda name: f"/opt/{name}")
+    (node,) = module.odometry(context)
+    (merged,) = evaluate_parameters(context, node._Node__parameters)
+    assert (merged["frame_id"], merged["odom_frame_id"], merged["publish_tf"]) == ("base_link", "world", True)
+    assert merged["use_sim_time"] is False and merged["publish_null_when_lost"] is False
+    remapped = {perform_substitutions(context, a): perform_substitutions(context, b) for a, b in node._Node__remappings}
+    assert remapped == {
+        "left/image_rect": "/zed/left/image_rect", "left/camera_info": "/zed/left/camera_info",
+        "right/image_rect": "/stereo/right/image_rect", "right/camera_info": "/stereo/right/camera_info",
+    }  # fmt: skip
 
 
 def test_without_rviz_a_word_comes_in_its_place(monkeypatch):

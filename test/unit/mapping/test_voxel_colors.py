@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Voxels have the colours that cameras see of them, in a world painted by hand."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,16 @@ def test_what_is_hidden_is_not_painted():
     colors = colors_of(grid)
     assert tuple(colors[behind]) == NO_COLOR
     assert tuple(colors[beside]) == GREEN
+
+
+def test_what_a_mask_covers_is_not_looked_at():
+    """The mask hides the picture's right half, where the robot's arm is red."""
+    mask = np.zeros((240, 320), bool)
+    mask[:, 160:] = True
+    (image,), grid = look(picture(GREEN, RED)), wall_map()
+    add_colors(grid, (replace(image, model=replace(CAMERA, mask=mask)),))
+    wall = colors_of(grid)[WALL_X]
+    assert (wall[6:10, 1:7] == GREEN).all() and (wall[:6] == NO_COLOR).all()
 
 
 def test_a_camera_that_looks_away_paints_nothing():
