@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from stand_in_device import stand_in_device
 
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import MapConfig, load_config
@@ -17,6 +18,8 @@ from occupancy_nn_ros.mapping.map_file import load_map, read_map, save_map
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.surface import surface_mesh
 from occupancy_nn_ros.mapping.voxel_colors import LOOKS, _faces_towards, add_colors
+from occupancy_nn_ros.runtime.device_source import DeviceCutter
+from occupancy_nn_ros.runtime.map_source import MapSource
 from occupancy_nn_ros.values import NO_COLOR, CameraModel, PosedImage, VoxelState
 from occupancy_nn_ros.visualization.colors import surface_colors, voxel_colors
 
@@ -37,9 +40,9 @@ def look(pixels, pose=FORWARD):
     return (PosedImage("front", 0, pixels, CAMERA, pose),)
 
 
-def wall_map(config=None, cells=((slice(WALL_X, WALL_X + 1), slice(None), slice(None)),)):
+def wall_map(config=None, cells=((slice(WALL_X, WALL_X + 1), slice(None), slice(None)),), device="cpu"):
     """Free but for a wall one voxel thick, which the camera sees in full at its middle."""
-    grid = RollingMap(EDGE, SHAPE, config or MapConfig())
+    grid = RollingMap(EDGE, SHAPE, config or MapConfig(), device=device)
     grid.keep_colors()
     log_odds = torch.full(SHAPE, -3.0)
     for cell in cells:
@@ -234,6 +237,23 @@ def test_a_saved_map_becomes_a_surface_or_an_octomap(tmp_path, capsys):
     capsys.readouterr()
     assert main(["export", str(saved), "--out", str(tmp_path / "map.obj")]) == 1
     assert "expected a .ply (surface) or .bt (OctoMap) file" in capsys.readouterr().err
+
+
+def test_a_map_on_a_device_has_the_same(monkeypatch):
+    shown = load_config([], ["outputs.color_by=camera"])
+    here = wall_map(MapConfig(remember_mib=4))
+    add_colors(here, look(picture(RED, BLUE)))
+    expected = MapSource(here.view(0, "odom", np.eye(4)), shown)
+    with stand_in_device(monkeypatch.setattr) as device:
+        there = wall_map(MapConfig(remember_mib=4), device=device)
+        add_colors(there, look(picture(RED, BLUE)))
+        there.move_origin((ORIGIN[0] + 40, ORIGIN[1], ORIGIN[2]))
+        there.move_origin(ORIGIN)
+        np.testing.assert_array_equal(colors_of(there), expected.view.colors)
+        found = DeviceCutter().cut(there.content(0, "odom", np.eye(4)), shown, {"voxels", "voxels_of_markers"})
+        for name in ("voxels", "voxels_of_markers"):
+            np.testing.assert_array_equal(getattr(found, name).colors, getattr(expected, name).colors)
+    assert len(np.unique(expected.voxels.colors, axis=0)) == 3
 
 
 def test_colours_are_kept_where_they_are_asked_for():
