@@ -15,7 +15,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,10 @@ from records import BAG_COLUMNS, TABLES, WORLD_COLUMNS, record
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import OccupancyError
-from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, MakeMapper, evaluate_mapper
+from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, MakeMapper, evaluate_mapper, mapper_of
 from occupancy_nn_ros.evaluation.recordings import evaluate_bag
 from occupancy_nn_ros.evaluation.recordings import protocol as bag_protocol
 from occupancy_nn_ros.network.checkpoint import save_checkpoint, set_canvas
-from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.settings import from_mapping, read_yaml
 from occupancy_nn_ros.training.loop import TrainConfig
@@ -60,16 +58,8 @@ def contender(name: str, args: argparse.Namespace) -> Contender:
     if name == "sweep":
         return Contender(lambda config: DepthMapper(config, PlaneSweepDepth()))
     if name == "model":
-        return Contender(_network(Predictor.load(args.model)))
-    return Contender(_network(make_predictor(name, load_baseline(name, getattr(args, name)))))
-
-
-def _network(predictor: Predictor) -> Callable[[Config], OccupancyPipeline]:
-    def make(config: Config) -> OccupancyPipeline:
-        predictor.reset()
-        return OccupancyPipeline(config, predictor)
-
-    return make
+        return Contender(mapper_of(Predictor.load(args.model)))
+    return Contender(mapper_of(make_predictor(name, load_baseline(name, getattr(args, name)))))
 
 
 def judge(name: str, args: argparse.Namespace, plan: EvaluationPlan) -> Figures:

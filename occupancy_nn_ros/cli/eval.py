@@ -10,9 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+from occupancy_nn_ros.cli.pools import add_pool, open_pool
 from occupancy_nn_ros.cli.settings import add_config, add_part, progress_bar
 from occupancy_nn_ros.config import Config, load_config
 
@@ -42,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     add_config(parser)
+    add_pool(parser, "simulated drives judged")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -69,9 +72,8 @@ def _run_bag(args: argparse.Namespace, config: Config) -> int:
 
 
 def _run_worlds(args: argparse.Namespace, config: Config) -> int:
-    from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, evaluate
-    from occupancy_nn_ros.evaluation.tally import Tally
-    from occupancy_nn_ros.runtime.predictor import Predictor
+    from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan
+    from occupancy_nn_ros.evaluation.models import evaluate_model, sum_of
 
     default = EvaluationPlan()
     plan = EvaluationPlan(
@@ -83,13 +85,17 @@ def _run_worlds(args: argparse.Namespace, config: Config) -> int:
         imperfect=args.imperfect,
         handheld=args.handheld,
     )
-    tally = Tally()
-    with progress_bar(args.json) as progress:
-        task = progress.add_task("evaluating", total=len(plan.worlds) * len(plan.seeds))
-        for name, tally in evaluate(Predictor.load(config.model, config.network), plan):
-            progress.update(task, advance=1, description=f"{name}: {tally.single.text()}")
-    _print(tally.figures(), plan.protocol(), args.json)
-    return 0
+    count = len(plan.worlds) * len(plan.seeds)
+    with open_pool(args, count) as pool, progress_bar(args.json) as progress:
+        task = progress.add_task(f"judging {count} drives", total=1.0)
+        drives = evaluate_model(
+            config.model, config.network, plan, pool, lambda share: progress.update(task, completed=share)
+        )
+    _print(sum_of(drives).figures(), plan.protocol(), args.json)
+    failed = [drive for drive in drives if drive.failure]
+    for drive in failed:
+        print(f"{drive.name} is not among them: {drive.failure}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _print(figures: dict[str, float], protocol: str, as_json: bool) -> None:

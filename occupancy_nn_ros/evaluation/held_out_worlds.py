@@ -118,22 +118,18 @@ class EvaluationPlan:
         )
 
 
-def evaluate(predictor: Predictor, plan: EvaluationPlan) -> Iterator[tuple[str, Tally]]:
-    """Judge a network drive by drive; yields the name of each drive and the tally so far.
-
-    Raises:
-        MissingDependencyError: no MuJoCo or no GL.
-    """
+def mapper_of(predictor: Predictor) -> MakeMapper:
+    """The pipeline with this network, which begins each drive anew."""
 
     def make(config: Config) -> Mapper:
         predictor.reset()
         return OccupancyPipeline(config, predictor)
 
-    return evaluate_mapper(make, plan)
+    return make
 
 
 def evaluate_mapper(make: MakeMapper, plan: EvaluationPlan, *, from_depth: bool = False) -> Iterator[tuple[str, Tally]]:
-    """Judge anything that maps; like :func:`evaluate`.
+    """Judge anything that maps, drive by drive; yields the name of each drive and the tally so far.
 
     Args:
         make: starts an empty map for each drive.
@@ -143,17 +139,31 @@ def evaluate_mapper(make: MakeMapper, plan: EvaluationPlan, *, from_depth: bool 
     Raises:
         MissingDependencyError: no MuJoCo or no GL.
     """
-    tally = Tally()
+    total = Tally()
     for kind in plan.worlds:
         for seed in plan.seeds:
-            world = build_world(kind, seed)
-            try:
-                _judge_drive(make, world, plan, tally, from_depth=from_depth)
-                if plan.changes:
-                    _judge_change(make, world, plan, tally, from_depth=from_depth)
-            except SimulationError:
-                continue  # a world with no room to drive in
-            yield f"{kind} {seed}", tally
+            tally = judge_world(make, kind, seed, plan, from_depth=from_depth)
+            if tally is not None:
+                total = total + tally
+                yield f"{kind} {seed}", total
+
+
+def judge_world(
+    make: MakeMapper, kind: str, seed: int, plan: EvaluationPlan, *, from_depth: bool = False
+) -> Tally | None:
+    """Judge one drive through one world; None if it has no room to drive in.
+
+    Raises:
+        MissingDependencyError: no MuJoCo or no GL.
+    """
+    world, tally = build_world(kind, seed), Tally()
+    try:
+        _judge_drive(make, world, plan, tally, from_depth=from_depth)
+        if plan.changes:
+            _judge_change(make, world, plan, tally, from_depth=from_depth)
+    except SimulationError:
+        return None
+    return tally
 
 
 def _judge_drive(make: MakeMapper, world: World, plan: EvaluationPlan, tally: Tally, *, from_depth: bool) -> None:

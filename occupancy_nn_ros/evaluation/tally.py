@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,9 @@ class Calibrations:
     all: Reliability = field(default_factory=Reliability.empty)
     by_band: list[Reliability] = field(default_factory=lambda: [Reliability.empty() for _ in BANDS_M])
 
+    def __add__(self, other: Calibrations) -> Calibrations:
+        return Calibrations(self.all + other.all, [a + b for a, b in zip(self.by_band, other.by_band, strict=True)])
+
     def figures(self, kind: str) -> dict[str, float]:
         """``ece_*`` and ``brier_*``, NaN where there are no such voxels."""
         named = [(kind, self.all), *zip((f"{kind}_{band}" for band in band_names()), self.by_band, strict=True)]
@@ -62,6 +65,9 @@ class ChangeTimes:
 
     mark_s: list[float] = field(default_factory=list)
     clear_s: list[float] = field(default_factory=list)
+
+    def __add__(self, other: ChangeTimes) -> ChangeTimes:
+        return ChangeTimes(self.mark_s + other.mark_s, self.clear_s + other.clear_s)
 
     def figures(self, suffix: str = "") -> dict[str, float]:
         """Medians, infinite where most trials failed and NaN without any, and shares of the trials that succeeded."""
@@ -100,6 +106,10 @@ class GridScore:
             judged = (obstacle | empty) & (distance_m <= range_m)
             self.exact[index] += count(lethal, obstacle, judged)
             self.tolerant[index] += count(nearby, obstacle, judged)
+
+    def __add__(self, other: GridScore) -> GridScore:
+        exact = [a + b for a, b in zip(self.exact, other.exact, strict=True)]
+        return GridScore(exact, [a + b for a, b in zip(self.tolerant, other.tolerant, strict=True)])
 
     def figures(self, suffix: str = "") -> dict[str, float]:
         """Rates of obstacles missed and of empty cells marked."""
@@ -150,6 +160,11 @@ class Tally:
     by_class: Counts = field(default_factory=Counts)
     changes: ChangeTimes = field(default_factory=ChangeTimes)
     changes_ceiling: ChangeTimes = field(default_factory=ChangeTimes)
+
+    def __add__(self, other: Tally) -> Tally:
+        names = [one.name for one in fields(self) if one.name != "has_classes"]
+        sums = {name: getattr(self, name) + getattr(other, name) for name in names}
+        return Tally(**sums, has_classes=self.has_classes or other.has_classes)
 
     def figures(self) -> dict[str, Any]:
         """Plain values for tables and JSON; NaN where nothing was judged, or no classes are named."""

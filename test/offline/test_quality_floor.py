@@ -9,7 +9,7 @@ import pytest
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.cli.play import truth_beside
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, evaluate
+from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, evaluate_mapper, mapper_of
 from occupancy_nn_ros.evaluation.metrics import score_map
 from occupancy_nn_ros.resources import resource_path
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
@@ -33,7 +33,7 @@ def test_the_map_of_the_demo_drive():
 def test_a_held_out_world(renderer_works):
     """Four seconds through an apartment that no training saw. Reached: 0.450, 0.538; fused 0.566, 0.597, 0.914."""
     plan = EvaluationPlan(worlds=("indoor",), seeds=(9000,), duration_s=4.0, changes=False)
-    ((_, tally),) = evaluate(Predictor.load("nano"), plan)
+    ((_, tally),) = evaluate_mapper(mapper_of(Predictor.load("nano")), plan)
     figures = tally.figures()
     assert figures["iou"] > 0.41
     assert figures["mcc"] > 0.50

@@ -109,7 +109,9 @@ def test_a_box_in_any_frame_is_cleared(graph, start_node, small_bag, arguments):
         return graph.call(f"{NODE}/clear_box", "occupancy_nn_ros/srv/ClearBox", pose=pose, size=size)
 
     def known():
-        at = [Point(x=x, y=y, z=z) for x in np.arange(-3.9, 4, 0.2) for y in np.arange(-3.9, 4, 0.2) for z in (0.1, 0.5)]
+        at = [
+            Point(x=x, y=y, z=z) for x in np.arange(-3.9, 4, 0.2) for y in np.arange(-3.9, 4, 0.2) for z in (0.1, 0.5)
+        ]
         answer = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=at)
         return {(p.x, p.y, p.z) for p, state in zip(at, answer.state, strict=True) if state != -1}
 
