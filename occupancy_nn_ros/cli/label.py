@@ -13,8 +13,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from occupancy_nn_ros.cli.pools import add_pool, open_pool
-from occupancy_nn_ros.cli.settings import add_config, add_part, add_scale, make_folder, progress_bar
+from occupancy_nn_ros.cli.pools import add_pool, open_pool, say_what_failed
+from occupancy_nn_ros.cli.settings import add_config, add_format, add_part, add_scale, make_folder, progress_bar
 from occupancy_nn_ros.config import load_config
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_part(parser)
     add_scale(parser)
+    add_format(parser)
     add_config(parser)
     add_pool(parser, "recordings labelled")
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
@@ -53,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.labelling.bag import LabelPlan
     from occupancy_nn_ros.labelling.bags import label_bags
+    from occupancy_nn_ros.training.numpy_dataset import write_numpy_dataset
 
     part = BagPart(args.start, args.end)
     config = replace(load_config(args.config, args.overrides), voxel_size_m=args.voxel)
@@ -62,12 +64,14 @@ def run(args: argparse.Namespace) -> int:
     with open_pool(args, len(args.bags), args.out) as pool, progress_bar(args.json) as progress:
         task = progress.add_task(f"labelling {len(args.bags)} recordings", total=1.0)
         outcomes = label_bags(args.bags, args.out, plan, pool, lambda share: progress.update(task, completed=share))
+        unconverted = write_numpy_dataset(args.out, pool) if args.format == "numpy" else {}
     if args.json:
         print(json.dumps({"bags": [{**asdict(outcome), "bag": str(outcome.bag)} for outcome in outcomes]}))
     else:
         for outcome in outcomes:
             _print(outcome)
-    return 1 if any(outcome.labels is None for outcome in outcomes) else 0
+    say_what_failed(unconverted, "conversions to numpy")
+    return 1 if unconverted or any(outcome.labels is None for outcome in outcomes) else 0
 
 
 def _print(outcome: Outcome) -> None:

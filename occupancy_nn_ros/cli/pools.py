@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who does the independent jobs of a command: processes of this machine, or the workers of a cluster."""
+"""Who does the independent jobs of a command, processes of this machine or the workers of a cluster, and what failed of them."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -48,3 +49,11 @@ def open_pool(args: argparse.Namespace, jobs: int, shared: Path | None = None) -
         yield pool
     finally:
         pool.close()
+
+
+def say_what_failed(failed: Mapping[str, str], what: str) -> None:
+    """One line on standard error for each reason, with the names of those that it holds for."""
+    for reason in dict.fromkeys(failed.values()):
+        names = [name for name, why in failed.items() if why == reason]
+        some = ", ".join([*names[:3], *(["..."] if len(names) > 3 else [])])
+        print(f"{len(names)} {what} failed ({some}): {reason}", file=sys.stderr)

@@ -48,6 +48,14 @@ def add_scale(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """The layout of training data."""
+    parser.add_argument(
+        "--format", choices=("shards", "numpy"), default="shards",
+        help="numpy: beside the shards also dataset.json and .npz files, for other programs (default: shards alone)",
+    )  # fmt: skip
+
+
 def add_part(parser: argparse.ArgumentParser) -> None:
     """``--start`` and ``--end`` of a recording."""
     parser.add_argument("--start", type=float, default=0.0, metavar="S", help="seconds into the recording (default: 0)")

@@ -7,11 +7,10 @@ Goes on where an interrupted run stopped. Needs MuJoCo: pip install 'occupancy-n
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
-from occupancy_nn_ros.cli.pools import add_pool, open_pool
-from occupancy_nn_ros.cli.settings import add_scale, make_folder, progress_bar
+from occupancy_nn_ros.cli.pools import add_pool, open_pool, say_what_failed
+from occupancy_nn_ros.cli.settings import add_format, add_scale, make_folder, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,11 +25,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="every second drive in rooms of real furniture; needs: occupancy-nn assets",
     )  # fmt: skip
     add_scale(parser)
+    add_format(parser)
     add_pool(parser, "drives simulated")
 
 
 def run(args: argparse.Namespace) -> int:
     """Make the shards; 1 if any drive failed."""
+    from occupancy_nn_ros.training.numpy_dataset import write_numpy_dataset
     from occupancy_nn_ros.training.simulated_shards import ShardPlan, make_shards
 
     plan = ShardPlan(args.count, args.photos, args.furnished, args.scale)
@@ -40,11 +41,8 @@ def run(args: argparse.Namespace) -> int:
         for now in make_shards(args.out, plan, pool):
             progress.update(task, completed=now.done)
             failed = now.failed
+        unconverted = write_numpy_dataset(args.out, pool) if args.format == "numpy" else {}
     print(f"{len(list(args.out.glob('*.safetensors')))} shards in {args.out}")
-    for reason in dict.fromkeys(failed.values()):
-        names = [name for name, why in failed.items() if why == reason]
-        print(
-            f"{len(names)} failed ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}): {reason}",
-            file=sys.stderr,
-        )
-    return 1 if failed else 0
+    say_what_failed(failed, "drives")
+    say_what_failed(unconverted, "conversions to numpy")
+    return 1 if failed or unconverted else 0
