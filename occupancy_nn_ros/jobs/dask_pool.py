@@ -183,7 +183,7 @@ def _connect(scheduler: str) -> Client:
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what is wrong is said here, in a line
     try:
         return Client(scheduler, timeout=CONNECT_S, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RuntimeError) as error:  # the last: TLS is asked for, and this is not
         raise ClusterError(f"no scheduler answers at {scheduler}: {one_line(error)}") from None
 
 
