@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from occupancy_nn_ros.cli.pools import add_pool, open_pool
-from occupancy_nn_ros.cli.settings import add_config, add_part, progress_bar
+from occupancy_nn_ros.cli.settings import add_config, add_depth_model, add_part, progress_bar
 from occupancy_nn_ros.config import Config, load_config
 
 
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--canvas-pixels", type=int, default=0, metavar="N",
         help="area of the images that the network is shown (default: as the model says)",
     )  # fmt: skip
+    add_depth_model(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     add_config(parser)
     add_pool(parser, "simulated drives judged")
@@ -50,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Evaluate."""
     config = load_config(args.config, args.overrides)
-    network = replace(config.network, canvas_pixels=args.canvas_pixels or config.network.canvas_pixels)
+    network = replace(
+        config.network,
+        canvas_pixels=args.canvas_pixels or config.network.canvas_pixels,
+        depth_model=args.depth_model or config.network.depth_model,
+    )
     config = replace(config, model=args.model, voxel_size_m=args.voxel_size, network=network)
     return _run_bag(args, config) if args.bag else _run_worlds(args, config)
 

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Turn recordings with cameras, TF and a LiDAR or depth camera into training data.
+"""Turn recordings into training data. They need cameras and TF, and a LiDAR or depth camera, or motion.
+
+Labels come from the range sensor or, with --from cameras, from the pictures themselves: the network measures depth of each with those
+before and after it, and what views from several places of the recording agree on is taken for measured. With --depth-model a depth
+network of yours measures instead, in metres by what the views agree on and by the ground. Recordings whose cameras hardly move, or whose
+calibration is wrong, are refused with the reason.
 
 Goes on where an interrupted run stopped. The shards lie beside those of: occupancy-nn shards, and train with them.
 """
@@ -15,10 +20,12 @@ from typing import TYPE_CHECKING
 
 from occupancy_nn_ros.cli.pools import add_pool, open_pool, say_what_failed
 from occupancy_nn_ros.cli.settings import add_config, add_format, add_part, add_scale, make_folder, progress_bar
-from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.config import Config, load_config
+from occupancy_nn_ros.errors import OccupancyError
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.labelling.bags import Outcome
+    from occupancy_nn_ros.labelling.plan import Sensor
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +34,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag file"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument(
+        "--from", dest="sensor", choices=("range", "cameras"),
+        help="what measures: a LiDAR or depth camera (the default), or the cameras themselves",
+    )  # fmt: skip
+    parser.add_argument(
+        "--depth-model", type=Path, metavar="ONNX",
+        help="a single-image depth network that measures instead of ours (implies --from cameras); NAME.yaml beside it says "
+        "what it takes",
+    )  # fmt: skip
+    parser.add_argument(
+        "--model", help="network that looks at the pictures, with --from cameras: name or path (default: nano)"
+    )
     parser.add_argument(
         "--voxel",
         type=float,
@@ -52,15 +71,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Label all bags; 1 if any of them was refused."""
     from occupancy_nn_ros.bags.reader import BagPart
-    from occupancy_nn_ros.labelling.bag import LabelPlan
     from occupancy_nn_ros.labelling.bags import label_bags
+    from occupancy_nn_ros.labelling.plan import LabelPlan
     from occupancy_nn_ros.training.numpy_dataset import write_numpy_dataset
 
     part = BagPart(args.start, args.end)
-    config = replace(load_config(args.config, args.overrides), voxel_size_m=args.voxel)
-    config = replace(config, keyframes=replace(config.keyframes, min_period_s=args.every))
+    plan = LabelPlan(_config(args), part, args.scale, _sensor(args))
     make_folder(args.out)
-    plan = LabelPlan(config, part, args.scale)
     with open_pool(args, len(args.bags), args.out) as pool, progress_bar(args.json) as progress:
         task = progress.add_task(f"labelling {len(args.bags)} recordings", total=1.0)
         outcomes = label_bags(args.bags, args.out, plan, pool, lambda share: progress.update(task, completed=share))
@@ -72,6 +89,26 @@ def run(args: argparse.Namespace) -> int:
             _print(outcome)
     say_what_failed(unconverted, "conversions to numpy")
     return 1 if unconverted or any(outcome.labels is None for outcome in outcomes) else 0
+
+
+def _config(args: argparse.Namespace) -> Config:
+    config = replace(load_config(args.config, args.overrides), voxel_size_m=args.voxel)
+    network = config.network
+    if args.depth_model is not None:
+        network = replace(network, depth_model=str(args.depth_model.absolute()))
+    keyframes = replace(config.keyframes, min_period_s=args.every)
+    return replace(config, keyframes=keyframes, network=network, model=args.model or config.model)
+
+
+def _sensor(args: argparse.Namespace) -> Sensor:
+    """What labels come from.
+
+    Raises:
+        OccupancyError: a depth model is named, and a range sensor asked for.
+    """
+    if args.depth_model is not None and args.sensor == "range":
+        raise OccupancyError("--depth-model measures with the cameras, expected --from cameras or none")
+    return "cameras" if args.depth_model is not None or args.sensor == "cameras" else "range"
 
 
 def _print(outcome: Outcome) -> None:

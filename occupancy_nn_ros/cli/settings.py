@@ -35,8 +35,16 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     """Options that make a :class:`Config`."""
     add_config(parser)
     parser.add_argument("--model", help="name under models/ or path of a .safetensors file")
+    add_depth_model(parser)
     parser.add_argument(
         "--source", choices=["network", "depth", "lidar"], help="what the map is built from (default: network)"
+    )
+
+
+def add_depth_model(parser: argparse.ArgumentParser) -> None:
+    """``--depth-model``, which sets ``network.depth_model``."""
+    parser.add_argument(
+        "--depth-model", metavar="ONNX", help="a single-image depth network to run beside ours (network.depth_model)"
     )
 
 
@@ -76,6 +84,8 @@ def read_settings(args: argparse.Namespace) -> Config:
 def overrides_of(args: argparse.Namespace) -> list[str]:
     """The single settings among the options, as ``key=value``."""
     named = [f"{key}={value}" for key in ("model", "source") if (value := getattr(args, key)) is not None]
+    if args.depth_model is not None:
+        named.append(f"network.depth_model={args.depth_model}")
     return [*args.overrides, *named]
 
 

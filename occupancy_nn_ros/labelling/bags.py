@@ -15,7 +15,8 @@ from typing import Any
 from uuid import uuid4
 
 from occupancy_nn_ros.jobs.run import Report, WorkerPool, run_jobs
-from occupancy_nn_ros.labelling.bag import BagLabels, LabelPlan, label_bag
+from occupancy_nn_ros.labelling.bag import label_bag
+from occupancy_nn_ros.labelling.plan import BagLabels, LabelPlan
 from occupancy_nn_ros.settings import to_mapping
 
 
@@ -76,7 +77,7 @@ def label_into(bag: Path, out: Path, plan: LabelPlan, report: Report | None = No
     """
     name = shard_name(bag)
     end_s = plan.part.end_s if math.isfinite(plan.part.end_s) else None
-    part = {"start_s": plan.part.start_s, "end_s": end_s, "scale": plan.scale}
+    part = {"start_s": plan.part.start_s, "end_s": end_s, "scale": plan.scale, "sensor": plan.sensor}
     settings = json.loads(json.dumps({**part, **to_mapping(plan.config)}))
     before = _read_finished(out, name)
     if before is not None and before["settings"] == settings:

@@ -3,19 +3,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from occupancy_nn_ros.errors import CalibrationError
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
-from occupancy_nn_ros.labelling.space_votes import Scan, SpaceVotes, rays_of
+from occupancy_nn_ros.labelling.space_votes import Scan, rays_of
 from occupancy_nn_ros.labelling.targets import PinholeView, cell_depths, draw_points, visible_points
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.runtime.predictor import CANVAS_MULTIPLE
-from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.training.shards import FRAMES, OCCUPIED, write_shard
-from occupancy_nn_ros.values import CameraModel, FloatArray, UInt8Array
+from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, PosedImage
 
 EDGES = (1, 2, 2)
 """Edges of label cubes in voxels, drawn for each keyframe."""
@@ -79,8 +80,13 @@ class FrameMaker:
         self._rectifiers: dict[str, Rectifier] = {}
         self._canvas: tuple[int, int] | None = None
 
-    def make(self, raw: RawKeyframe, images: list[UInt8Array], scans: list[Scan], votes: SpaceVotes) -> Arrays:
+    def make(self, keyframe: Keyframe, scans: Sequence[Scan], space: RollingMap) -> Arrays:
         """The frame's arrays.
+
+        Args:
+            keyframe: its pictures, in the same order each time.
+            scans: what was measured at its moment.
+            space: what is known around it.
 
         Raises:
             CalibrationError: pictures of another size than camera_info says, or other intrinsics than before.
@@ -88,16 +94,16 @@ class FrameMaker:
         rng = np.random.default_rng([self.seed, self.count])
         self.count += 1
         edge = self.voxel_size_m * int(rng.choice(EDGES))
-        space = votes.settle(scans, raw.T_map_base)
         rays = rays_of(scans, rng)
         points, labels = draw_points(space, rays, edge, rng)
-        rectifiers = [self._rectifier(frame) for frame in raw.frames]
-        views = [PinholeView(r.K, f.T_map_sensor, r.mask) for r, f in zip(rectifiers, raw.frames, strict=True)]
+        images = keyframe.images
+        rectifiers = [self._rectifier(image) for image in images]
+        views = [PinholeView(r.K, i.T_map_cam, r.mask) for r, i in zip(rectifiers, images, strict=True)]
         return {
             "K": np.stack([view.K for view in views]).astype(np.float32),
-            "images": np.stack([r(image).image for r, image in zip(rectifiers, images, strict=True)]),
+            "images": np.stack([r(image.image).image for r, image in zip(rectifiers, images, strict=True)]),
             "T_map_cam": np.stack([view.T_map_cam for view in views]),
-            "T_map_base": raw.T_map_base,
+            "T_map_base": keyframe.T_map_base,
             "depth_m": cell_depths(views, space, rays),
             "points_m": points,
             "edge_m": np.asarray(edge, dtype=np.float32),
@@ -105,17 +111,15 @@ class FrameMaker:
             "visible": visible_points(views, space, points, edge),
         }
 
-    def _rectifier(self, frame: RawFrame) -> Rectifier:
-        model = frame.model
-        if model is None:
-            raise CalibrationError(f"camera '{frame.sensor.name}' has no camera_info")
+    def _rectifier(self, image: PosedImage) -> Rectifier:
+        model = image.model
         if self._canvas is None:
             self._canvas = canvas_size(model, self._pixels, CANVAS_MULTIPLE)
-        known = self._rectifiers.get(frame.sensor.name)
+        known = self._rectifiers.get(image.camera)
         if known is None:
-            known = self._rectifiers[frame.sensor.name] = Rectifier(model, *self._canvas)
+            known = self._rectifiers[image.camera] = Rectifier(model, *self._canvas)
         if not _same_model(known.model, model):
-            raise CalibrationError(f"camera '{frame.sensor.name}' changes its intrinsics, expected the same all along")
+            raise CalibrationError(f"camera '{image.camera}' changes its intrinsics, expected the same all along")
         return known
 
 

@@ -11,6 +11,7 @@ moment sees is known.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -106,7 +107,7 @@ class SpaceVotes:
         self._votes.integrate(Prediction(self._look.grid.window, vote, known), self._slice_ns)
         self._slice_ns = None
 
-    def settle(self, scans: list[Scan], T_map_base: FloatArray) -> RollingMap:
+    def settle(self, scans: Sequence[Scan], T_map_base: FloatArray) -> RollingMap:
         """What is known around a base at the moment of some scans: a map, valid until the next call."""
         self.finish_slice()
         self._votes.move_to(T_map_base)
@@ -114,7 +115,28 @@ class SpaceVotes:
         for scan in scans:
             self._look.add(scan)
         grid = self._look.grid
-        state = reconcile(states_of(self._votes), self._look.state(), grid.window.voxel_size_m)
+        return self._fill(reconcile(states_of(self._votes), self._look.state(), grid.window.voxel_size_m))
+
+    def settle_without(self, doubts: Sequence[Scan], T_map_base: FloatArray) -> RollingMap:
+        """What the votes tell around a base, less the surroundings of what some scans saw that the votes deny.
+
+        For scans too coarse to overrule votes, but good enough to tell that something is there: a map, valid until the next call.
+        """
+        self.finish_slice()
+        self._votes.move_to(T_map_base)
+        self._look.begin(T_map_base)
+        state, window = states_of(self._votes), self._look.grid.window
+        cells = window.index_of(rays_of(doubts, np.random.default_rng(0)).ends)
+        hit = np.zeros(window.shape, bool)
+        hit[tuple(cells[((cells >= 0) & (cells < window.shape)).all(axis=1)].T)] = True
+        moved = _things(hit, hit)
+        if moved.any():
+            state[_around(moved, window.voxel_size_m)] = VoxelState.UNKNOWN
+        return self._fill(state)
+
+    def _fill(self, state: States) -> RollingMap:
+        """The states as a map."""
+        grid = self._look.grid
         log_odds = torch.from_numpy(np.where(state == VoxelState.OCCUPIED, 4.0, -4.0).astype(np.float32))
         known, none = torch.from_numpy(state != VoxelState.UNKNOWN), torch.zeros((*state.shape, 0), dtype=torch.int16)
         grid.replace_content(grid.window.origin, log_odds, known, none)
@@ -167,7 +189,7 @@ class Rays:
     ends: FloatArray
 
 
-def rays_of(scans: list[Scan], rng: np.random.Generator) -> Rays:
+def rays_of(scans: Sequence[Scan], rng: np.random.Generator) -> Rays:
     """The rays of some scans; of each at most ``MOST_RAYS``, drawn at random."""
     origins, ends = [np.empty((0, 3))], [np.empty((0, 3))]
     for scan in scans:
@@ -207,9 +229,14 @@ def reconcile(votes: States, moment: States, voxel_size_m: float) -> States:
     moment = np.where(moment == TOUCHED, VoxelState.UNKNOWN, moment)
     state = np.where(votes == VoxelState.UNKNOWN, moment, votes)
     if moved.any():
-        around = binary_dilation(moved, np.ones((3, 3, 3), bool), max(1, round(MOVER_REACH_M / voxel_size_m)))
-        state = np.where(around, moment, state)
+        state = np.where(_around(moved, voxel_size_m), moment, state)
     return np.asarray(state, dtype=np.int8)
+
+
+def _around(moved: Mask, voxel_size_m: float) -> Mask:
+    """Voxels in which the hidden part of what moves may be."""
+    reach = max(1, round(MOVER_REACH_M / voxel_size_m))
+    return np.asarray(binary_dilation(moved, np.ones((3, 3, 3), bool), reach))
 
 
 def _things(differs: Mask, surely: Mask) -> Mask:

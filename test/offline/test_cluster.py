@@ -19,8 +19,8 @@ from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import ClusterError
 from occupancy_nn_ros.jobs.dask_pool import DaskPool
 from occupancy_nn_ros.jobs.run import Lost, Progress
-from occupancy_nn_ros.labelling.bag import LabelPlan
 from occupancy_nn_ros.labelling.bags import label_bags, label_into
+from occupancy_nn_ros.labelling.plan import LabelPlan
 
 distributed = pytest.importorskip(
     "distributed", reason="Dask is not installed: pip install 'occupancy-nn-ros[cluster]'"

@@ -7,8 +7,8 @@ from safetensors import safe_open
 
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import MissingDependencyError
-from occupancy_nn_ros.labelling.bag import LabelPlan
 from occupancy_nn_ros.labelling.bags import label_into
+from occupancy_nn_ros.labelling.plan import LabelPlan
 from occupancy_nn_ros.simulation.drives import Drive
 from occupancy_nn_ros.simulation.recording import RecordingOptions, record_drive
 from occupancy_nn_ros.simulation.rigs import Rig, RigCamera, camera_model, camera_pose

@@ -12,10 +12,10 @@ from occupancy_nn_ros.bags.reader import BagPart
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import BagError, CalibrationError
-from occupancy_nn_ros.labelling import bag as one_bag
 from occupancy_nn_ros.labelling import frames as label_frames
-from occupancy_nn_ros.labelling.bag import LabelPlan
+from occupancy_nn_ros.labelling import range_labels
 from occupancy_nn_ros.labelling.bags import label_into, shard_name
+from occupancy_nn_ros.labelling.plan import LabelPlan
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.shards import IGNORED, OCCUPIED, Shard, read_shard
 
@@ -99,8 +99,10 @@ def test_a_lidar_does_too(tmp_path):
 
 def test_a_part_of_the_recording_is_labelled_with_that_part_alone(bag, tmp_path, monkeypatch):
     stamps = []
-    decode = one_bag._BagLabeller._decode_scan
-    monkeypatch.setattr(one_bag._BagLabeller, "_decode_scan", lambda s, f: stamps.append(f.stamp_ns) or decode(s, f))
+    decode = range_labels.RangeLabeller._decode_scan
+    monkeypatch.setattr(
+        range_labels.RangeLabeller, "_decode_scan", lambda s, f: stamps.append(f.stamp_ns) or decode(s, f)
+    )
     labels = label_into(bag, tmp_path, plan(0.2, 0.6))
     shard = read_shard(tmp_path / labels.shards[0])
     assert labels.keyframes == 4
