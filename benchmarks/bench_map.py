@@ -273,6 +273,7 @@ def main() -> None:
     rows = measure_all(arguments)
     if arguments.record:
         record("map", with_ratios(rows))
+        record("map_stages", [row for row in rows if row["sensor"] in ("dense", "drive")])
     print(json.dumps(rows, indent=1) if arguments.json else table(rows))
 
 

@@ -6,6 +6,7 @@ NAME`` and ``end``; the newest row of each entry stands in it. So no figure is t
 
     python benchmarks/records.py            # write the tables into the pages
     python benchmarks/records.py --check    # exit with 1 where a page is not current
+    occupancy-nn eval --bag BAG --json | python benchmarks/records.py --add real name=kitchen poses=aligned command='eval --bag BAG'
 """
 
 from __future__ import annotations
@@ -44,6 +45,41 @@ BAG_COLUMNS = {
     "IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "F-score": "f_score",
     "ray IoU 2 vox": "ray_iou_2vox", "ray IoU 1 m": "ray_iou_1m",
 }  # fmt: skip
+GRID_COLUMNS = {
+    "missed within 3 m": "missed_obstacle_rate_3m", "within 8 m": "missed_obstacle_rate_8m",
+    "phantoms within 3 m": "phantom_obstacle_rate_3m", "phantoms within 8 m": "phantom_obstacle_rate_8m",
+}  # fmt: skip
+REAL_COLUMNS = {
+    "MCC": "mcc", "IoU": "iou", "precision": "precision", "recall": "recall", "ECE, seen": "ece_visible",
+    "sure depth: median error": "depth_median_error", "within 10 %": "depth_within_10_percent",
+}  # fmt: skip
+SOAK_COLUMNS = {
+    "keyframes": "keyframes", "rate, Hz": "rate_hz", "rate change": "rate_change",
+    "latency p50 at the beginning, ms": "beginning_p50_ms", "latency p50 at the end, ms": "end_p50_ms",
+    "latency p95 at the beginning, ms": "beginning_p95_ms", "latency p95 at the end, ms": "end_p95_ms",
+    "latency p99 at the beginning, ms": "beginning_p99_ms", "latency p99 at the end, ms": "end_p99_ms",
+    "memory, MB": "memory_mb", "memory slope, MB/min": "memory_slope_mb_per_min", "drops": "dropped",
+}  # fmt: skip
+SOAK_DIGITS = {
+    "rate_change": "+.1%", "memory_slope_mb_per_min": "+.1f",
+    **dict.fromkeys([key for key in SOAK_COLUMNS.values() if key.endswith("_ms")], 0),
+    **dict.fromkeys(["keyframes", "memory_mb", "dropped"], 0),
+}  # fmt: skip
+SOAK_GOALS = {"rate_change": "2 %", "memory_slope_mb_per_min": "1", "dropped": "none unexplained"}
+RECEIVE_COLUMNS = {
+    "share of a core, no keyframe due": "cores_no_keyframe_due",
+    "images received, no keyframe due": "received_no_keyframe_due",
+    "images received, keyframes due": "received",
+    "stamp to grid without the network, p50, ms": "without_network_p50_ms",
+    "stamp to grid without the network, p95, ms": "without_network_p95_ms",
+    "of these: decode, p50, ms": "decode_p50_ms", "integrate, p50, ms": "integrate_p50_ms",
+    "encode, p50, ms": "encode_p50_ms", "dropped": "dropped",
+}  # fmt: skip
+RECEIVE_DIGITS = {
+    "cores_no_keyframe_due": 2, "received_no_keyframe_due": ".0%", "received": ".0%", "without_network_p50_ms": 0,
+    "without_network_p95_ms": 0, "decode_p50_ms": 1, "integrate_p50_ms": 1, "encode_p50_ms": 1, "dropped": 0,
+}  # fmt: skip
+RECEIVE_GOALS = {"cores_no_keyframe_due": "0.25", "without_network_p95_ms": "30"}
 MAP_COLUMNS = {
     "threads": "threads", "median ms": "median_ms", "ratio": "ratio", "IoU": "iou", "free right": "free_right",
     "peak MiB": "peak_rss_mib",
@@ -58,13 +94,17 @@ class Table:
         results: name of the file that holds its rows.
         columns: headline of each column and the key of its figure.
         labels: headline and key of what tells entries apart; these columns come first.
-        digits: decimals of a column by its key; 3 where it is not named.
+        digits: of a column by its key, how many decimals or a format of Python; 3 decimals where it is not named.
+        views: rows made of entries by name: of which one, and how its keys are called, such as ``fused_{}``.
+        goals: the table lies on its side, a line for each figure, and ends with these by key.
     """
 
     results: str
     columns: Mapping[str, str]
     labels: Mapping[str, str] = field(default_factory=lambda: {"": "name"})
-    digits: Mapping[str, int] | None = None
+    digits: Mapping[str, int | str] | None = None
+    views: Mapping[str, tuple[str, str]] | None = None
+    goals: Mapping[str, str] | None = None
 
 
 TABLES = {
@@ -78,11 +118,36 @@ TABLES = {
         {"sensor": "sensor", "voxel m": "voxel_m", "mapper": "name"},
         {"median_ms": 1, "ratio": 2, "peak_rss_mib": 0, "threads": 0},
     ),
-}
+    "map_stages": Table("map_stages", {"median ms": "median_ms"}, {"what": "name"}, {"median_ms": 2}),
+    "nano": Table(
+        "held_out",
+        {"IoU": "iou", "MCC": "mcc", "precision": "precision", "recall": "recall", "F-score, one voxel": "f_score"},
+        views={
+            "single prediction": ("model", "{}"), "fused map": ("model", "fused_{}"),
+            "map from perfect depth": ("depth", "fused_{}"),
+        },
+    ),
+    "nano_grid": Table(
+        "held_out", GRID_COLUMNS, digits=dict.fromkeys(GRID_COLUMNS.values(), ".1%"),
+        views={
+            "as they are": ("model", "{}"), "with a tolerance of one cell": ("model", "{}_tolerant"),
+            "perfect depth": ("depth", "{}"), "perfect depth, one cell": ("depth", "{}_tolerant"),
+        },
+    ),
+    "real": Table(
+        "real", REAL_COLUMNS, {"recording": "name", "poses": "poses"},
+        {"depth_median_error": ".1%", "depth_within_10_percent": ".0%"},
+    ),
+    "soak": Table("soak", SOAK_COLUMNS, digits=SOAK_DIGITS, goals=SOAK_GOALS),
+    "receive": Table("receive", RECEIVE_COLUMNS, digits=RECEIVE_DIGITS, goals=RECEIVE_GOALS),
+}  # fmt: skip
 
 
 def record(results: str, rows: Iterable[Row]) -> None:
-    """Append rows to a results file, each with the time, the commit, the machine and the command of this run."""
+    """Append rows to a results file, each with the time, the commit, the machine and the command of this run.
+
+    Of what a row holds only numbers and text are kept, those of a mapping under joined names.
+    """
     here = {
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
         "commit": _commit(),
@@ -92,7 +157,15 @@ def record(results: str, rows: Iterable[Row]) -> None:
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{results}.jsonl").open("a", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps({**here, **{key: _plain(value) for key, value in row.items()}}) + "\n")
+            file.write(json.dumps({**here, **flat(row)}) + "\n")
+
+
+def flat(row: Row) -> Row:
+    """A row without mappings in it: ``{"end": {"p50_ms": 1}}`` becomes ``{"end_p50_ms": 1}``."""
+    plain: Row = {}
+    for key, value in row.items():
+        plain |= {f"{key}_{k}": v for k, v in flat(value).items()} if isinstance(value, dict) else {key: _plain(value)}
+    return plain
 
 
 def _plain(value: Any) -> Any:
@@ -134,34 +207,60 @@ def newest(table: Table) -> list[Row]:
     for line in (RESULTS / f"{table.results}.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         rows[tuple(row[key] for key in keys)] = row
-    return [row for row in rows.values() if any(row.get(key) is not None for key in table.columns.values())]
+    return [
+        row for row in rows.values() if table.views or any(row.get(key) is not None for key in table.columns.values())
+    ]
+
+
+def entries(table: Table) -> list[Row]:
+    """What the table shows: the newest rows, or views of them."""
+    rows = newest(table)
+    if table.views is None:
+        return rows
+    named = {row["name"]: row for row in rows}
+    return [
+        {**named[name], **{key: named[name].get(form.format(key)) for key in table.columns.values()}, "name": view}
+        for view, (name, form) in table.views.items()
+    ]
 
 
 def render(table: Table) -> str:
     """Markdown: the table, and below it when, where and by what its rows were made."""
-    rows = newest(table)
-    heads = [*table.labels, *table.columns]
-    lines = [f"| {' | '.join(heads)} |".replace("|  |", "| |"), "|---" * len(heads) + "|"]
-    for row in rows:
-        cells = [str(row[key]) for key in table.labels.values()]
-        cells += [_cell(row.get(key), (table.digits or {}).get(key, 3)) for key in table.columns.values()]
-        lines.append(f"| {' | '.join(cells)} |")
+    rows = entries(table)
+    lines = [[*table.labels, *table.columns]]
+    lines += [
+        [
+            *(str(row[key]) for key in table.labels.values()),
+            *(_cell(row.get(key), (table.digits or {}).get(key, 3)) for key in table.columns.values()),
+        ]
+        for row in rows
+    ]
+    if table.goals is not None:
+        goals = [*[""] * len(table.labels), *(table.goals.get(key, "") for key in table.columns.values())]
+        lines = [list(line) for line in zip(*lines, [*["goal"], *goals[1:]], strict=True)]
+    head, *body = (f"| {' | '.join(cell.strip() for cell in line)} |".replace("|  |", "| |") for line in lines)
     made: dict[str, list[str]] = {}
     for row in rows:
         names = made.setdefault(_origin(row), [])
         names += [row["name"]] if row["name"] not in names else []
-    notes = [f"{', '.join(names)}: {origin}" for origin, names in made.items()]
-    return "\n".join([*lines, "", *"<br>\n".join(notes).splitlines()])
+    notes = [
+        f"{', '.join(names)}: {origin[0].lower()}{origin[1:]}" if len(made) > 1 else origin
+        for origin, names in made.items()
+    ]
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *body, "", *"<br>\n".join(notes).splitlines()])
 
 
 def _origin(row: Row) -> str:
     """When, where and by what a row was made; the oldest rows were read off a page, whose date they bear."""
-    date = f"this page as of {row['date']}" if row.get("from_page") else row["date"]
+    date = f"This page as of {row['date']}" if row.get("from_page") else row["date"]
     return f"{date}, {row['machine']}, `{row['command']}`."
 
 
-def _cell(value: Any, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+def _cell(value: Any, digits: int | str) -> str:
+    if value is None:
+        return "-"
+    text = format(value, digits if isinstance(digits, str) else f".{digits}f")
+    return text.replace("%", " %")
 
 
 def pages() -> list[Path]:
@@ -178,7 +277,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Write or check the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where a page is not current")
-    checks = parser.parse_args(arguments).check
+    parser.add_argument(
+        "--add", nargs="+", metavar=("RESULTS", "KEY=VALUE"),
+        help="append the JSON object on standard input to these results, with these keys",
+    )  # fmt: skip
+    chosen = parser.parse_args(arguments)
+    if chosen.add:
+        keys = dict(pair.split("=", 1) for pair in chosen.add[1:])
+        record(chosen.add[0], [{**json.load(sys.stdin), **keys}])
+        return 0
+    checks = chosen.check
     old = [page for page in pages() if current(page.read_text(encoding="utf-8")) != page.read_text(encoding="utf-8")]
     for page in old:
         print(f"{'not current' if checks else 'written'}: {page.relative_to(ROOT)}")

@@ -136,6 +136,7 @@ def summary(log: Log, minutes: float, dropped: dict[str, int]) -> dict[str, Any]
         "memory_mb": round(min(megabytes for at, megabytes in memory if at >= end_s - FLOOR_S), 1),
         "memory_peak_mb": round(max(megabytes for _, megabytes in memory), 1),
         "memory_slope_mb_per_min": round(memory_slope(memory), 3),
+        "dropped": sum(dropped.values()),
         "dropped_by_reason": dropped,
         "beginning": first,
         "end": last,

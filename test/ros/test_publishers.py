@@ -113,7 +113,9 @@ def test_grids_go_out_at_their_rate_while_a_keyframe_takes_long_and_the_old_neve
     from rclpy.qos import DurabilityPolicy, QoSProfile
 
     graph.listen(
-        "/repeater/occupancy_grid", names.OCCUPANCY_GRID, QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        "/repeater/occupancy_grid",
+        names.OCCUPANCY_GRID,
+        QoSProfile(depth=50, durability=DurabilityPolicy.TRANSIENT_LOCAL),
     )
     sender = subprocess.Popen([sys.executable, "-c", REPEATER])
     try:

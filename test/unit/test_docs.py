@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import io
 import json
 import math
 import re
@@ -45,3 +46,42 @@ def test_a_newer_row_takes_the_place_of_an_older_one_and_tells_how_it_was_made(t
     assert lines[5].endswith("`python benchmarks/baselines.py eval --bag walk`.")
     rows = [json.loads(line) for line in (tmp_path / "walk.jsonl").read_text().splitlines()]
     assert len(rows) == 3 and all(re.fullmatch(r"\d{4}-\d\d-\d\d", row["date"]) and row["machine"] for row in rows)
+
+
+def write_rows(folder, name, rows):
+    here = {"date": "2026-11-01", "machine": "2 cores", "command": "x"}
+    (folder / f"{name}.jsonl").write_text("".join(json.dumps(here | row) + "\n" for row in rows))
+
+
+def test_a_table_may_show_one_row_in_several_ways_or_lie_on_its_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    write_rows(
+        tmp_path, "maps", [{"name": "model", "iou": 0.5, "fused_iou": 0.625}, {"name": "depth", "fused_iou": 0.75}]
+    )
+    views = {"alone": ("model", "{}"), "fused": ("model", "fused_{}"), "from depth": ("depth", "fused_{}")}
+    lines = records.render(records.Table("maps", {"IoU": "iou"}, digits={"iou": ".1%"}, views=views)).splitlines()
+    assert lines[:5] == [
+        "| | IoU |",
+        "|---|---|",
+        "| alone | 50.0 % |",
+        "| fused | 62.5 % |",
+        "| from depth | 75.0 % |",
+    ]
+    assert lines[6:] == ["2026-11-01, 2 cores, `x`."]
+    table = records.Table("maps", {"alone": "iou", "fused": "fused_iou"}, goals={"fused_iou": "0.7"})
+    lines = records.render(table).splitlines()
+    assert lines[:4] == [
+        "| | model | depth | goal |",
+        "|---|---|---|---|",
+        "| alone | 0.500 | - | |",
+        "| fused | 0.625 | 0.750 | 0.7 |",
+    ]
+
+
+def test_what_a_benchmark_prints_is_kept_under_joined_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "RESULTS", tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"drops": 2, "end": {"p50_ms": 7.5}}'))
+    assert records.main(["--add", "soak", "name=night", "command=python benchmarks/soak.py --json"]) == 0
+    (row,) = [json.loads(line) for line in (tmp_path / "soak.jsonl").read_text().splitlines()]
+    assert (row["drops"], row["end_p50_ms"], row["name"]) == (2, 7.5, "night")
+    assert row["command"] == "python benchmarks/soak.py --json" and "from_page" not in row

@@ -298,7 +298,9 @@ def test_stages_are_called_what_the_message_says(session):
 
 
 def test_a_keyframe_that_waited_too_long_is_dropped_and_counted(session):
-    keyframe = replace(wall(10 * SECOND), ready_ns=11 * SECOND)  # its transforms came a second late, which is no fault of its own
+    keyframe = replace(
+        wall(10 * SECOND), ready_ns=11 * SECOND
+    )  # its transforms came a second late, which is no fault of its own
     assert not session.is_late(keyframe, 16 * SECOND)
     assert not session.is_late(keyframe, 2 * SECOND)  # time was turned back meanwhile
     assert session.dropped == {}
