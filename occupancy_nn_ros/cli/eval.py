@@ -13,10 +13,14 @@ import math
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from occupancy_nn_ros.cli.pools import add_pool, open_pool
 from occupancy_nn_ros.cli.settings import add_config, add_depth_model, add_part, progress_bar
 from occupancy_nn_ros.config import Config, load_config
+
+if TYPE_CHECKING:
+    from occupancy_nn_ros.evaluation.depth_breakdown import DepthBreakdown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--bag", type=Path, help="a recording with a depth camera, instead of simulated worlds")
     add_part(parser)
+    parser.add_argument(
+        "--errors", nargs="?", type=Path, const=Path(), metavar="PNG",
+        help="with --bag: where predicted depth is wrong, as a table, and as a picture if a file is named",
+    )  # fmt: skip
     parser.add_argument(
         "--worlds", nargs="+", metavar="KIND", help="kinds of worlds (default: the three held-out ones)"
     )
@@ -72,8 +80,31 @@ def _run_bag(args: argparse.Namespace, config: Config) -> int:
             lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3)),
             part=BagPart(args.start, args.end),
         )
-    _print(scores.figures(), protocol(config), args.json)
+    figures = {**scores.figures(), **(scores.breakdown.figures() if args.errors is not None else {})}
+    _print(figures, protocol(config), args.json)
+    if args.errors is not None:
+        _show_errors(scores.breakdown, args)
     return 0
+
+
+def _show_errors(breakdown: DepthBreakdown, args: argparse.Namespace) -> None:
+    """The breakdown of depth errors as a table, unless JSON is wanted, and as a picture if a file is named."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from occupancy_nn_ros.evaluation.depth_breakdown_picture import draw_breakdown
+
+    rows = breakdown.rows()
+    if not args.json:
+        table = Table("pixels", title="predicted depth beside measured depth", title_justify="left")
+        for column in ("share", "sure", "bias", "median error", "over 10 % off"):
+            table.add_column(column, justify="right")
+        for row in rows:
+            values = (f"{100 * value:.1f} %" for value in (row.share, row.sure, row.bias, row.median, row.off))
+            table.add_row(row.name, *values)
+        Console().print(table)
+    if args.errors.name and rows:
+        draw_breakdown(breakdown, args.errors, f"{args.bag.name}: predicted depth beside measured depth")
 
 
 def _run_worlds(args: argparse.Namespace, config: Config) -> int:

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError, OccupancyError
+from occupancy_nn_ros.evaluation.depth_breakdown import DepthBreakdown
 from occupancy_nn_ros.evaluation.depth_scores import DepthErrors
 from occupancy_nn_ros.evaluation.held_out_worlds import MakeMapper, Mapper, judge_probabilities
 from occupancy_nn_ros.evaluation.metrics import Counts, NearCounts, count, count_near
@@ -28,7 +29,7 @@ from occupancy_nn_ros.runtime.decoding import decode_depth_frame, decode_keyfram
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.player import PlayProgress, plan_play, steps
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
-from occupancy_nn_ros.values import Float32Array, FloatArray, LatticeWindow, MapView, PosedDepth, VoxelState
+from occupancy_nn_ros.values import Float32Array, FloatArray, Keyframe, LatticeWindow, MapView, PosedDepth, VoxelState
 
 LEAST_POINTS, LEAST_LOOKS = 3, 2
 REACH_M = 4.0
@@ -40,7 +41,7 @@ SAME_MOMENT_NS = 20_000_000
 RAY_EVERY = 8
 """Rays go through every so many rows and columns of a depth image."""
 
-Keyframed = Callable[[Mapper], None]
+Keyframed = Callable[[Mapper, Keyframe], None]
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,7 @@ class BagScores:
         fused, fused_near: voxels of the final map, without and with a tolerance of one voxel.
         rays: measured rays through the final map.
         depth: depth that the network is sure of.
+        breakdown: where that depth is wrong.
         visible, inferred: probabilities of single predictions where the network sees, and where it does not.
     """
 
@@ -94,6 +96,7 @@ class BagScores:
     fused_near: NearCounts = field(default_factory=NearCounts)
     rays: RayScore = field(default_factory=lambda: RayScore.empty(1))
     depth: DepthErrors = field(default_factory=DepthErrors.empty)
+    breakdown: DepthBreakdown = field(default_factory=DepthBreakdown)
     visible: Calibrations = field(default_factory=Calibrations)
     inferred: Calibrations = field(default_factory=Calibrations)
 
@@ -137,7 +140,7 @@ def evaluate_bag(
         BagError: the bag cannot be mapped, or has no depth images.
     """
     truth, scores = depth_truth(bag, config, part), BagScores()
-    view = _play(bag, part, config, make, report, lambda mapped: _judge_prediction(mapped, truth, scores))
+    view = _play(bag, part, config, make, report, lambda mapped, given: _judge_prediction(mapped, given, truth, scores))
     if view is None:
         raise BagError(f"no keyframe could be made of {bag}")
     here, there = overlapping_parts(view.window, truth.window)
@@ -191,30 +194,35 @@ def _play(
         mapper = OccupancyPipeline(plan.config) if make is None else make(plan.config)
         for _, ready in steps(reader, intake, report):
             for raw in ready:
-                if _fuse(mapper, raw, config):
-                    keyframed(mapper)
+                if (keyframe := _fuse(mapper, raw, config)) is not None:
+                    keyframed(mapper, keyframe)
     return mapper.view(intake.map_frame)
 
 
-def _fuse(mapper: Mapper, raw: RawKeyframe, config: Config) -> bool:
-    """Fuse what can be decoded of a keyframe; False if it was dropped, so that there is nothing new to judge."""
+def _fuse(mapper: Mapper, raw: RawKeyframe, config: Config) -> Keyframe | None:
+    """Fuse what can be decoded of a keyframe, and return it; None if it was dropped, so that there is nothing new to judge."""
     keyframe, _ = decode_keyframe(raw, config.sync.min_cameras)
     if keyframe is None:
-        return False
+        return None
     try:
         mapper.step(keyframe)
     except (OccupancyError, ValueError):
-        return False
-    return True
+        return None
+    return keyframe
 
 
-def _judge_prediction(mapped: Mapper, truth: DepthTruth, scores: BagScores) -> None:
+def _judge_prediction(mapped: Mapper, keyframe: Keyframe, truth: DepthTruth, scores: BagScores) -> None:
     prediction, view = mapped.prediction, mapped.view("")
     if prediction is None or view is None:
         return
+    images = {(image.camera, image.stamp_ns): image for image in keyframe.images}
     for depth in prediction.depths:
         if measured := truth.at(depth.stamp_ns):
             scores.depth += DepthErrors.of(depth, measured)
+            scores.breakdown.add(images[depth.camera, depth.stamp_ns], depth, measured)
+    alignment = mapped.alignment if isinstance(mapped, OccupancyPipeline) else None
+    if alignment is not None and alignment.quality is not None:
+        scores.breakdown.qualities.append(alignment.quality)
     if prediction.visible is None:
         return
     here, there = overlapping_parts(prediction.window, truth.window)

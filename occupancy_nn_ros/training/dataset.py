@@ -34,6 +34,9 @@ ALL_VIEWS_SHARE = 0.25
 FILTERED_SHARE = 0.2
 """Share of samples whose pictures go through a random filter."""
 
+CLEAN_SHARE = 0.75
+"""Share of the samples of exact robots whose pictures stay as they are in the shard."""
+
 MOST_SHAKING = 0.5
 """Largest standard deviation of a shaking camera's angular velocity, rad/s."""
 
@@ -104,11 +107,18 @@ class SampleSource:
         frame = int(rng.integers(1, len(shard.images)))
         check_frame(path, shard, frame)
         errors = random_errors(rng) if self.measurement_errors else EXACT
-        return make_sample(shard, frame, rng, augment=self.augment, errors=errors)
+        clean = self.measurement_errors and errors == EXACT and rng.random() < CLEAN_SHARE
+        return make_sample(shard, frame, rng, augment=self.augment, errors=errors, clean=clean)
 
 
 def make_sample(
-    shard: Shard, frame: int, rng: np.random.Generator, *, augment: bool, errors: MeasurementErrors = EXACT
+    shard: Shard,
+    frame: int,
+    rng: np.random.Generator,
+    *,
+    augment: bool,
+    errors: MeasurementErrors = EXACT,
+    clean: bool = False,
 ) -> Sample:
     """Cut one keyframe and up to three past ones out of a shard.
 
@@ -118,6 +128,7 @@ def make_sample(
         rng: source of randomness.
         augment: whether it is changed at random: mirrored, turned, other cameras.
         errors: how wrong its poses and intrinsics are.
+        clean: whether an augmented sample keeps the shard's own pictures, without a camera's faults.
     """
     views = shard.images.shape[1]
     keep = _choose_views(views, rng) if augment else np.arange(views)
@@ -134,6 +145,7 @@ def make_sample(
     depth = np.stack([shard.depth_m[frame, v] for v in keep]).astype(np.float32)
     if augment:
         images, depth, poses, K, points = flip_or_turn(images, depth, poses, K, points, rng)
+    if augment and not clean:
         if rng.random() < FILTERED_SHARE:
             images = random_filter(images, rng)
         cameras = random_cameras(rng, len(keep), float(images.mean()) / 255)
