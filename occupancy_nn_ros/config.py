@@ -275,7 +275,7 @@ class OutputConfig(CheckedSettings):
     """How often each output goes out while somebody listens; 0 means with every map update."""
 
     grid_period_s: float = setting(
-        0.0, "occupancy_grid, occupancy_probability, cost_grid, scan, distance_field.", low=0.0, high=60.0, live=True
+        0.0, "occupancy_grid, occupancy_probability, cost_grid, scan, moving, distance_field.", low=0.0, high=60.0, live=True
     )
     depth_period_s: float = setting(
         0.0, "Depth images of the cameras, and their camera_info.", low=0.0, high=60.0, live=True
@@ -291,6 +291,9 @@ class OutputConfig(CheckedSettings):
         live=True,
     )
     max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
+    moving_s: float = setting(
+        2.0, "moving shows voxels that appeared or vanished within so long.", low=0.1, high=60.0, live=True
+    )
     scan_max_range_m: float = setting(10.0, "Length of the beams of scan.", low=0.1, high=100.0, live=True)
     color_by: Literal["height", "class", "camera"] = setting(
         "height", "Colours of markers and clouds; camera: as the cameras saw each voxel, 8 bytes a voxel.", live=True

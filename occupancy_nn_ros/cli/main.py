@@ -18,6 +18,7 @@ COMMANDS = {
     "demo": "map a short simulated drive and show the pictures; start here",
     "doctor": "check cameras, transforms, QoS and model, on the live graph or on a bag",
     "calibrate-cameras": "ask a recording whether focal lengths, mountings and stamps of its cameras are right",
+    "mask": "propose masks of what cameras see of the robot itself, from a recording",
     "play": "map a recorded bag without ROS",
     "live": "run the ROS 2 node",
     "view": "look at what play wrote: map, pictures and path on one time line",

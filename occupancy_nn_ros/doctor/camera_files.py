@@ -21,7 +21,7 @@ def write_calibrations(found: Sequence[CameraCalibration], folder: Path) -> list
     Raises:
         OccupancyError: a file cannot be written.
     """
-    files = {folder / f"{_file_name(item.camera)}.yaml": camera_info(item.camera, item.corrected) for item in found}
+    files = {folder / f"{file_name(item.camera)}.yaml": camera_info(item.camera, item.corrected) for item in found}
     offsets = {
         item.camera: {"time_offset_s": round(item.fit.delay_s, 4)}
         for item in found
@@ -57,6 +57,6 @@ def _matrix(values: np.ndarray) -> dict[str, Any]:
     return {"rows": rows, "cols": cols, "data": [round(float(value), 6) for value in values.ravel()]}
 
 
-def _file_name(camera: str) -> str:
+def file_name(camera: str) -> str:
     """A camera's name without what a file's must not have."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in camera) or "camera"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.config import Config, GridConfig
 from occupancy_nn_ros.mapping.distance_field import distance_field
+from occupancy_nn_ros.mapping.moving import Movement, MovementTracker
 from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
 from occupancy_nn_ros.messages.maps import OccupiedVoxels, occupied_indices
 from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedDepth, UInt8Array
@@ -28,11 +29,12 @@ class MapSource:
     Attributes:
         place: where and when the map is.
         config: the settings.
+        tracker: what was seen before, to tell what moves.
     """
 
     def __init__(self, place: MapPlace, config: Config, ready: Mapping[Need, Any] | None = None) -> None:
         """Show a view of the map, or what is ``ready`` of a map that stayed where it is."""
-        self.place, self.config = place, config
+        self.place, self.config, self.tracker = place, config, MovementTracker()
         self.__dict__.update({str(name): value for name, value in (ready or {}).items()})
 
     @property
@@ -50,6 +52,11 @@ class MapSource:
         if not isinstance(self.place, MapView):
             raise TypeError("the map's voxels are not on the host: no topic says that it needs them")
         return self.place
+
+    @cached_property
+    def movement(self) -> Movement:
+        """What appeared or vanished lately."""
+        return self.tracker.look(self.view, self.config.grid, self.config.outputs.moving_s)
 
     @cached_property
     def slice_2d(self) -> GridSlice:

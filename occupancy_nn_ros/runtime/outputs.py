@@ -25,6 +25,7 @@ from occupancy_nn_ros.messages.maps import (
     encode_voxel_grid,
     known_centers,
 )
+from occupancy_nn_ros.messages.moving import encode_moving_cloud
 from occupancy_nn_ros.messages.names import (
     CAMERA_INFO,
     IMAGE,
@@ -40,6 +41,7 @@ from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_i
 from occupancy_nn_ros.runtime.cloud_frame import cloud_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource, Need
+from occupancy_nn_ros.runtime.moving_points import moving_points
 from occupancy_nn_ros.visualization.colors import surface_colors
 
 
@@ -54,7 +56,7 @@ class OutputTopic:
         is_latched: reliable and transient local, so that late joiners get the last message.
         group: whose period it has in ``outputs``; the voxels share a bandwidth as well.
         camera: whose depth it shows; empty for topics of the map.
-        is_optional: for other programs, from what other topics hold too: not written to bags, and not offered where its message
+        is_optional: for other programs, or from what other topics hold too: not written to bags, and not offered where its message
             type or ``extra`` is missing.
         extra: a Python module that it needs and that not everybody has.
         needs: what of a :class:`MapSource` it shows, so that nothing else is brought from a GPU.
@@ -85,6 +87,12 @@ class OutputTopic:
 
 def _costs(source: MapSource) -> bytes:
     return encode_occupancy_grid(cost_slice(source.view, source.config.grid, source.slice_2d))
+
+
+def _moving(source: MapSource) -> bytes:
+    """Voxels that appeared or vanished lately, and where they go."""
+    frame = cloud_frame(source.place, source.config.base_frame)
+    return encode_moving_cloud(source.stamp_ns, frame.frame_id, moving_points(source.movement, frame))
 
 
 def _distances(source: MapSource) -> bytes:
@@ -143,6 +151,7 @@ OUTPUTS = (
     ),
     OutputTopic("cost_grid", OCCUPANCY_GRID, _costs, True, "grid", needs=("view", "slice_2d")),
     OutputTopic("scan", LASER_SCAN, _scan, False, "grid", needs=("slice_2d",)),
+    OutputTopic("moving", POINT_CLOUD, _moving, False, "grid", is_optional=True),
     OutputTopic("distance_field", POINT_CLOUD, _distances, True, "grid", needs=("slice_2d", "distances_m")),
     OutputTopic("voxel_grid", VOXEL_GRID, lambda map_: encode_voxel_grid(map_.view), True, "voxels"),
     OutputTopic("occupied_voxels", POINT_CLOUD, _cloud, False, "voxels", needs=("voxels",)),

@@ -21,6 +21,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
 from occupancy_nn_ros.mapping.device_depth import still_there
 from occupancy_nn_ros.mapping.map_file import read_map_frame
+from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.device_source import DeviceCutter
 from occupancy_nn_ros.runtime.intake import Intake
@@ -97,6 +98,7 @@ class MappingSession:
         self.frame_id = config.map_frame
         self.viewers: tuple[Viewer, ...] = ()
         self._has_content = False
+        self._tracker = MovementTracker()
         self._encoder = OutputEncoder(config)
         self._cutter = DeviceCutter()
         self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
@@ -192,6 +194,7 @@ class MappingSession:
     def clear(self) -> None:
         """Forget the map."""
         self.pipeline.clear()
+        self._tracker = MovementTracker()
         self._has_content = False
         if not self.keyframes:
             self.frame_id = self.config.map_frame
@@ -287,11 +290,13 @@ class MappingSession:
         there = still_there([shown.depth for shown in depths])
         if self.pipeline.map.device.type == "cpu" or not (topics or there):
             view = self.view() if topics else None
-            return None if view is None else MapSource(view, self.config)
-        content = self.pipeline.content(self.frame_id)
-        if content is None:
-            return None
-        return self._cutter.cut(content, self.config, {need for topic in topics for need in topic.needs}, there)
+            source = None if view is None else MapSource(view, self.config)
+        else:
+            content, needs = self.pipeline.content(self.frame_id), {need for topic in topics for need in topic.needs}
+            source = None if content is None else self._cutter.cut(content, self.config, needs, there)
+        if source is not None:
+            source.tracker = self._tracker
+        return source
 
     def _due_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[tuple[list[OutputTopic], DepthSource]]:
         """Depth images of the keyframe's cameras, each in its camera's own frame and at its own stamp, and the topics due."""

@@ -41,8 +41,8 @@ def test_any_camera_has_a_name_that_a_topic_may_have(camera, token):
 def test_every_topic_has_a_name_of_its_own_and_a_period_in_the_settings():
     config = load_config([], ["outputs.grid_period_s=1", "outputs.voxels_period_s=2", "outputs.depth_period_s=3"])
     topics = output_topics(config, sensors("front", "rear"))
-    assert len(set(names_of(topics))) == len(topics) == 14
-    assert [topic.period_s(config) for topic in topics] == [1] * 5 + [2] * 5 + [3] * 4
+    assert len(set(names_of(topics))) == len(topics) == 15
+    assert [topic.period_s(config) for topic in topics] == [1] * 6 + [2] * 5 + [3] * 4
     assert names_of(topic for topic in topics if topic.is_latched) == [
         "occupancy_grid", "occupancy_probability", "cost_grid", "distance_field", "voxel_grid", "octomap_binary",
     ]  # fmt: skip
@@ -80,7 +80,7 @@ def test_depth_images_keep_their_period_for_each_camera():
 
 def test_what_is_for_other_programs_alone_may_be_missing(monkeypatch):
     optional = {topic.name: topic for topic in OUTPUTS if topic.is_optional}
-    assert optional.keys() == {"mesh", "octomap_binary"}
+    assert optional.keys() == {"moving", "mesh", "octomap_binary"}
     assert optional["octomap_binary"].is_available
     monkeypatch.setattr("occupancy_nn_ros.runtime.outputs.find_spec", lambda name: None)
     assert not optional["mesh"].is_available
