@@ -17,9 +17,11 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.doctor.examination import Examination, find_sensors
 from occupancy_nn_ros.doctor.findings import Finding, check_model, ok, problem, warning
 from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.ros.encodings import Encodings, worth_asking
 from occupancy_nn_ros.ros.further_decoders import installed_decoders
 from occupancy_nn_ros.ros.graph import (
     owners_of,
+    published_topics,
     publisher_names,
     qos_mismatches,
     subscription_qos,
@@ -33,7 +35,7 @@ from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.namespaces import search_rings
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
-from occupancy_nn_ros.runtime.pose_topics import odometry_topics
+from occupancy_nn_ros.runtime.pose_topics import name_tf_topics, odometry_topics, own_transforms
 
 LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 4.0
 """The graph is looked at this often, until it shows the same sensors for so long, or until patience ends."""
@@ -56,6 +58,7 @@ def examine_graph(config: Config, seconds: float, arguments: Sequence[str] = ())
         if not sensors:
             return findings
         topics = topics_of(listener.node)
+        config = name_tf_topics(config, own_transforms(published_topics(listener.node), sensors), sensors)
         examination = Examination(config, sensors, odometry_topics(config, topics), installed_decoders())
         listener.listen(examination, clock=None if "/clock" in topics else time.time_ns)
         listener.spin(seconds)
@@ -66,15 +69,18 @@ def _look_for_sensors(listener: _Listener, config: Config) -> tuple[tuple[Sensor
     """What is there once it no longer grows: publishers do not become known all at once."""
     end = time.monotonic() + PATIENCE_S
     found, since = find_sensors(config, {}), time.monotonic()
+    encodings = Encodings(listener.node)
     while time.monotonic() < end:
         listener.spin(LOOK_PERIOD_S)
         rings = search_rings(topics_of(listener.node), listener.node.get_namespace(), topics_named(config))
-        each = [find_sensors(config, ring) for ring in rings]
-        now_found = next((found for found in each if found[0]), each[-1])
+        each = [find_sensors(config, ring, encodings.known) for ring in rings]
+        now_found, ring = next(((f, ring) for f, ring in zip(each, rings, strict=True) if f[0]), (each[-1], rings[-1]))
+        encodings.ask(worth_asking(config, ring))
         if now_found != found:
             found, since = now_found, time.monotonic()
         elif not found[1] and time.monotonic() - since >= STEADY_S:
             break
+    encodings.close()
     return found
 
 

@@ -28,6 +28,11 @@ def topics_of(node: Any) -> dict[str, str]:
     }
 
 
+def published_topics(node: Any) -> dict[str, str]:
+    """Those of :func:`topics_of` that somebody publishes."""
+    return {name: msgtype for name, msgtype in topics_of(node).items() if node.count_publishers(name)}
+
+
 def owners_of(sensors: Iterable[SensorStream]) -> dict[str, SensorStream]:
     """The sensor that each topic of data or intrinsics belongs to."""
     return {topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)}
@@ -66,8 +71,7 @@ def why_silent(node: Any, topic: str, msgtype: str, qos: QoSProfile) -> str:
     """Why nothing arrives on a topic that is subscribed to, as far as the graph tells."""
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
-        published = {name: kind for name, kind in topics_of(node).items() if node.count_publishers(name)}
-        close = ", ".join(close_topics(topic, published, [msgtype]))
+        close = ", ".join(close_topics(topic, published_topics(node), [msgtype]))
         return f"nobody publishes it; topics of its type: {close or 'none'}"
     others = sorted({info.topic_type for info in publishers} - {msgtype})
     if others:

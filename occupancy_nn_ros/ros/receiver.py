@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,18 +12,19 @@ from rclpy.clock import Clock, ClockType
 from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import ConfigError, LookupTransformError
+from occupancy_nn_ros.errors import LookupTransformError
 from occupancy_nn_ros.messages.names import ODOMETRY, TF_MESSAGE
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of, transform_qos
 from occupancy_nn_ros.ros.message_types import interface_class
+from occupancy_nn_ros.ros.search import SensorSearch
 from occupancy_nn_ros.ros.tf2_transforms import Take, Tf2Listener, make_pose_buffer, uses_tf2
-from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
-from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.ros.topic_names import TopicNames
+from occupancy_nn_ros.runtime.discovery import IMAGE_TYPES, SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
-from occupancy_nn_ros.runtime.namespaces import other_robots, search_rings
 from occupancy_nn_ros.runtime.pose_topics import odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
+from occupancy_nn_ros.sync.frame_names import FrameNames
 from occupancy_nn_ros.values import FloatArray
 
 try:
@@ -32,11 +33,8 @@ except ImportError:  # Humble has it elsewhere
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 LOOK_PERIOD_S = 0.5
-SENSOR_WORDS = {"network": "camera", "depth": "depth camera", "lidar": "LiDAR"}
-STEADY_LOOKS = 3
-"""The graph must show the same cameras this often in a row before they are taken: they do not appear all at once."""
-PATIENT_LOOKS = 10
-"""So many looks find nothing before the search goes beyond the node's namespace: its own drivers may only be slow."""
+STEADY = Clock(clock_type=ClockType.STEADY_TIME)
+"""Simulated time may not have begun, or stand still."""
 
 
 class Receiver:
@@ -44,7 +42,6 @@ class Receiver:
 
     Attributes:
         intake: takes the messages, None until the sensors are found.
-        obstacle: why no sensor is found yet, worded for people; empty once they are.
         qos: what each topic is subscribed to with.
     """
 
@@ -63,89 +60,65 @@ class Receiver:
         """
         self.context, self.offer, self.on_sensors = context, offer, on_sensors
         self.intake: Intake | None = None
-        self.obstacle = "looking for cameras"
         self.qos: dict[str, QoSProfile] = {}
         self._takes: dict[str, Take] = {}
         self._listener: Tf2Listener | None = None
         self._subscriptions: dict[str, Any] = {}
-        self._seen: tuple[SensorStream, ...] = ()
-        self._looks = self._empty_looks = 0
+        self._unchecked: set[str] = set()
+        self._is_outdated = False
         self._names = TopicNames(context.ros)
-        self._config = self._names.in_config(context.config)
-        # On a steady clock: simulated time may not have begun.
-        self._timer: Any = context.ros.create_timer(
-            LOOK_PERIOD_S, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME)
-        )
-        self._look()
+        self._search = SensorSearch(context, self._names.in_config(context.config))
+        self._timer: Any = None
+        self._begin_to_look()
+
+    @property
+    def obstacle(self) -> str:
+        """Why no sensor is found yet, worded for people; empty once they are."""
+        return self._search.obstacle
 
     @property
     def map_frame(self) -> str:
         """Name of the map frame: the configured one until transforms tell better."""
-        return self.intake.map_frame if self.intake is not None else self.context.config.map_frame
+        return self.intake.map_frame if self.intake is not None else self._in_map_frame(self.context.config).map_frame
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""
-        self._config = self._names.in_config(config)
+        self._search.config = self._names.in_config(config)
         if self.intake is not None:
-            self.intake.reconfigure(self._config)
+            found = self.intake.config
+            self.intake.reconfigure(
+                replace(self._search.config, tf_topic=found.tf_topic, tf_static_topic=found.tf_static_topic)
+            )
 
     def close(self) -> None:
         """Unsubscribe from everything."""
+        self._search.encodings.close()
+        self._unsubscribe()
+
+    def _unsubscribe(self) -> None:
         self._stop_looking()
         for subscription in self._subscriptions.values():
             self.context.ros.destroy_subscription(subscription)
         self._subscriptions.clear()
         self._takes.clear()
+        self.qos.clear()
         self._listener = None
 
+    def _begin_to_look(self) -> None:
+        # On a steady clock: simulated time may not have begun.
+        self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look, clock=STEADY)
+        self._look()
+
     def _look(self) -> None:
-        try:
-            sensors = self._discover(topics_of(self.context.ros))
-        except ConfigError as error:
-            self.obstacle, self._looks = str(error), 0
-            return
-        self._looks = self._looks + 1 if sensors == self._seen else 1
-        self._seen = sensors
-        if self._looks >= (1 if self._config.cameras else STEADY_LOOKS):
-            self._subscribe(sensors)
+        sensors = self._search.look()
+        if sensors is not None:
+            self._subscribe(sensors, self._search.config)
 
-    def _discover(self, topics: Mapping[str, str]) -> tuple[SensorStream, ...]:
-        """The sensors in the nearest ring of the graph that has some; further ones only when it has had none for a while.
-
-        Raises:
-            ConfigError: there are none, or not those that are named.
-        """
-        rings = search_rings(topics, self.context.ros.get_namespace(), topics_named(self._config))
-        ring = min(self._empty_looks // PATIENT_LOOKS, len(rings) - 1)
-        try:
-            sensors = discover_sensors(self._config, rings[ring])
-            if not sensors:
-                raise ConfigError(self._nothing_found(topics))
-        except ConfigError:
-            self._empty_looks += 1
-            raise
-        if ring and sensors != self._seen:
-            where = ", ".join(sensor.topic for sensor in sensors)
-            self.context.log.warning(
-                f"no sensors in {self.context.ros.get_namespace()}; taking those elsewhere: {where}"
-            )
-        return sensors
-
-    def _nothing_found(self, topics: Mapping[str, str]) -> str:
-        source, namespace = self._config.source, self.context.ros.get_namespace()
-        there = ", ".join(sorted(name for name, kind in topics.items() if kind in wanted_types(source)))
-        text = f"no {SENSOR_WORDS[source]} topics found; candidates: {there or 'none'}"
-        robots = other_robots(topics, namespace)
-        return (
-            f"{text}; topics of other robots ({', '.join(robots)}) are theirs: set this node's namespace"
-            if robots
-            else text
-        )
-
-    def _subscribe(self, sensors: tuple[SensorStream, ...]) -> None:
-        self._stop_looking()
-        self.obstacle = ""
-        config = self._config_in_map_frame()
+    def _subscribe(self, sensors: tuple[SensorStream, ...], config: Config) -> None:
+        self._unsubscribe()
+        self._sensors, self._is_outdated = sensors, False
+        self._unchecked = {sensor.topic for sensor in sensors if sensor.msgtype in IMAGE_TYPES}
+        config = self._in_map_frame(config)
         odometries = odometry_topics(config, topics_of(self.context.ros))
         self.intake = Intake(config, sensors, make_pose_buffer(config), odometries)
         for sensor in sensors:
@@ -160,12 +133,12 @@ class Receiver:
             qos = subscription_qos(self.context.ros, topic, owner) if is_static is None else transform_qos(is_static)
             if topic not in self._takes:
                 self._listen(topic, msgtype, owner, qos)
-        self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_for_odometry)
+        self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_again, clock=STEADY)
 
-    def _config_in_map_frame(self) -> Config:
+    def _in_map_frame(self, config: Config) -> Config:
         """The settings, with the frame that the map is in already: after a pause, or as a loaded one says."""
         session = self.context.session
-        return self._config if session is None else replace(self._config, map_frame=session.frame_id)
+        return config if session is None else replace(config, map_frame=session.frame_id)
 
     def place(self, frame_id: str, stamp_ns: int) -> FloatArray:
         """``T_map_frame`` (4, 4) at a stamp, at the newest that is known for 0.
@@ -182,21 +155,41 @@ class Receiver:
     def take_map_frame(self) -> None:
         """A map was loaded: what follows has to be placed in its frame."""
         if self.intake is not None:
-            self.intake.placement.config = self._config_in_map_frame()
+            self.intake.placement.config = self._in_map_frame(self.intake.config)
 
-    def _look_for_odometry(self) -> None:
-        """Until the frames are settled odometry may still appear; once they are, what does not place the robot is left."""
+    def _look_again(self) -> None:
+        """Until the frames are settled what was chosen may turn out wrong, and more may appear."""
         intake = self.intake
         if intake is None:
             return
-        names = intake.frame_names
-        if names is None:
-            for topic in odometry_topics(intake.config, topics_of(self.context.ros)):
-                if topic not in intake.poses.pose_topics:
-                    intake.poses.pose_topics[topic] = ODOMETRY
-                    self._listen(topic, ODOMETRY, None, subscription_qos(self.context.ros, topic, None))
+        if self._is_outdated or (self._search.has_news() and self._search.is_outdated(self._sensors)):
+            self.context.log.info("images are not what their topics' names say: looking for sensors anew")
+            self.intake = None
+            self._unsubscribe()
+            self._search.begin_anew()
+            self._begin_to_look()
+        elif intake.frame_names is None:
+            self._look_for_transforms(intake)
+        else:
+            self._settle(intake, intake.frame_names)
+
+    def _look_for_transforms(self, intake: Intake) -> None:
+        """Transforms may be published in the robot's namespace alone, and odometry may appear."""
+        config = self._search.look_for_transforms(self._sensors, intake.config)
+        if config != intake.config:
+            names = f"{config.tf_topic} and {config.tf_static_topic}"
+            self.context.log.info(f"nobody publishes {intake.config.tf_topic}: transforms are taken from {names}")
+            self._subscribe(self._sensors, config)
             return
+        for topic in odometry_topics(intake.config, topics_of(self.context.ros)):
+            if topic not in intake.poses.pose_topics:
+                intake.poses.pose_topics[topic] = ODOMETRY
+                self._listen(topic, ODOMETRY, None, subscription_qos(self.context.ros, topic, None))
+
+    def _settle(self, intake: Intake, names: FrameNames) -> None:
+        """The map has begun: what does not place the robot is left, and images are asked no more."""
         self._stop_looking()
+        self._search.encodings.close()
         self.context.log.info(f"map frame '{names.map_frame}', robot frame '{names.base_frame}': {names.reason}")
         for topic in intake.poses.forget_others(names):
             self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
@@ -250,10 +243,23 @@ class Receiver:
         """Give the intake a message: its bytes, or the object that tf2's listener takes."""
         if self.intake is None:
             return
+        if topic in self._unchecked:
+            self._check_content(topic, message)
+        if self._is_outdated:
+            return
         take = self._takes.get(topic)
         keyframes = self.intake.receive(topic, message) if take is None else take(message)
         if keyframes:
             self.offer(keyframes)
+
+    def _check_content(self, topic: str, cdr: bytes) -> None:
+        """A sensor's first message may show that it is none, or of another kind; nothing is mapped of it before that."""
+        self._unchecked.discard(topic)
+        if topic not in self._search.encodings.known:
+            self._search.encodings.learn(topic, next(s.msgtype for s in self._sensors if s.topic == topic), cdr)
+        self._is_outdated = self._search.is_outdated(self._sensors)
+        if self._is_outdated and self._timer is None:
+            self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_again, clock=STEADY)
 
     def _on_incompatible_qos(self, topic: str, msgtype: str, sensor: SensorStream | None, event: Any) -> None:
         second_try = subscription_qos(self.context.ros, topic, sensor, is_second_try=True)

@@ -29,7 +29,8 @@ from occupancy_nn_ros.runtime.topic_names import (
     own_outputs,
 )
 
-SENSOR_TYPES = (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES, POINT_CLOUD)
+IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES)
+SENSOR_TYPES = (*IMAGE_TYPES, POINT_CLOUD)
 RECTIFIED_WORDS = frozenset({"rect", "rectified"})
 PREFERRED_ENDINGS = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
 GENERIC_PARTS = {

@@ -12,7 +12,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import MessageError, TransformError
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.names import ODOMETRY, TF_MESSAGE
-from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.discovery import SENSOR_TYPES, SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.values import StampedTransform
 
@@ -47,6 +47,24 @@ def name_tf_topics(config: Config, topics: Mapping[str, str], sensors: Iterable[
 def tf_topics_like(usual: str, topics: Mapping[str, str]) -> list[str]:
     """Topics of transforms that end as one of the usual ones does, sorted."""
     return sorted(topic for topic, msgtype in topics.items() if msgtype == TF_MESSAGE and topic.endswith(usual))
+
+
+def own_transforms(topics: Mapping[str, str], sensors: Iterable[SensorStream]) -> dict[str, str]:
+    """The topics without the transforms of other robots: those in a namespace that has sensors, of which none is taken.
+
+    Args:
+        topics: message type of every topic that somebody publishes.
+        sensors: the chosen ones.
+    """
+    taken = {sensor.topic for sensor in sensors}
+    seen = [topic for topic, msgtype in topics.items() if msgtype in SENSOR_TYPES]
+
+    def is_another_robots(topic: str) -> bool:
+        space = topic.rpartition("/")[0] + "/"
+        there = {other for other in seen if other.startswith(space)}
+        return space != "/" and bool(there) and not any(topic.startswith(space) for topic in taken)
+
+    return {name: kind for name, kind in topics.items() if kind != TF_MESSAGE or not is_another_robots(name)}
 
 
 def odometry_topics(config: Config, topics: Mapping[str, str]) -> tuple[str, ...]:

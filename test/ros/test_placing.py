@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Over real DDS the node places the robot as the player does: by odometry that comes later than the cameras, and never by itself."""
 
+import pytest
 from room_drive import SETTINGS, head, odometry
 
 from occupancy_nn_ros.messages import names
@@ -9,10 +10,12 @@ from occupancy_nn_ros.messages.typestore import deserialize
 NODE = "/occupancy_nn"
 
 
-def test_odometry_of_a_topic_that_appears_late_places_a_camera_on_a_moving_head(graph, start_node):
+@pytest.mark.parametrize("use_sim_time", [False, True])
+def test_odometry_of_a_topic_that_appears_late_places_a_camera_on_a_moving_head(use_sim_time, graph, start_node):
+    """Also with simulated time of which nothing comes: the graph is looked at on a steady clock."""
     from occupancy_nn_ros.ros.qos import STATUS_QOS
 
-    settings = [*SETTINGS, "keyframes.distance_m=0.2"]
+    settings = [*SETTINGS, "keyframes.distance_m=0.2", f"use_sim_time={str(use_sim_time).lower()}"]
     node = start_node(*(part for item in settings for part in ("-p", item.replace("=", ":="))))
     graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
     seen, late = head(), odometry()

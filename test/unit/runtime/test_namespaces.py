@@ -2,7 +2,9 @@
 import pytest
 
 from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE, TF_MESSAGE
+from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.namespaces import other_robots, search_rings
+from occupancy_nn_ros.runtime.pose_topics import own_transforms
 
 
 def graph(*names):
@@ -49,3 +51,21 @@ def test_what_is_named_is_in_every_ring():
 def test_without_other_robots_there_is_little_to_choose(namespace):
     plain = graph("/tf", "/eye/image", "/eye/camera_info")
     assert images(search_rings(plain, namespace)[-1]) == ["/eye/image"]
+
+
+def cameras(*topics):
+    return [SensorStream("eye", topic, IMAGE, "") for topic in topics]
+
+
+@pytest.mark.parametrize(
+    ("topics", "taken", "expected"),
+    [
+        (graph("/robot1/tf", "/front/image"), "/front/image", {"/robot1/tf"}),  # a robot without cameras of its own
+        (graph("/robot1/tf", "/robot1/eye/image"), "/robot1/eye/image", {"/robot1/tf"}),
+        (graph("/robot1/tf", "/robot1/eye/image", "/front/image"), "/front/image", set()),
+        (TWO, "/robot10/eye/image", {"/robot10/tf", "/tf"}),
+    ],
+)
+def test_transforms_of_another_robot_with_sensors_are_none_of_ours(topics, taken, expected):
+    found = own_transforms(topics, cameras(taken))
+    assert {name for name, kind in found.items() if kind == TF_MESSAGE} == expected
