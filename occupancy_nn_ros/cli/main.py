@@ -26,6 +26,7 @@ COMMANDS = {
     "assets": "import installed furniture for simulated rooms",
     "shards": "simulate many drives as training data",
     "label": "make training data of your own recordings",
+    "adapt": "adapt a model to a site by recordings of its cameras alone",
     "train": "train an occupancy network",
     "calibrate": "fit a trained model's probabilities",
     "eval": "score a model against the simulator's truth",

@@ -26,6 +26,7 @@ LAYERS = (
     {"runtime", "simulation"},
     {"training", "doctor"},
     {"evaluation", "labelling"},
+    {"adaptation"},
     {"api"},
     {"ros"},
     {"cli"},

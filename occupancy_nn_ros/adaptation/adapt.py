@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A shipped model becomes one that knows a site: labels from the recordings' own pictures, a short training run, and a judge.
+
+The judge are keyframes that were kept from training: pictures have to fit each other better by the depth that the new weights see than
+by what the old ones saw. Otherwise the old model stays what it was.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from occupancy_nn_ros.adaptation.photometric import Comparison, compare, predicted_depth
+from occupancy_nn_ros.errors import TrainingError
+from occupancy_nn_ros.jobs.run import WorkerPool
+from occupancy_nn_ros.labelling.bags import Outcome, label_bags
+from occupancy_nn_ros.labelling.plan import LabelPlan
+from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint, save_checkpoint
+from occupancy_nn_ros.settings import to_mapping
+from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
+from occupancy_nn_ros.training.shards import Shard, read_shard, write_shard
+from occupancy_nn_ros.values import UInt8Array
+from occupancy_nn_ros.visualization.colors import depth_colors
+
+HELD_OUT_SHARE = 0.2
+"""Of each recording the last keyframes are kept from training."""
+
+LEAST_HELD_OUT = 3
+
+FIT = TrainConfig(
+    name="adapted", steps=200, batch=2, learning_rate=3e-4, warmup=20, ema=0.98, save_every=50, measurement_errors=False
+)
+"""As in ``config/train/finetune.yaml``."""
+
+
+@dataclass(frozen=True)
+class AdaptPlan:
+    """What to adapt, and to what.
+
+    Attributes:
+        labels: the recordings' part, cameras and keyframes, and the model to start from (``labels.config.model``).
+        training: the run; ``name`` and ``initial`` are replaced.
+        pool: who looks at the recordings.
+    """
+
+    labels: LabelPlan
+    pool: WorkerPool
+    training: TrainConfig = field(default_factory=lambda: FIT)
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """What came of it.
+
+    Attributes:
+        model: the adapted model's file; None if it is no better, and then nothing was written.
+        comparison: photometric errors on the keyframes that were kept from training.
+        outcomes: what became of each recording.
+    """
+
+    model: Path | None
+    comparison: Comparison
+    outcomes: tuple[Outcome, ...]
+
+
+@dataclass(frozen=True)
+class Audience:
+    """Who is told how it goes: the share of labelling that is done, and each step of training."""
+
+    labelling: Callable[[float], None] = lambda share: None
+    training: Callable[[Progress], None] = lambda progress: None
+
+
+def adapt(bags: Sequence[Path], out: Path, plan: AdaptPlan, audience: Audience | None = None) -> Adapted:
+    """Adapt a model to what recordings show; goes on where an interrupted run stopped.
+
+    Writes to ``out``: ``labels`` (shards of the recordings), ``train`` and ``held_out`` (the same in two parts), ``run`` (the training
+    run with its curves and pictures), ``held_out.png`` (pictures and depth before and after), ``adapt.json`` (the figures), and
+    ``NAME.safetensors``, named like the folder, if it is better than the model before.
+
+    Raises:
+        TrainingError: no recording can be used, and why; or the folder holds a run with other recordings or settings.
+        CheckpointError: the model to start from cannot be loaded.
+    """
+    audience = audience or Audience()
+    initial = find_model(plan.labels.config.model)
+    before = load_checkpoint(initial)
+    _begin(out, {"bags": [str(bag.resolve()) for bag in bags], "model": str(initial), **_settings(plan.labels)})
+    outcomes = label_bags(bags, out / "labels", plan.labels, plan.pool, audience.labelling)
+    shards = [[out / "labels" / name for name in o.labels.shards] for o in outcomes if o.labels is not None]
+    if not shards:
+        reasons = "; ".join(f"{outcome.bag}: {outcome.refused}" for outcome in outcomes)
+        raise TrainingError(f"none of the recordings can be learned from: {reasons}")
+    held_out = split(shards, out)
+    training = replace(plan.training, name=out.resolve().name, initial=str(initial))
+    candidate = load_checkpoint(train(training, out / "train", out / "run", audience.training))
+    comparison = compare(before.network, candidate.network, held_out)
+    _draw(before, candidate, held_out[0], out / "held_out.png")
+    model = None
+    if comparison.improved:
+        model = out / f"{training.name}.safetensors"
+        record = {**candidate.record, "adapted_from": str(initial), "photometric": _figures(comparison)}
+        save_checkpoint(replace(candidate, calibration=before.calibration, record=record), model)
+    told = {"model": None if model is None else str(model), "from": str(initial), **_figures(comparison)}
+    (out / "adapt.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    return Adapted(model, comparison, tuple(outcomes))
+
+
+def _settings(labels: LabelPlan) -> dict[str, Any]:
+    end_s = labels.part.end_s if math.isfinite(labels.part.end_s) else None
+    return {"start_s": labels.part.start_s, "end_s": end_s, "settings": to_mapping(labels.config)}
+
+
+def _begin(out: Path, run: dict[str, Any]) -> None:
+    """Note what a run is made of, or see that the one in the folder is made of the same."""
+    note = out / "began.json"
+    run = json.loads(json.dumps(run))
+    if not note.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+        return
+    try:
+        before = json.loads(note.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise TrainingError(f"cannot read {note}: {error}") from None
+    others = [key for key in run if before.get(key) != run[key]]
+    if others:
+        raise TrainingError(f"{out} holds a run with other {' and '.join(others)}, expected the same or another folder")
+
+
+def split(recordings: Sequence[Sequence[Path]], out: Path) -> list[Path]:
+    """Part each recording's shards into ``out/train`` and ``out/held_out``; the paths of the latter.
+
+    Raises:
+        TrainingError: too few keyframes, a corrupt shard, or a part that cannot be written.
+    """
+    held_out = []
+    for shards in recordings:
+        opened = [read_shard(path) for path in shards]
+        count = sum(len(shard.images) for shard in opened)
+        kept = max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count))
+        learned = count - kept
+        for path, shard in zip(shards, opened, strict=True):
+            frames = len(shard.images)
+            cut = min(max(learned, 0), frames)
+            cut = (
+                {1: 2, frames - 1: frames}.get(cut, cut) if 0 < cut < frames else cut
+            )  # a shard has at least two frames
+            learned -= frames
+            if cut:
+                _write_part(shard, slice(0, cut), out / "train" / path.name)
+            if cut < frames:
+                held_out.append(out / "held_out" / path.name)
+                _write_part(shard, slice(cut, frames), held_out[-1])
+    if not held_out or not any((out / "train").glob("*.safetensors")):
+        raise TrainingError(
+            "the recordings give too few keyframes to learn from some and judge by others, expected 5 or more"
+        )
+    return held_out
+
+
+def _write_part(shard: Shard, frames: slice, path: Path) -> None:
+    arrays = {name: value for name, value in vars(shard).items() if value is not None}
+    part = {name: value if name == "K" else np.ascontiguousarray(value[frames]) for name, value in arrays.items()}
+    write_shard(path, part, {"part": f"{frames.start} to {frames.stop}"})
+
+
+def _draw(before: Checkpoint, after: Checkpoint, shard_path: Path, path: Path) -> None:
+    """One column for each camera: a picture kept from training, depth before and after, and depth of the labels."""
+    shard = read_shard(shard_path)
+    frame = len(shard.images) - 1
+    depths = [predicted_depth(checkpoint.network, shard, frame).numpy() for checkpoint in (before, after)]
+    height, width = shard.images.shape[2:4]
+    rows = [
+        shard.images[frame],
+        *(depth_colors(d) for d in depths),
+        depth_colors(shard.depth_m[frame].astype(np.float32)),
+    ]
+    scaled = [[cv2.resize(tile, (width, height), interpolation=cv2.INTER_NEAREST) for tile in row] for row in rows]
+    picture: UInt8Array = np.concatenate([np.concatenate(row, axis=1) for row in scaled])
+    cv2.imwrite(str(path), picture[..., ::-1])
+
+
+def _figures(comparison: Comparison) -> dict[str, float]:
+    values = asdict(comparison)
+    del values["differences"]
+    return values
