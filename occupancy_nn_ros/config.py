@@ -200,6 +200,12 @@ class SyncConfig(CheckedSettings):
         0, "Cameras a set needs; 0: all of them that sent something in the last 5 s.", low=0, high=64
     )
     queue: int = setting(20, "Frames kept for each camera while waiting for the others.", low=1, high=1000)
+    queue_mib: int = setting(
+        512,
+        "Memory for frames that wait for others, and again for sets that wait for transforms.",
+        low=32,
+        high=1 << 16,
+    )
     max_wait_s: float = setting(0.5, "A set waits this long for missing frames and for transforms.", low=0.0, high=60.0)
     tf_cache_s: float = setting(10.0, "Transforms older than this are dropped.", low=0.5, high=3600.0)
 
@@ -339,6 +345,12 @@ class Config(CheckedSettings):
     model: str = setting("nano", "Name under models/ or path of a .safetensors file.")
     source: Literal["network", "depth", "lidar"] = setting("network", "What the map is built from.")
     max_image_pixels: int = setting(33554432, "An image of more pixels is not decoded.", low=4096, high=1 << 28)
+    max_memory_mib: int = setting(
+        0,
+        "Memory that the process may take: what can be cut is cut at the start, which is said; else it does not start. 0: no limit.",
+        low=0,
+        high=1 << 24,
+    )
     voxel_size_m: float = setting(0.2, "Edge of a voxel.", low=0.01, high=2.0)
     map: MapConfig = field(default_factory=MapConfig)
     grid: GridConfig = field(default_factory=GridConfig)

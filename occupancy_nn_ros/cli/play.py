@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ from occupancy_nn_ros.runtime.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.bags.reader import BagPart, BagReader
+    from occupancy_nn_ros.runtime.memory import MemoryPlan
     from occupancy_nn_ros.runtime.player import PlayPlan, PlayResult
     from occupancy_nn_ros.values import MapView
     from occupancy_nn_ros.visualization.animation import MapAnimation
@@ -82,16 +84,17 @@ def play(
         OccupancyError: whatever keeps the bag from being mapped.
     """
     from occupancy_nn_ros.bags.reader import BagReader
-    from occupancy_nn_ros.runtime.player import plan_play, play_bag, write_layout, write_summary
+    from occupancy_nn_ros.runtime.player import play_bag, write_layout, write_summary
     from occupancy_nn_ros.visualization.animation import MapAnimation
 
     keep_freed_memory()
     make_folder(out)
     with BagReader(bag, part) as reader:
-        plan = plan_play(reader, config)
+        plan, memory = plan_within_memory(reader, config)
         animation = MapAnimation(plan.config.grid)
         if not quiet:
             _print_plan(plan, reader.duration_s)
+            _print_memory(memory)
         with progress_bar(quiet) as progress:
             task = progress.add_task("mapping", total=max(reader.duration_s, 1e-3))
             result = play_bag(
@@ -114,6 +117,21 @@ def play(
     if result.view is None:
         raise BagError(f"no keyframe could be made of {bag}; {result.summary['cause']}")
     return result
+
+
+def plan_within_memory(reader: BagReader, config: Config) -> tuple[PlayPlan, MemoryPlan]:
+    """What will be played, with settings that fit into ``max_memory_mib``, and what that takes.
+
+    Raises:
+        BagError: no sensor of the wanted kind.
+        ConfigError: a configured topic does not exist, or too little memory is allowed.
+    """
+    from occupancy_nn_ros.runtime.memory import plan_memory
+    from occupancy_nn_ros.runtime.player import plan_play
+
+    plan = plan_play(reader, config)
+    memory = plan_memory(plan.config, sum(sensor.kind == "image" for sensor in plan.sensors))
+    return replace(plan, config=memory.config), memory
 
 
 def truth_beside(bag: Path, view: MapView | None) -> MapView | None:
@@ -161,6 +179,13 @@ def _print_plan(plan: PlayPlan, duration_s: float) -> None:
     print("  (--set map_frame=..., --set cameras.NAME.image_topic=... and so on change any choice)")
 
 
+def _print_memory(memory: MemoryPlan) -> None:
+    if memory.config.max_memory_mib:
+        print(f"memory: at most {memory}, max_memory_mib is {memory.config.max_memory_mib}")
+    for text in memory.left_out:
+        print(f"  to keep within it, {text}")
+
+
 def _print_losses(reader: BagReader) -> None:
     for text in reader.warnings:
         print(f"  bag: {text}")
@@ -175,7 +200,8 @@ def _print_result(result: PlayResult, out: Path, pictures: list[Path]) -> None:
     frames = summary["frames"]
     if result.view is not None:
         print(f"map frame '{frames['map']}', robot frame '{frames['base']}': {frames['reason']}")
-    print(f"{sum(summary['received'].values())} frames, {summary['keyframes']} keyframes{timing}")
+    memory = f", {summary['peak_memory_mib']} MiB of memory at most" if summary["keyframes"] else ""
+    print(f"{sum(summary['received'].values())} frames, {summary['keyframes']} keyframes{timing}{memory}")
     for reason, count in summary["dropped"].items():
         print(f"  not used: {count} {reason}")
     if result.view is not None:

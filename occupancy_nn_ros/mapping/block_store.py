@@ -80,6 +80,13 @@ class BlockStore:
             self._put(key, cube)
         return cleared
 
+    def halve(self) -> int:
+        """From now on keep half of what is kept now; returns how many cubes were dropped."""
+        before = self.dropped
+        self.limit_bytes = self._bytes // 2
+        self._keep_limit()
+        return self.dropped - before
+
     def keep_leaving(self, grid: VoxelStorage, origin: Index) -> None:
         """Store what a move of the window to ``origin`` will drop."""
         for box in _outside(grid.window, LatticeWindow(grid.window.voxel_size_m, origin, grid.window.shape)):
@@ -153,6 +160,9 @@ class BlockStore:
         packed = zlib.compress(cube.tobytes(), 1)
         self._cubes[key] = packed
         self._bytes += len(packed) + OVERHEAD_BYTES
+        self._keep_limit()
+
+    def _keep_limit(self) -> None:
         while self._bytes > self.limit_bytes and self._cubes:
             _, oldest = self._cubes.popitem(last=False)
             self._bytes -= len(oldest) + OVERHEAD_BYTES

@@ -19,6 +19,7 @@ from rclpy.parameter import Parameter
 
 from occupancy_nn_ros.compute.free_cores import FreeCores
 from occupancy_nn_ros.compute.threads import heed_load
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import LookupTransformError, OccupancyError, StopRequested
 from occupancy_nn_ros.ros.context import NodeContext, Phase
 from occupancy_nn_ros.ros.further_decoders import installed_decoders
@@ -31,6 +32,7 @@ from occupancy_nn_ros.ros.tf2_transforms import uses_tf2
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.memory import plan_memory
 from occupancy_nn_ros.runtime.outputs import output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
@@ -178,7 +180,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         OpenMP keeps a team of threads for each thread that calls it. Were the model warmed in another one, there would be
         more of them than cores, and they would sleep at each barrier: on two cores a keyframe took 700 ms, not 480 to 670.
         """
-        config = self._shared.config
+        config = self._fitting_config()
         self._say(f"loading model {config.model}" if config.source == "network" else "making the map")
         session = MappingSession(config, OccupancyPipeline(config), installed_decoders())
         heed_load(FreeCores())
@@ -187,6 +189,16 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         session.warm_up(self._say)
         self._load_start_map(session)
         return session
+
+    def _fitting_config(self) -> Config:
+        """The settings, cut to what fits into ``max_memory_mib``; said where there is such a limit."""
+        plan = plan_memory(self._shared.config)
+        self._shared.config = plan.config
+        if plan.config.max_memory_mib:
+            self._shared.log.info(f"memory: at most {plan}, max_memory_mib is {plan.config.max_memory_mib}")
+        for text in plan.left_out:
+            self._shared.log.warning(f"to keep within max_memory_mib, {text}")
+        return plan.config
 
     def _load_start_map(self, session: MappingSession) -> None:
         """Go on with a saved map. One that is not there is none yet: the first start must not differ from the others."""

@@ -28,3 +28,8 @@ def keep_freed_memory() -> bool:
     wanted = {M_ARENA_MAX: 1, M_TRIM_THRESHOLD: 2**31 - 1, M_MMAP_THRESHOLD: MOST_MMAP_THRESHOLD}
     taken = [mallopt(parameter, value) for parameter, value in wanted.items()]  # each, whatever came of the others
     return all(taken)
+
+
+def give_back_freed_memory() -> bool:
+    """Give memory that is kept, but not in use, back to the system; False where the allocator is not glibc's."""
+    return platform.libc_ver()[0] == "glibc" and bool(ctypes.CDLL(None).malloc_trim(0))

@@ -41,6 +41,9 @@ from occupancy_nn_ros.values import CameraModel
 MAX_MESSAGE_BYTES = 64 << 20
 """A colour image of 20 megapixels. Frames wait undecoded, so that this bounds the memory they take."""
 
+LEAST_QUEUE = 2
+"""Frames of each sensor that may wait, however large they are: with fewer, none would be matched."""
+
 START_WAIT_NS = 8_000_000_000
 """Before the first keyframe a set waits this long for what has not come at all: mounts, odometry, intrinsics start late."""
 
@@ -92,7 +95,8 @@ class Intake:
         self.sets = self.placed = self.lost_early = self.unfinished = self.time_jumps = 0
         self._stamps = NewestStamps()
         self._video = VideoLog()
-        self._waiting = WaitingSets()
+        self._most_bytes, self._largest = config.sync.queue_mib << 20, 1
+        self._waiting = WaitingSets(self._most_bytes)
         self._living = self.frames.living
         self._max_wait_ns = round(config.sync.max_wait_s * 1e9)
         self._by_topic = {sensor.topic: sensor for sensor in sensors}
@@ -237,6 +241,10 @@ class Intake:
         header = peek_header(cdr)
         self._video.add(sensor, cdr)
         self.received[sensor.name] += 1
+        if len(cdr) > self._largest:
+            self._largest = len(cdr)
+            fitting = self._most_bytes // (self._largest * len(self.sensors))
+            self.frames.queue = max(LEAST_QUEUE, min(self.config.sync.queue, fitting))
         stamp = header.stamp_ns + sensor.time_offset_ns
         self._advance(sensor.topic, stamp)
         self._queue(self.frames.add(sensor.name, stamp, QueuedFrame(cdr, sensor.frame_id or header.frame_id)))

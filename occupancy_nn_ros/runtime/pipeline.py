@@ -20,6 +20,7 @@ from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.voxel_colors import add_colors
 from occupancy_nn_ros.mapping.warm_up import warm_up
+from occupancy_nn_ros.runtime.allocator import give_back_freed_memory
 from occupancy_nn_ros.runtime.depth_model import DepthModel
 from occupancy_nn_ros.runtime.device_predictor import load_predictor
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
@@ -149,6 +150,14 @@ class OccupancyPipeline:
         """Forget the map and the past keyframes."""
         self.map.clear()
         self._forget_past()
+
+    def give_back_memory(self) -> str:
+        """Free what can be missed: remembered places by half, and what the allocator keeps; says what that was."""
+        give_back_freed_memory()
+        if self.map.store is None:
+            return "nothing is left to forget"
+        self.map.store.halve()
+        return f"remembered places are cut to {self.map.store.limit_bytes >> 10} KiB"
 
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""

@@ -267,6 +267,7 @@ def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapV
         "dropped": dict(sorted((intake.dropped + session.dropped).items())),
         "problems": {**intake.problems, **session.problems},
         "cause": "" if session.keyframes else _cause(intake, session),
+        "peak_memory_mib": session.memory.peak_mib,
         "latency_ms": {stage: asdict(item) for stage, item in session.latency.summary().items()},
         "map": _map_statistics(view),
         "config": to_mapping(plan.config),

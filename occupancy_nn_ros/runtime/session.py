@@ -27,6 +27,7 @@ from occupancy_nn_ros.runtime.device_source import DeviceCutter
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
+from occupancy_nn_ros.runtime.memory import MemoryWatch
 from occupancy_nn_ros.runtime.outputs import (
     OUTPUTS,
     OutMessage,
@@ -74,6 +75,7 @@ class MappingSession:
     Attributes:
         pipeline: the network and the map.
         plausibility: judges what the sensors send.
+        memory: keeps an eye on what the process takes.
         latency: seconds by stage of recent map updates.
         keyframes: map updates so far.
         dropped: frames and keyframes that could not be used, by reason.
@@ -90,7 +92,7 @@ class MappingSession:
             further: reads messages that this package's own decoders do not know.
         """
         self.config, self.pipeline, self._further = config, pipeline, further
-        self.latency = LatencyRecorder()
+        self.latency, self.memory = LatencyRecorder(), MemoryWatch(config.max_memory_mib)
         self.plausibility = Plausibility()
         self.keyframes = 0
         self.dropped: Counter[str] = Counter()
@@ -149,6 +151,8 @@ class MappingSession:
         times["total"] = time.perf_counter() - began
         self.latency.add(times)
         self._show(keyframe, times)
+        if trouble := self.memory.look(self.pipeline.give_back_memory):
+            self.problems["memory"] = trouble
         return messages
 
     def is_late(self, raw: RawKeyframe, newest_ns: int) -> bool:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from occupancy_nn_ros.sync.frame_sync import FrameSet
 
-MAX_SETS, MAX_BYTES = 256, 512 << 20
+MAX_SETS = 256
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ Waiting = FrameSet[QueuedFrame]
 class WaitingSets:
     """A queue that gives up its oldest sets when they are too many or too large."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
         """Nothing waits."""
+        self._most_bytes = most_bytes
         self._sets: deque[Waiting] = deque()
         self._bytes = 0
 
@@ -46,7 +47,7 @@ class WaitingSets:
             self._sets.append(item)
             self._bytes += _size(item)
         lost = []
-        while len(self._sets) > MAX_SETS or self._bytes > MAX_BYTES:
+        while len(self._sets) > MAX_SETS or self._bytes > self._most_bytes:
             lost.append(self.pop())
         return lost
 

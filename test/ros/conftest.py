@@ -20,12 +20,13 @@ NODE = "/occupancy_nn"
 class NodeProcess:
     """The live node as a user starts it."""
 
-    def __init__(self, *arguments, name="occupancy_nn", namespace=""):
+    def __init__(self, *arguments, name="occupancy_nn", namespace="", limit=None):
         script = Path(__file__).parents[2] / "scripts" / "occupancy_node"
         remap = ["-r", f"__node:={name}", *(["-r", f"__ns:={namespace}"] if namespace else [])]
         self.process = subprocess.Popen(
             [sys.executable, str(script), "--ros-args", *remap, *arguments],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+            preexec_fn=limit,
         )  # fmt: skip
 
     def stop(self, sign=signal.SIGTERM, timeout_s=40.0):

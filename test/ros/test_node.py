@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live node over real DDS: discovery, services, parameters, what it says when something is missing, and how it ends."""
 
+import os
+import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -225,6 +228,7 @@ def test_bad_messages_cost_themselves_and_the_node_goes_on(graph, start_node, sm
     [
         (["-p", "model:=no_such_model"], "no model named 'no_such_model'"),
         (["-p", "voxel_size_m:=-1.0"], "voxel_size_m"),
+        (["-p", "max_memory_mib:=256"], "max_memory_mib is 256, but at least"),
         (["-p", "config_files:=/nowhere.yaml"], "cannot read settings from /nowhere.yaml"),
     ],
 )
@@ -235,6 +239,25 @@ def test_a_node_that_cannot_work_says_why_and_fails(graph, start_node, arguments
     assert code != 0
     assert line in output
     assert "Traceback" not in output
+
+
+def small_computer():
+    resource.setrlimit(resource.RLIMIT_DATA, (2 << 30, 2 << 30))
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+
+
+def test_the_shipped_model_on_one_core_in_two_gibibytes(graph, start_node, small_bag):
+    node = start_node("-p", "max_memory_mib:=2048", "-p", "map.remember_mib:=4000", limit=small_computer)
+    listen_status(graph)
+    publish(graph, offer_all(graph, small_bag))
+    wait_for_keyframes(graph, 2)
+    text = Path(f"/proc/{node.process.pid}/status").read_text()
+    peak_mib = next(int(line.split()[1]) >> 10 for line in text.splitlines() if line.startswith("VmHWM"))
+    assert peak_mib < 1024
+    code, output = node.stop()
+    assert code == 0, output
+    assert "memory: at most" in output
+    assert "to keep within max_memory_mib, map.remember_mib is" in output
 
 
 def test_two_robots_in_two_namespaces(graph, start_node, arguments):

@@ -302,3 +302,15 @@ def test_the_store_forgets_the_oldest_place_when_it_is_full():
     assert (grid.view(0, "map", np.eye(4)).state != VoxelState.UNKNOWN).mean() > 0.7
     grid.move_origin((0, 0, 0))
     assert (grid.view(0, "map", np.eye(4)).state == VoxelState.UNKNOWN).all()
+
+
+def test_the_store_gives_up_half_of_what_it_keeps_on_request_and_grows_no_more():
+    grid, ones = filled(remember_mib=4), torch.ones(SHAPE)
+    for n in range(10):
+        grid.move_origin((12 * n, 0, 0))
+        grid.integrate(Prediction(grid.window, ones, ones), n * SECOND)
+    before, kept = grid.store.size_bytes, len(grid.store)
+    dropped = grid.store.halve()
+    assert 0 < dropped < kept and len(grid.store) == kept - dropped
+    assert grid.store.size_bytes <= grid.store.limit_bytes == before // 2
+    assert grid.store.halve() > 0

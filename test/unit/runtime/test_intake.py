@@ -196,3 +196,22 @@ def test_flush_hands_out_what_waits_and_counts_what_cannot_be_placed(intake):
     intake.receive("/front/image_raw", image(T0 + SECOND // 10))
     assert intake.flush() == []
     assert intake.dropped["end of recording"] == 1
+
+
+def test_frames_that_wait_take_no_more_memory_than_they_may():
+    """Two cameras, of which one is silent: 32 MiB for frames hold five pairs of 3 MB, whatever ``sync.queue`` says."""
+    sensors = [SENSOR, SensorStream("back", "/back/image_raw", IMAGE, "/back/camera_info")]
+    intake = Intake(load_config([], ["sync.queue_mib=32", "sync.queue=20"]), sensors)
+    picture = np.zeros((1000, 1000, 3), np.uint8)
+    for n in range(12):
+        intake.receive("/front/image_raw", encode_image(T0 + n * SECOND // 10, "front_optical", picture))
+    assert intake.frames.queue == 5
+    assert intake.dropped == {"front: queue full": 7}
+
+
+def test_sets_that_wait_for_transforms_take_no_more_memory_than_they_may():
+    intake = Intake(load_config([], ["sync.queue_mib=32", "sync.max_wait_s=60"]), [SENSOR])
+    picture = np.zeros((1000, 1000, 3), np.uint8)
+    for n in range(16):
+        intake.receive("/front/image_raw", encode_image(T0 + n * SECOND // 10, "front_optical", picture))
+    assert intake.dropped == {"too many sets wait for transforms": 5}  # eleven of 3 MB fit into 33.5

@@ -12,11 +12,13 @@ import torch
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.messages.names import IMAGE, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
 from occupancy_nn_ros.messages.sensors import encode_depth_image, encode_point_cloud
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.memory import MemoryWatch
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
@@ -340,3 +342,14 @@ def test_a_computer_that_is_too_slow_maps_the_newest_keyframes_and_never_falls_f
     assert ages_ns[0] == 0 and set(ages_ns) <= {0, SECOND // 10}
     assert session.keyframes == len(ages_ns)
     assert session.keyframes + worker.overwritten == 30
+
+
+def test_memory_over_the_limit_costs_remembered_places_and_is_said(session):
+    session.pipeline.map = RollingMap(0.25, (16, 16, 16), replace(session.config.map, remember_mib=1))
+    peaks = iter([60, 70, 80, 101])
+    session.memory = MemoryWatch(100, lambda: next(peaks))
+    for n in range(4):
+        session.process(wall(n * SECOND, x_m=1.0 * n, depth_m=5.0 - n), "odom", ())
+    assert session.keyframes == 4
+    assert session.pipeline.map.store.dropped > 0
+    assert "101 MiB of memory were taken, max_memory_mib is 100" in session.problems["memory"]
