@@ -7,19 +7,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from report import Row, Stage, card, read_stage
 from scenes import demo_keyframes
+from stand_in import place
 
-from occupancy_nn_ros.config import MapConfig, NetworkConfig
+from occupancy_nn_ros.config import GridConfig, MapConfig, NetworkConfig
 from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.mapping.device_slices import occupancy_values
 from occupancy_nn_ros.mapping.distance_field import distance_field, distance_field_on_device
 from occupancy_nn_ros.mapping.ray_integration import integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.slices import occupancy_slice
 from occupancy_nn_ros.runtime.device_predictor import load_predictor
 from occupancy_nn_ros.values import LatticeWindow, Prediction, VoxelState
 
@@ -33,29 +35,6 @@ WINDOW, DRY_WINDOW = LatticeWindow(0.2, (-40, -40, -7), (80, 80, 16)), LatticeWi
 def row(what: str, got: float, limit: float, **more: object) -> Row:
     """One comparison."""
     return {"what": what, "got": got, "limit": limit, "ok": bool(got <= limit), **more}
-
-
-@contextmanager
-def place(stage: Stage) -> Iterator[str]:
-    """Name of the device to compare with the CPU: the GPU, or in a rehearsal without one a stand-in."""
-    if torch.cuda.is_available():
-        yield "cuda"
-        return
-    sys.path.insert(0, str(ROOT / "test" / "helpers"))
-    from stand_in_device import stand_in_device
-
-    put: list[tuple[object, str, object]] = []
-
-    def patch(target: object, name: str, value: object) -> None:
-        put.append((target, name, getattr(target, name)))
-        setattr(target, name, value)
-
-    try:
-        with stand_in_device(patch) as name:
-            yield name
-    finally:
-        for target, name, value in reversed(put):
-            setattr(target, name, value)
 
 
 def predictions(device: str, precision: str, dry: bool) -> list[Row]:
@@ -98,18 +77,23 @@ def mapped(device: str) -> RollingMap:
 
 
 def map_rows(device: str) -> Iterator[Row]:
-    """Map, rays and distances on the device beside the CPU."""
-    here, there = (mapped(name).view(5_000_000_000, "odom", np.eye(4)) for name in ("cpu", device))
+    """Map, rays, grids and distances on the device beside the CPU."""
+    here, content = mapped("cpu").view(1, "odom", np.eye(4)), mapped(device).content(1, "odom", np.eye(4))
+    there = content.view()
     yield row("map and rays, voxels of another state", float((here.state != there.state).mean()), 1e-3)
     known = here.state != VoxelState.UNKNOWN
     difference = np.abs(here.probability - there.probability)[known]
     yield row("map and rays, largest difference of probability", float(difference.max()), 0.02)
+    for reference in ("base", "ground"):
+        grid = GridConfig(min_height_m=0.0, reference=reference, max_step_down_m=0.3, max_step_up_m=0.3)
+        differ = occupancy_values(content, grid).cpu().numpy() != occupancy_slice(there, grid).values
+        yield row(f"grid above the {reference}, cells that differ from the host's", float(differ.mean()), 0.0)
     occupied = np.random.default_rng(1).random((200, 200)) < 0.01
     field = distance_field_on_device(torch.from_numpy(occupied).to(device), 0.05, 2.0).cpu().numpy()
     yield row(
         "distance field, largest difference in m",
         float(np.abs(field - distance_field(occupied, 0.05, 2.0)).max()),
-        1e-4,
+        0.0,
     )
 
 
@@ -171,7 +155,7 @@ def main() -> int:
     expected = predictions("cpu", "float32", stage.dry)
 
     def on_device(make: Callable[[str], Iterator[Row]]) -> Iterator[Row]:
-        with place(stage) as device:
+        with place() as device:
             yield from make(device)
 
     parts: tuple[tuple[str, Callable[[], Iterator[Row]]], ...] = (

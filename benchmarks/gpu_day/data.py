@@ -26,8 +26,9 @@ from occupancy_nn_ros.jobs.process_pool import ProcessPool
 from occupancy_nn_ros.training.simulated_shards import ShardPlan, make_shards
 folder, count, cores, scale = sys.argv[1:]
 for now in make_shards(Path(folder), ShardPlan(int(count), scale=float(scale)), ProcessPool(int(cores), int(count))):
-    for name, reason in now.failed.items():
-        sys.exit(f"{name}: {reason}")
+    pass
+for name, reason in now.failed.items():
+    print(name, reason)
 """
 
 

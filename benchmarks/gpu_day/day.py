@@ -2,6 +2,7 @@
 """Proves, measures and trains on a GPU machine in one go: check, measure, data, train.
 
 Each stage has a time budget and leaves files in the output folder, whatever becomes of the others. Nothing is downloaded.
+``pack RUN --out FOLDER`` makes what travels there of a run, ``join FOLDER --out RUN`` a run of what came back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pieces import MANIFEST, join
+from pieces import MANIFEST, join, pack
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -126,18 +127,35 @@ def run_join(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_pack(args: argparse.Namespace) -> int:
+    """Make what travels to a machine of a run: its averaged weights as float16."""
+    manifest = pack(args.run, args.out, args.model, limit=0)
+    print(f"{args.out}: {manifest['bytes'] / 2**20:.1f} MiB; on the machine: scripts/gpu_day --resume {args.out}")
+    return 0
+
+
+def side_command(name: str, parser: argparse.ArgumentParser) -> int:
+    """Run ``pack`` or ``join``."""
+    parser.add_argument(name)
+    if name == "pack":
+        parser.add_argument("run", type=Path, help="folder of a run, with its state.pt")
+        parser.add_argument("--model", default="base", choices=("base", "nano"), help="its name (default: base)")
+        parser.add_argument("--out", type=Path, required=True, help="folder to take along, for --resume")
+        return run_pack(parser.parse_args())
+    parser.add_argument("folder", type=Path, help="what was brought home")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run")
+    parser.add_argument("--config", type=Path, help="training settings (default: config/train/MODEL.yaml)")
+    parser.add_argument("--dry-run", action="store_true", help="the pieces are those of a rehearsal")
+    return run_join(parser.parse_args())
+
+
 def main() -> int:
     """Run the command line."""
     parser = argparse.ArgumentParser(
         prog="scripts/gpu_day", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    if sys.argv[1:2] == ["join"]:
-        parser.add_argument("join")
-        parser.add_argument("folder", type=Path, help="what was brought home")
-        parser.add_argument("--out", type=Path, required=True, help="folder of the run")
-        parser.add_argument("--config", type=Path, help="training settings (default: config/train/MODEL.yaml)")
-        parser.add_argument("--dry-run", action="store_true", help="the pieces are those of a rehearsal")
-        return run_join(parser.parse_args())
+    if sys.argv[1:2] in (["pack"], ["join"]):
+        return side_command(sys.argv[1], parser)
     parser.add_argument(
         "--out",
         type=Path,

@@ -4,17 +4,19 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 import sys
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from pieces import join, pack
 from report import Row, Stage, read_stage
 
+from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.settings import from_mapping, read_yaml
 from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
@@ -22,6 +24,8 @@ from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
 ROOT = Path(__file__).resolve().parents[2]
 PACKING_S = 12.0
 TRIAL_S = 12.0
+SAVE_EVERY_S = 30.0
+TRIAL = "training, trial"
 TINY = ModelConfig(
     canvas_pixels=6144, widths=(8, 8, 16, 16), feature_channels=16, match_groups=2, match_width=4, depth_bins=12,
     detail_channels=8, detail_groups=2, detail_width=4, detail_planes=6, volume_cell_m=0.8, volume_shape=(12, 12, 4),
@@ -51,50 +55,93 @@ def prepare(stage: Stage, run: Path, data: Path) -> int:
     return int(state["step"])
 
 
-def try_batches(stage: Stage, config: TrainConfig, data: Path, device: str) -> list[Row]:
-    """Samples a second, by batch, in trial runs that are thrown away."""
-    rows: list[Row] = []
-    ways = [(1, False)] if stage.dry else [(config.batch, False), (config.batch, True), (4 * config.batch, False)]
-    for batch, recorded in ways:
-        rates: list[float] = []
-        trial = replace(config, batch=batch, record_steps=recorded, steps=1_000_000, device=device)
-        row: Row = {"what": "training, trial", "batch": batch, "recorded": recorded, "samples_per_s": 0.0, "ok": True}
-        shutil.rmtree(stage.work / "trial", ignore_errors=True)
-        seconds = (1.0 if stage.dry else TRIAL_S) * (2 if recorded else 1)  # recording takes its time, once
-        try:
-            train(trial, data, stage.work / "trial", partial(_note, rates), seconds=seconds)
-            row["samples_per_s"] = rates[-1] if rates else 0.0
-        except RuntimeError as error:
-            row |= {"ok": False, "said": str(error)[:300]}
-        rows.append(row)
-    return rows
+def try_ways(stage: Stage, config: TrainConfig, data: Path) -> list[Row]:
+    """Samples a second in trial runs that are thrown away, by batch, and step by step or recorded.
+
+    The recorded one runs in a process of its own: a recording that fails can spoil its process's device.
+    """
+    plain = [replace(config, record_steps=False), replace(config, batch=4 * config.batch, record_steps=False)]
+    rows = [try_way(stage, way, data) for way in (plain[:1] if stage.dry else plain)]
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe(duplex=False)
+    apart = spawn.Process(target=_try_apart, args=(there, stage, replace(config, record_steps=not stage.dry), data))
+    apart.start()
+    there.close()
+    try:
+        row: Row = here.recv() if here.poll(4 * TRIAL_S) else {"said": "took too long"}
+    except EOFError:
+        row = {"said": "ended without an answer"}
+    apart.join(timeout=5)
+    apart.kill()
+    return [*rows, {"what": TRIAL, "batch": config.batch, "recorded": True, "samples_per_s": 0.0, "ok": False, **row}]
 
 
-def _note(rates: list[float], progress: Progress) -> None:
-    rates.append(progress.samples_per_s)
+def _try_apart(answer: Any, stage: Stage, config: TrainConfig, data: Path) -> None:
+    answer.send(try_way(stage, config, data))
+
+
+def try_way(stage: Stage, config: TrainConfig, data: Path) -> Row:
+    """One trial; its rate is that of its second half, when loaders and recordings are there."""
+    config = replace(config, steps=1_000_000)
+    row: Row = {"what": TRIAL, "batch": config.batch, "recorded": config.record_steps, "samples_per_s": 0.0, "ok": True}
+    shutil.rmtree(stage.work / "trial", ignore_errors=True)
+    seconds = (1.0 if stage.dry else TRIAL_S) * (2 if config.record_steps else 1)  # recording takes its time, once
+    marks: list[tuple[float, int]] = []
+    try:
+        train(
+            config, data, stage.work / "trial", lambda now: marks.append((time.monotonic(), now.step)), seconds=seconds
+        )
+    except (RuntimeError, TrainingError) as error:
+        return row | {"ok": False, "said": str(error)[:300]}
+    late = [mark for mark in marks if mark[0] >= (marks[0][0] + marks[-1][0]) / 2]
+    if len(late) > 1:
+        (began, first), (ended, last) = late[0], late[-1]
+        row["samples_per_s"] = round(config.batch * (last - first) / (ended - began), 2)
+    return row
+
+
+class Home:
+    """Brings the run home from time to time, so that something is there whenever the time runs out."""
+
+    def __init__(self, stage: Stage, config: TrainConfig, run: Path) -> None:
+        self.stage, self.config, self.run = stage, config, run
+        self.rates: list[float] = []
+        self.step = 0
+        self._state_ns = self._written_ns()
+
+    def __call__(self, progress: Progress) -> None:
+        """Take note of a step, and bring a state that was written since."""
+        self.rates.append(progress.samples_per_s)
+        self.step = progress.step
+        if (written_ns := self._written_ns()) != self._state_ns:
+            self.bring()
+            self._state_ns = written_ns
+
+    def _written_ns(self) -> int:
+        """When the state was written, 0 if none is there."""
+        state = self.run / "state.pt"
+        return state.stat().st_mtime_ns if state.exists() else 0
+
+    def bring(self) -> dict[str, Any]:
+        """Pack the state and its picture; returns the manifest."""
+        if (self.run / "sample.png").exists():
+            shutil.copy(self.run / "sample.png", self.stage.out / "sample.png")
+        return pack(self.run, self.stage.out, self.config.name)
 
 
 def learn(stage: Stage, config: TrainConfig, data: Path, seconds: float) -> Row:
     """Train for so long; returns what came of it."""
-    run, rates = stage.work / "run", []
+    run = stage.work / "run"
     first = prepare(stage, run, data)
-    reached = [first]
-
-    def report(progress: Progress) -> None:
-        rates.append(progress.samples_per_s)
-        reached[0] = progress.step
-
-    train(config, data, run, report, seconds=seconds)
+    home = Home(stage, config, run)
+    train(config, data, run, home, seconds=seconds)
     curve = [json.loads(line) for line in (run / "curve.jsonl").read_text(encoding="utf-8").splitlines()]
-    picture = run / "sample.png"
-    if picture.exists():
-        shutil.copy(picture, stage.out / "sample.png")
-    manifest = pack(run, stage.out, config.name)
+    manifest = home.bring()
     peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
     return {
-        "what": f"training of {config.name}", "first_step": first, "steps": reached[0], "of": config.steps, "batch": config.batch,
-        "samples": (reached[0] - first) * config.batch, "samples_per_s": round(rates[-1], 2) if rates else 0.0,
-        "peak_bytes": peak, "whole": manifest["whole"], "pieces": manifest["pieces"], "curve": curve[-400:], "ok": reached[0] > first,
+        "what": f"training of {config.name}", "first_step": first, "steps": home.step, "of": config.steps, "batch": config.batch,
+        "samples": (home.step - first) * config.batch, "samples_per_s": round(home.rates[-1], 2) if home.rates else 0.0,
+        "peak_bytes": peak, "whole": manifest["whole"], "pieces": manifest["pieces"], "curve": curve[-400:], "ok": home.step > first,
     }  # fmt: skip
 
 
@@ -103,16 +150,19 @@ def main() -> int:
     stage = read_stage("train")
     began, data = time.monotonic(), stage.work / "data"
     config = replace(day_config(stage), device=str(stage.device))
-    rows = try_batches(stage, config, data, str(stage.device))
+    rows = try_ways(stage, config, data)
     stage.write(rows)
     best = max(rows, key=lambda item: item["samples_per_s"])
     left = stage.seconds - (time.monotonic() - began) - (1.0 if stage.dry else PACKING_S)
-    rate = max(best["samples_per_s"], 0.1) / best["batch"]
+    steps_per_s = max(best["samples_per_s"], 0.1) / best["batch"]
     first = prepare(stage, stage.work / "run", data)
     # The learning rate falls to its end with what there is time for: weights that are brought home should be finished ones.
-    steps = first + max(2, round(0.95 * rate * left))
-    config = replace(config, batch=best["batch"], record_steps=best["recorded"], steps=min(steps, first + 4) if stage.dry else steps,
-                     warmup=min(config.warmup, max(1, (steps - first) // 10)))  # fmt: skip
+    steps = first + (4 if stage.dry else max(2, round(0.95 * steps_per_s * left)))
+    config = replace(
+        config, batch=best["batch"], record_steps=best["recorded"], steps=steps,
+        save_every=2 if stage.dry else max(1, round(SAVE_EVERY_S * steps_per_s)),
+        warmup=min(config.warmup, max(1, (steps - first) // 10)),
+    )  # fmt: skip
     rows.append(learn(stage, config, data, left))
     stage.write(rows)
     return 0 if rows[-1]["ok"] else 1

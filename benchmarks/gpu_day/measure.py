@@ -13,22 +13,30 @@ import numpy as np
 import torch
 from report import Row, Stage, card, finish, read_stage, timed
 from scenes import surround_keyframes
+from stand_in import place
 from torch.utils.flop_counter import FlopCounterMode
 
 from occupancy_nn_ros.bags.reader import BagReader
-from occupancy_nn_ros.config import Config, MapConfig, NetworkConfig
+from occupancy_nn_ros.config import Config, GridConfig, MapConfig, NetworkConfig
+from occupancy_nn_ros.mapping.device_depth import DeviceDepth
+from occupancy_nn_ros.mapping.device_slices import occupancy_values
+from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.distance_field import distance_field_on_device
 from occupancy_nn_ros.mapping.ray_integration import integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.slices import LETHAL
 from occupancy_nn_ros.network.capture import Captured, can_capture
 from occupancy_nn_ros.network.checkpoint import find_model, load_checkpoint
 from occupancy_nn_ros.network.extraction import centers
 from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.resources import resource_path
+from occupancy_nn_ros.runtime.device_source import DeviceCutter
+from occupancy_nn_ros.runtime.latency import Latency, LatencyRecorder
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
-from occupancy_nn_ros.runtime.player import plan_play, play_bag
-from occupancy_nn_ros.values import LatticeWindow, PosedDepth
+from occupancy_nn_ros.runtime.player import plan_play, steps
+from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.values import LatticeWindow
 
 
 @dataclass(frozen=True)
@@ -186,7 +194,7 @@ def keyframe_times(stage: Stage, sizes: Sizes, precision: str) -> dict[str, list
     frames = surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0))
     times: dict[str, list[float]] = {}
     for n in range(sizes.repeats + 5):
-        for name, seconds in pipeline.step(next(frames)).items():
+        for name, seconds in pipeline.step(next(frames)).seconds().items():
             times.setdefault(name, []).append(seconds * 1e3)
         if n == 4:
             times.clear()
@@ -195,51 +203,81 @@ def keyframe_times(stage: Stage, sizes: Sizes, precision: str) -> dict[str, list
 
 
 def map_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
-    """The map at 0.05 m in 20 x 20 x 4 m: six depth images into it, and the distance field of its 2D grid."""
-    device = stage.device
-    grid = RollingMap(0.05, sizes.fine, MapConfig(max_range_m=8.0), device=str(device))
-    grid.move_to(np.eye(4))
-    frame = next(surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0)))
-    depth = (2.0 + np.add.outer(np.arange(sizes.height), np.arange(sizes.width)) % 97 / 40).astype(np.float32)
-    images = [PosedDepth(image.camera, 1, depth, image.model, image.T_map_cam) for image in frame.images]
+    """The map at 0.05 m in 20 x 20 x 4 m: six depth images into it, its 2D grid and the distance field of that, brought to the host."""
+    with place() as name:
+        device = torch.device(name)
+        grid = RollingMap(0.05, sizes.fine, MapConfig(max_range_m=8.0), device=name)
+        grid.move_to(np.eye(4))
+        frame = next(surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0)))
+        rows, columns = np.arange(sizes.height), np.arange(sizes.width)
+        pixels = torch.from_numpy((2.0 + np.add.outer(rows, columns) % 97 / 40).astype(np.float32)).to(device)
+        images = [DeviceDepth(image.camera, 1, pixels, image.model, image.T_map_cam) for image in frame.images]
+        voxels, cells = grid.log_odds.numel(), grid.log_odds[:, :, 0].numel()
+        work: dict[str, tuple[Callable[[], Any], int]] = {
+            f"{len(images)} depth images of {sizes.width}x{sizes.height}": (lambda: carve(grid, images), 16 * voxels),
+            "2D grid, from the map to the host": (lambda: DeviceCutter().cut(known(grid), Config(), ["slice_2d"]), 8 * voxels),
+            "2D distance field, of the grid": (partial(distances, occupancy_values(known(grid), GridConfig())), 5 * cells),
+            "both on the host": (lambda: DeviceCutter().cut(known(grid), Config(), ["slice_2d", "distances_m"]), 8 * voxels),
+            "all voxels on the host": (known(grid).view, 6 * voxels),
+        }  # fmt: skip
+        for what, (run, moved) in work.items():
+            took = timed(run, device, max(3, sizes.repeats // 5))
+            yield {"what": f"map at 0.05 m: {what}", **took, "floor_ms": round(moved / ceilings.bandwidth * 1e3, 4)}
 
-    def carve() -> None:
-        for image in images:
-            integrate_depth(grid, image)
 
-    least = 16 * grid.log_odds.numel() / ceilings.bandwidth * 1e3
-    repeats = max(3, sizes.repeats // 5)
-    yield {"what": f"map: {len(images)} depth images", **timed(carve, device, repeats), "floor_ms": round(least, 4)}
-    layers = slice(sizes.fine[2] // 4, sizes.fine[2] // 2)
+def known(grid: RollingMap) -> DeviceMap:
+    """A map's voxels, where they are."""
+    return grid.content(1, "map", np.eye(4))
 
-    def distances() -> torch.Tensor:
-        occupied = (grid.log_odds[:, :, layers] > 0.8).any(dim=2)
-        return distance_field_on_device(occupied, 0.05, 2.0)
 
-    moved = 4 * grid.log_odds[:, :, layers].numel() + 5 * grid.log_odds[:, :, 0].numel()
-    floor = moved / ceilings.bandwidth * 1e3
-    yield {"what": "map: 2D distance field", **timed(distances, device, sizes.repeats), "floor_ms": round(floor, 5)}
+def carve(grid: RollingMap, images: list[DeviceDepth]) -> None:
+    """Integrate depth images that are on the device."""
+    for image in images:
+        integrate_depth(grid, image)
+
+
+def distances(values: torch.Tensor) -> torch.Tensor:
+    """The distance field of a grid, on its device."""
+    return distance_field_on_device(values == LETHAL, 0.05, 2.0)
 
 
 def session_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
     """The demo drive from the bag's bytes to encoded grids, by the session's own clock."""
-    config = Config(network=NetworkConfig(device=stage.device.type))
-    if stage.dry:
-        config = replace(config, network=replace(config.network, canvas_pixels=8192), voxel_size_m=0.4)
+    for precision in ("float32", "bfloat16") if can_capture(stage.device) else ("float32",):
+        for align in (True, False):
+            network = NetworkConfig(device=stage.device.type, precision=precision, align_poses=align)
+            config = Config(network=network)
+            if stage.dry:
+                config = replace(config, network=replace(network, canvas_pixels=8192), voxel_size_m=0.4)
+            for name, values in played(config, 3 if stage.dry else sys.maxsize).items():
+                took = {key: round(value, 3) for key, value in vars(values).items()}
+                yield {"what": f"session: {name}", "precision": precision, "align_poses": align, **took}
+
+
+def played(config: Config, most: int) -> dict[str, Latency]:
+    """The stages of the demo drive's keyframes, of which grids are wanted; the first ones, which record the work, are left out."""
     with BagReader(resource_path("demo/drive.mcap")) as reader:
-        result = play_bag(reader, plan_play(reader, config), stage.work / "played")
-    for name, values in result.summary["latency_ms"].items():
-        yield {"what": f"session: {name}", **{key: round(value, 3) for key, value in values.items()}}
+        plan = plan_play(reader, config)
+        intake, session = plan.intake(), MappingSession(plan.config, OccupancyPipeline(plan.config))
+        session.warm_up()
+        for _, ready in steps(reader, intake):
+            for raw in ready:
+                session.process(raw, intake.map_frame, ("occupancy_grid", "distance_field"))
+                if session.keyframes == min(8, most - 1):
+                    session.latency = LatencyRecorder()
+            if session.keyframes >= most:
+                break
+        return session.latency.summary()
 
 
 def main() -> int:
     """Run the stage."""
     stage = read_stage("measure")
     sizes, device, failed = DRY if stage.dry else REAL, stage.device, 0
-    (stage.work / "played").mkdir(parents=True, exist_ok=True)
     ceilings, rows = measure_ceilings(sizes, device)
     rows = [{"what": "card", "got": card(device), "torch": torch.__version__}, *rows]
-    for make in (network_rows, pipeline_rows, map_rows, session_rows):
+    # What is asked for first: if the time runs out, the rest is missing.
+    for make in (map_rows, session_rows, network_rows, pipeline_rows):
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         try:

@@ -7,6 +7,7 @@ one. So the host waits for nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -111,15 +112,15 @@ def _carve(grid: VoxelStorage, rays: Rays, graze_share: float, rule: RayRule) ->
     return _apply(grid, marks[:-1], rule)
 
 
-def _index(grid: VoxelStorage, cells: Tensor, used: Tensor) -> Tensor:
-    """Storage index of window cells (..., 3) int64, that behind the last voxel where not ``used``."""
-    x, y, z = grid.window.shape
+def _index(grid: VoxelStorage, cells: Sequence[Tensor]) -> Tensor:
+    """Storage index (...) int64 of window cells, given by axis; of those outside of the window any number."""
+    _, y, z = grid.window.shape
     low, anchor = grid.window.origin, grid.anchor
     i, j, k = (
         (part + (start - first) % size).remainder(size)
-        for part, start, first, size in zip(cells.unbind(-1), low, anchor, (x, y, z), strict=True)
+        for part, start, first, size in zip(cells, low, anchor, grid.window.shape, strict=True)
     )
-    return torch.where(used, (i * y + j) * z + k, grid.log_odds.numel())
+    return (i.long() * y + j) * z + k
 
 
 def _mark(marks: Tensor, index: Tensor, value: int) -> None:
@@ -145,7 +146,8 @@ def _collect(grid: VoxelStorage, rays: Rays, marks: Tensor) -> tuple[Tensor, Ten
     stop = torch.minimum((origin + last[:, None] * way).clamp(min=0.0), shape - INSIDE)
     begin = torch.minimum((origin + first[:, None] * way).clamp(min=0.0), shape - INSIDE)
     stop = torch.where(hit[:, None], end, stop)
-    index = _index(grid, torch.where(used[:, None], stop, 0.0).floor().long(), used)
+    index = _index(grid, torch.where(used[:, None], stop, 0.0).floor().long().unbind(dim=1))
+    index = torch.where(used, index, grid.log_odds.numel())
     _mark(marks, torch.where(hit, grid.log_odds.numel(), index), PASS)
     _mark(marks, torch.where(hit, index, grid.log_odds.numel()), HIT)
     cut = torch.cat([stop, begin], dim=1)
@@ -168,24 +170,24 @@ def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, used: Tensor, graze_sha
     slope = (begin - end) / torch.where(way == 0, 1.0, way.abs())[:, None]
     grazed = torch.ceil(graze_share * way.abs() - before).clamp(min=0.0).long()
     grazed = torch.where(hit, torch.minimum(grazed, planes), 0)
-    direction = torch.where(way > 0, 1, -1)
-    start = end + before[:, None] * slope
-    ends, hits = marks == PASS, marks == HIT
+    direction, start = torch.where(way > 0, 1, -1), end + before[:, None] * slope
+    passed, last = torch.zeros_like(marks), torch.full_like(marks[:1], grid.log_odds.numel(), dtype=torch.int64)
+    only_grazed = torch.zeros_like(marks)
     # A ray of so many voxels' length crosses at most one plane more; one serves for rounding.
     most = min(max(grid.window.shape), int(grid.config.max_range_m / grid.window.voxel_size_m) + 2)
     part = max(1, CELLS_AT_ONCE // max(1, len(rays)))
-    for value in (GRAZE, PASS):
-        for low in range(0, most, part):
-            plane = torch.arange(low, min(low + part, most), device=rays.device)[:, None]
-            cell = (start + plane.double()[..., None] * slope).floor().long()
-            near = at.long() + direction * plane
-            here = used & (plane < planes) & ((plane < grazed) == (value == GRAZE))
-            for offset in (0, 1):
-                along = (near + torch.where(way > 0, offset, -offset))[..., None]
-                placed = cell.scatter(2, lead.expand(len(plane), -1)[..., None], along)
-                _mark(marks, _index(grid, torch.where(here[..., None], placed, 0), here), value)
-    marks.masked_fill_(ends, PASS)
-    marks.masked_fill_(hits, HIT)
+    for low in range(0, most, part):
+        plane = torch.arange(low, min(low + part, most), device=rays.device)[:, None]
+        here, grazes = used & (plane < planes), plane < grazed
+        cells = [(start[:, axis] + plane.double() * slope[:, axis]).floor().int() for axis in range(3)]
+        near = at.long() + direction * plane
+        for offset in (0, 1):
+            along = (near + torch.where(way > 0, offset, -offset)).int()
+            index = _index(grid, [torch.where(lead == axis, along, cell) for axis, cell in enumerate(cells)])
+            _mark(passed, torch.where(here & ~grazes, index, last), 1)
+            _mark(only_grazed, torch.where(here & grazes, index, last), 1)
+    marks.copy_(torch.where((marks == 0) & (passed > 0), PASS, marks))
+    marks.copy_(torch.where((marks == 0) & (only_grazed > 0), GRAZE, marks))
 
 
 def _apply(grid: VoxelStorage, marks: Tensor, rule: RayRule) -> tuple[Tensor, Tensor]:
