@@ -23,7 +23,9 @@ from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKING_S = 12.0
-TRIAL_S = 12.0
+TRIAL_S, STARTING_S = 8.0, 20.0
+"""A trial lasts so long after its first step, for which loaders and compilers may take so long."""
+
 SAVE_EVERY_S = 30.0
 TRIAL = "training, trial"
 TINY = ModelConfig(
@@ -68,7 +70,7 @@ def try_ways(stage: Stage, config: TrainConfig, data: Path) -> list[Row]:
     apart.start()
     there.close()
     try:
-        row: Row = here.recv() if here.poll(4 * TRIAL_S) else {"said": "took too long"}
+        row: Row = here.recv() if here.poll(2 * TRIAL_S + 2 * STARTING_S) else {"said": "took too long"}
     except EOFError:
         row = {"said": "ended without an answer"}
     apart.join(timeout=5)
@@ -80,24 +82,44 @@ def _try_apart(answer: Any, stage: Stage, config: TrainConfig, data: Path) -> No
     answer.send(try_way(stage, config, data))
 
 
+class EnoughError(Exception):
+    """A trial has lasted long enough."""
+
+
+class Trial:
+    """Notes when steps are done, and ends a trial in time."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.marks: list[tuple[float, int]] = []
+
+    def __call__(self, progress: Progress) -> None:
+        """Note a step."""
+        self.marks.append((time.monotonic(), progress.step))
+        if self.marks[-1][0] - self.marks[0][0] > self.seconds:
+            raise EnoughError
+
+    @property
+    def steps_per_s(self) -> float:
+        """Of the second half, when recordings are made; 0 if that is not known."""
+        late = [mark for mark in self.marks if mark[0] >= (self.marks[0][0] + self.marks[-1][0]) / 2]
+        return (late[-1][1] - late[0][1]) / (late[-1][0] - late[0][0]) if len(late) > 1 else 0.0
+
+
 def try_way(stage: Stage, config: TrainConfig, data: Path) -> Row:
-    """One trial; its rate is that of its second half, when loaders and recordings are there."""
+    """One trial."""
     config = replace(config, steps=1_000_000)
     row: Row = {"what": TRIAL, "batch": config.batch, "recorded": config.record_steps, "samples_per_s": 0.0, "ok": True}
     shutil.rmtree(stage.work / "trial", ignore_errors=True)
-    seconds = (1.0 if stage.dry else TRIAL_S) * (2 if config.record_steps else 1)  # recording takes its time, once
-    marks: list[tuple[float, int]] = []
+    seconds = (2.0 if stage.dry else TRIAL_S) * (2 if config.record_steps else 1)  # recording takes its time, once
+    trial = Trial(seconds)
     try:
-        train(
-            config, data, stage.work / "trial", lambda now: marks.append((time.monotonic(), now.step)), seconds=seconds
-        )
+        train(config, data, stage.work / "trial", trial, seconds=seconds + STARTING_S)
+    except EnoughError:
+        pass
     except (RuntimeError, TrainingError) as error:
         return row | {"ok": False, "said": str(error)[:300]}
-    late = [mark for mark in marks if mark[0] >= (marks[0][0] + marks[-1][0]) / 2]
-    if len(late) > 1:
-        (began, first), (ended, last) = late[0], late[-1]
-        row["samples_per_s"] = round(config.batch * (last - first) / (ended - began), 2)
-    return row
+    return row | {"samples_per_s": round(config.batch * trial.steps_per_s, 2)}
 
 
 class Home:
@@ -145,6 +167,19 @@ def learn(stage: Stage, config: TrainConfig, data: Path, seconds: float) -> Row:
     }  # fmt: skip
 
 
+def planned(config: TrainConfig, first: int, samples_per_s: float, seconds: float) -> TrainConfig:
+    """Settings for a run that goes on from a step, at a rate, for so long; as they are where the rate is not known.
+
+    The learning rate falls to its end with what there is time for: weights that are brought home should be finished ones.
+    """
+    if samples_per_s <= 0:
+        return config
+    steps_per_s = samples_per_s / config.batch
+    count = max(2, round(0.95 * steps_per_s * seconds))
+    save_every = max(1, round(SAVE_EVERY_S * steps_per_s))
+    return replace(config, steps=first + count, save_every=save_every, warmup=min(config.warmup, max(1, count // 10)))
+
+
 def main() -> int:
     """Run the stage."""
     stage = read_stage("train")
@@ -154,15 +189,12 @@ def main() -> int:
     stage.write(rows)
     best = max(rows, key=lambda item: item["samples_per_s"])
     left = stage.seconds - (time.monotonic() - began) - (1.0 if stage.dry else PACKING_S)
-    steps_per_s = max(best["samples_per_s"], 0.1) / best["batch"]
     first = prepare(stage, stage.work / "run", data)
-    # The learning rate falls to its end with what there is time for: weights that are brought home should be finished ones.
-    steps = first + (4 if stage.dry else max(2, round(0.95 * steps_per_s * left)))
-    config = replace(
-        config, batch=best["batch"], record_steps=best["recorded"], steps=steps,
-        save_every=2 if stage.dry else max(1, round(SAVE_EVERY_S * steps_per_s)),
-        warmup=min(config.warmup, max(1, (steps - first) // 10)),
-    )  # fmt: skip
+    config = planned(
+        replace(config, batch=best["batch"], record_steps=best["recorded"]), first, best["samples_per_s"], left
+    )
+    if stage.dry:
+        config = replace(config, steps=first + 4, save_every=2)
     rows.append(learn(stage, config, data, left))
     stage.write(rows)
     return 0 if rows[-1]["ok"] else 1
