@@ -16,7 +16,7 @@ from mcap.records import Channel as McapChannel
 from mcap.records import Chunk, Message, Schema
 from mcap.stream_reader import StreamReader, breakup_chunk
 
-from occupancy_nn_ros.bags.recorded import Channel, Record, ros2_name
+from occupancy_nn_ros.bags.recorded_file import Channel, Record, ros2_name
 from occupancy_nn_ros.bags.unpacking import unpack_lz4, unpack_zstd
 from occupancy_nn_ros.errors import BagError
 
@@ -82,7 +82,7 @@ class _Contents:
 
 
 class McapFile:
-    """An open MCAP file; see :class:`~occupancy_nn_ros.bags.recorded.RecordedFile`."""
+    """An open MCAP file; see :class:`~occupancy_nn_ros.bags.recorded_file.RecordedFile`."""
 
     def __init__(self, path: Path) -> None:
         """Open it and find out what it holds: from its index, or else by reading it.

@@ -13,7 +13,7 @@ from types import TracebackType
 
 from occupancy_nn_ros.bags.folder import files_of, unpacked
 from occupancy_nn_ros.bags.mcap_file import McapFile
-from occupancy_nn_ros.bags.recorded import Channel, Record, RecordedFile
+from occupancy_nn_ros.bags.recorded_file import Channel, Record, RecordedFile
 from occupancy_nn_ros.bags.ros1 import Ros1Converter
 from occupancy_nn_ros.bags.rosbags_file import RosbagsFile
 from occupancy_nn_ros.bags.unpacking import ZSTD_MAGIC, unpack_zstd

@@ -6,7 +6,7 @@ from __future__ import annotations
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from occupancy_nn_ros.bags.recorded import Channel
+from occupancy_nn_ros.bags.recorded_file import Channel
 from occupancy_nn_ros.errors import MessageError
 
 HEADER = "std_msgs/msg/Header"

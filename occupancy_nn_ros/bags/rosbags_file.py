@@ -11,7 +11,7 @@ from typing import Any, cast
 from rosbags.rosbag1 import Reader as Ros1Reader
 from rosbags.rosbag2 import Reader as Ros2Reader
 
-from occupancy_nn_ros.bags.recorded import Channel, Record, ros2_name
+from occupancy_nn_ros.bags.recorded_file import Channel, Record, ros2_name
 from occupancy_nn_ros.errors import BagError
 
 SQLITE_ADVICE = "repair it with `sqlite3 OLD.db3 .recover | sqlite3 NEW.db3`, then `ros2 bag reindex`"
@@ -19,7 +19,7 @@ ROS1_ADVICE = "repair it with ROS 1's `rosbag reindex`, or record it again"
 
 
 class RosbagsFile:
-    """An open .db3 or .bag file; see :class:`~occupancy_nn_ros.bags.recorded.RecordedFile`."""
+    """An open .db3 or .bag file; see :class:`~occupancy_nn_ros.bags.recorded_file.RecordedFile`."""
 
     def __init__(self, path: Path) -> None:
         """Open it.

@@ -109,7 +109,7 @@ def _show_errors(breakdown: DepthBreakdown, args: argparse.Namespace) -> None:
 
 def _run_worlds(args: argparse.Namespace, config: Config) -> int:
     from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan
-    from occupancy_nn_ros.evaluation.models import evaluate_model, sum_of
+    from occupancy_nn_ros.evaluation.model_scores import evaluate_model, sum_of
 
     default = EvaluationPlan()
     plan = EvaluationPlan(

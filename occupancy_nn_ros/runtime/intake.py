@@ -25,8 +25,8 @@ from occupancy_nn_ros.errors import (
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO
 from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.drop_counts import DropCounts, kind_of
 from occupancy_nn_ros.runtime.intrinsics import Intrinsics
-from occupancy_nn_ros.runtime.losses import Losses, kind_of
 from occupancy_nn_ros.runtime.pose_intake import PoseIntake
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.video_log import VideoLog
@@ -82,7 +82,7 @@ class Intake:
             poses: the transform tree, an own one if None.
             odometries: topics that may place the robot where TF does not.
         """
-        self.config, self.losses = config, Losses()
+        self.config, self.losses = config, DropCounts()
         self.sensors = {sensor.name: sensor for sensor in sensors}
         buffer = poses or PoseBuffer(round(config.sync.tf_cache_s * 1e9))
         self.poses = PoseIntake(config, buffer, odometries, self.losses)

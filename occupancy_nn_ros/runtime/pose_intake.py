@@ -10,7 +10,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import TransformError
 from occupancy_nn_ros.messages.decode import decode_odometry, decode_pose_stamped, decode_tf, decode_transform
 from occupancy_nn_ros.messages.names import ODOMETRY, POSE_STAMPED, TF_MESSAGE
-from occupancy_nn_ros.runtime.losses import Losses, kind_of
+from occupancy_nn_ros.runtime.drop_counts import DropCounts, kind_of
 from occupancy_nn_ros.sync.frame_names import FrameNames
 from occupancy_nn_ros.sync.placement import Placement
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
@@ -28,7 +28,7 @@ class PoseIntake:
         pose_topics: topics of odometry and poses, with their message types.
     """
 
-    def __init__(self, config: Config, poses: PoseBuffer, odometries: Sequence[str], losses: Losses) -> None:
+    def __init__(self, config: Config, poses: PoseBuffer, odometries: Sequence[str], losses: DropCounts) -> None:
         """Nothing came yet.
 
         Args:

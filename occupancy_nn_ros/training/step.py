@@ -18,9 +18,9 @@ from torch import Tensor
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.network.model import OccupancyNetwork, Scene
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.training.captured_step import RecordedGradients
 from occupancy_nn_ros.training.dataset import Sample
 from occupancy_nn_ros.training.losses import Losses, depth_losses, point_losses
-from occupancy_nn_ros.training.recorded import RecordedGradients
 from occupancy_nn_ros.training.workers import Workers
 
 LARGEST_NORM = 5.0

@@ -91,6 +91,15 @@ def test_no_modules_import_each_other_in_a_circle():
         graph = {name: needs for name, needs in graph.items() if name not in leaves}
 
 
+def test_what_the_architecture_page_points_to_is_there():
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = re.findall(r"^\| .+\? \| `(\w+/\w+)` `(\w+)` \|$", page, re.M)
+    assert len(places) >= 10
+    for module, name in places:
+        code = (ROOT / PACKAGE / f"{module}.py").read_text(encoding="utf-8")
+        assert re.search(rf"^(def |class )?{name}\b", code, re.M), f"{module} has no {name}"
+
+
 def test_only_the_ros_folder_loads_ros():
     modules = [name for name in MODULES if part(name) != "ros"]
     loaded = loaded_by(modules)

@@ -27,7 +27,7 @@ KINDS: tuple[tuple[type[OccupancyError], str], ...] = (
 )
 
 
-class Losses:
+class DropCounts:
     """Counts by reason, and the latest instance of each kind of trouble.
 
     Attributes:
@@ -36,12 +36,12 @@ class Losses:
     """
 
     def __init__(self) -> None:
-        """Nothing was lost yet."""
+        """Nothing was dropped yet."""
         self.counts: Counter[str] = Counter()
         self.problems: dict[str, str] = {}
 
     def add(self, reason: str, text: str, count: int = 1) -> None:
-        """Count something that was lost, and say why."""
+        """Count something that was dropped, and say why."""
         self.counts[reason] += count
         self.problems[reason] = text
 

@@ -6,10 +6,10 @@ from fake_pool import FakePool
 
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import CheckpointError, SimulationError
-from occupancy_nn_ros.evaluation import models
+from occupancy_nn_ros.evaluation import model_scores
 from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan
 from occupancy_nn_ros.evaluation.metrics import Counts
-from occupancy_nn_ros.evaluation.models import evaluate_model, sum_of
+from occupancy_nn_ros.evaluation.model_scores import evaluate_model, sum_of
 from occupancy_nn_ros.evaluation.tally import ChangeTimes, GridScore, Tally
 
 PLAN = EvaluationPlan(("indoor_heldout", "street_heldout"), (1, 2, 3))
@@ -29,7 +29,7 @@ def judged(monkeypatch):
             raise SimulationError("no textures")
         return None if seed == 2 else tally_of(seed)
 
-    monkeypatch.setattr(models, "judge_world", judge)
+    monkeypatch.setattr(model_scores, "judge_world", judge)
     return evaluate_model("nano", NetworkConfig(), PLAN, FakePool(3, deaths=[0, 3, 3]))
 
 
