@@ -281,7 +281,11 @@ class OutputConfig(CheckedSettings):
     """How often each output goes out while somebody listens; 0 means with every map update."""
 
     grid_period_s: float = setting(
-        0.0, "occupancy_grid, occupancy_probability, cost_grid, scan, moving, distance_field.", low=0.0, high=60.0, live=True
+        0.0,
+        "occupancy_grid, occupancy_probability, cost_grid, scan, moving, distance_field.",
+        low=0.0,
+        high=60.0,
+        live=True,
     )
     depth_period_s: float = setting(
         0.0, "Depth images of the cameras, and their camera_info.", low=0.0, high=60.0, live=True

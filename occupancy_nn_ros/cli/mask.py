@@ -19,7 +19,9 @@ from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, p
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of this subcommand."""
     parser.add_argument("bag", type=Path, help="a recording with camera images and poses")
-    parser.add_argument("--out", type=Path, default=Path("masks"), metavar="DIR", help="folder to write to (default: masks)")
+    parser.add_argument(
+        "--out", type=Path, default=Path("masks"), metavar="DIR", help="folder to write to (default: masks)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     add_part(parser)
     add_settings(parser)
@@ -41,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
         )
     files, settings = write_masks(found, make_folder(args.out))
     if args.json:
-        shares = {item.camera: {"masked": round(float(item.mask.mean()), 5), "pictures": item.pictures} for item in found}
+        shares = {
+            item.camera: {"masked": round(float(item.mask.mean()), 5), "pictures": item.pictures} for item in found
+        }
         print(json.dumps(shares))
         return 0
     for item in found:

@@ -59,7 +59,11 @@ class MaskProposal:
         basis = f"{self.pictures} pictures, {self.moved_m:.1f} m, {np.rad2deg(self.turned_rad):.0f} degrees"
         if self.pictures < LEAST_PICTURES:
             return f"too few pictures from different places to tell ({basis}, expected {LEAST_PICTURES} pictures)"
-        doubt = "; it hardly turned: what lies far ahead may be taken for its body" if self.turned_rad < LITTLE_TURN_RAD else ""
+        doubt = (
+            "; it hardly turned: what lies far ahead may be taken for its body"
+            if self.turned_rad < LITTLE_TURN_RAD
+            else ""
+        )
         if not self.is_needed:
             return f"nothing stays while it moves, no mask is needed ({basis})"
         return f"{self.mask.mean():.1%} of the picture stays while it moves ({basis}{doubt})"

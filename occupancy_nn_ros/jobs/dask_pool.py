@@ -77,9 +77,9 @@ class DaskPool:
             future = self._client.submit(
                 _work,
                 job,
-                work,
-                argument,
+                (work, argument),
                 self._topic,
+                str(Path.cwd()),
                 workers=[worker],
                 pure=False,
                 key=f"{self._topic}-{uuid4().hex}",
@@ -187,9 +187,14 @@ def _connect(scheduler: str) -> Client:
         raise ClusterError(f"no scheduler answers at {scheduler}: {one_line(error)}") from None
 
 
-def _work(job: int, work: Callable[[Any, Report], Any], argument: Any, topic: str) -> Ended:
-    """In a worker of the cluster."""
+def _work(job: int, call: tuple[Callable[[Any, Report], Any], Any], topic: str, folder: str) -> Ended:
+    """In a worker of the cluster: do a job in the folder of the command, so that relative paths mean the same."""
     from distributed import get_worker
 
-    worker = get_worker()
-    return do_job(job, work, argument, lambda progress: worker.log_event(topic, (progress.job, progress.share)))
+    worker, before = get_worker(), Path.cwd()
+    with suppress(OSError):  # a folder that is not shared
+        os.chdir(folder)
+    try:
+        return do_job(job, *call, lambda progress: worker.log_event(topic, (progress.job, progress.share)))
+    finally:
+        os.chdir(before)

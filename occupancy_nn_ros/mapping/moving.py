@@ -118,7 +118,11 @@ class MovementTracker:
             within_s: how long ago a voxel may have changed.
         """
         near = _near(view)
-        if self._window is None or view.stamp_ns < self._newest_ns or near.window.voxel_size_m != self._window.voxel_size_m:
+        if (
+            self._window is None
+            or view.stamp_ns < self._newest_ns
+            or near.window.voxel_size_m != self._window.voxel_size_m
+        ):
             self._begin(near)
         self._newest_ns = near.stamp_ns
         self._move_to(near.window)

@@ -116,7 +116,9 @@ def test_a_worker_dies_and_the_labels_are_those_of_one_process(cluster, bags, tm
     assert not [name for name in files(out) if "partial" in name or name.startswith(".")]
 
 
-def test_the_command_uses_workers_that_have_the_package_and_tells_of_others(cluster, bags, tmp_path, capsys, caplog):
+def test_the_command_uses_workers_that_have_the_package_and_tells_of_others(
+    cluster, bags, tmp_path, monkeypatch, capsys, caplog
+):
     out = tmp_path / "out"
     cluster.start_worker(first="sys.modules['occupancy_nn_ros'] = None")
     options = ["--out", str(out), "--set", "keyframes.distance_m=0.01", "--cluster", cluster.address]
@@ -127,7 +129,8 @@ def test_the_command_uses_workers_that_have_the_package_and_tells_of_others(clus
     cluster.start_worker()
     with distributed.Client(cluster.address, set_as_default=False) as client:
         client.wait_for_workers(2, timeout=60)
-    assert main(["label", str(bags[0]), *options, "--json"]) == 0
+    monkeypatch.chdir(bags[0].parent)
+    assert main(["label", bags[0].name, *options, "--json"]) == 0
     assert re.search(r"worker tcp://\S+ is not used: ModuleNotFoundError", caplog.text)
     (labelled,) = json.loads(capsys.readouterr().out)["bags"]
     assert labelled["labels"]["keyframes"] == 2 and len(files(out)) == 2

@@ -89,7 +89,8 @@ def record(path):
     pictures = {"front": with_body(world_pictures(), (30, 30, 35)), "back": world_pictures(seed=1)}
     with BagWriter(path) as writer:
         static = [
-            StampedTransform(START_NS, "base_link", f"{n}_optical", make_transform((0, 0, 0.5), q)) for n, q in mounts.items()
+            StampedTransform(START_NS, "base_link", f"{n}_optical", make_transform((0, 0, 0.5), q))
+            for n, q in mounts.items()
         ]
         writer.write("/tf_static", TF_MESSAGE, START_NS, encode_tf(static))
         for n, both in enumerate(zip(*pictures.values(), strict=True)):
@@ -109,7 +110,12 @@ def test_masks_overlays_and_settings_are_written_and_used(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "front: 3" in said and "of the picture stays while it moves (24 pictures" in said
     assert "back: nothing stays while it moves, no mask is needed" in said
-    assert sorted(p.name for p in out.iterdir()) == ["back_overlay.png", "front.png", "front_overlay.png", "settings.yaml"]
+    assert sorted(p.name for p in out.iterdir()) == [
+        "back_overlay.png",
+        "front.png",
+        "front_overlay.png",
+        "settings.yaml",
+    ]
     mask = read_mask(out / "front.png")
     assert (mask & body()).sum() > 0.97 * body().sum()
     overlay = cv2.imread(str(out / "front_overlay.png"))[..., ::-1].astype(int)

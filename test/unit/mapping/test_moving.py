@@ -29,7 +29,9 @@ def room(time_s, boxes, robot=(0.0, 0.0), unknown=False):
     state[(y > 4.0) & (y < 4.4)] = VoxelState.OCCUPIED
     for bx, by, half in boxes:
         state[(np.abs(x - bx) < half) & (np.abs(y - by) < half) & (z > 0) & (z < 1.6)] = VoxelState.OCCUPIED
-    return MapView(round(time_s * SECOND), "map", window, base, state, np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.uint8))
+    return MapView(
+        round(time_s * SECOND), "map", window, base, state, np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.uint8)
+    )
 
 
 def walk(way, seconds=4.0, rate_hz=4.0, **options):
@@ -113,7 +115,11 @@ def test_the_cloud_holds_velocity_doubt_track_and_change():
     message = deserialize(POINT_CLOUD, cdr)
     assert [f.name for f in message.fields] == ["x", "y", "z", "vx", "vy", "vz", "std", "track", "change"]
     formats = ["<f4"] * 7 + ["<u4", "i1"]
-    kind = {"names": [f.name for f in message.fields], "formats": formats, "offsets": [f.offset for f in message.fields]}
+    kind = {
+        "names": [f.name for f in message.fields],
+        "formats": formats,
+        "offsets": [f.offset for f in message.fields],
+    }
     points = np.frombuffer(message.data.tobytes(), np.dtype({**kind, "itemsize": message.point_step}))
     appeared = points[points["change"] == 1]
     assert len(appeared) > 10 and (points["change"] == -1).sum() > 10
