@@ -54,6 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object, nothing else")
     add_config(parser)
     add_pool(parser, "simulated drives judged")
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR",
+        help="keep what each simulated drive gave in this folder, and judge only those that are missing",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> int:
@@ -109,7 +113,7 @@ def _show_errors(breakdown: DepthBreakdown, args: argparse.Namespace) -> None:
 
 def _run_worlds(args: argparse.Namespace, config: Config) -> int:
     from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan
-    from occupancy_nn_ros.evaluation.model_scores import evaluate_model, sum_of
+    from occupancy_nn_ros.evaluation.model_scores import Contender, evaluate_model, sum_of
 
     default = EvaluationPlan()
     plan = EvaluationPlan(
@@ -125,8 +129,9 @@ def _run_worlds(args: argparse.Namespace, config: Config) -> int:
     with open_pool(args, count) as pool, progress_bar(args.json) as progress:
         task = progress.add_task(f"judging {count} drives", total=1.0)
         drives = evaluate_model(
-            config.model, config.network, plan, pool, lambda share: progress.update(task, completed=share)
-        )
+            Contender(config.model, config.network), plan, pool,
+            lambda share: progress.update(task, completed=share), args.keep,
+        )  # fmt: skip
     _print(sum_of(drives).figures(), plan.protocol(), args.json)
     failed = [drive for drive in drives if drive.failure]
     for drive in failed:

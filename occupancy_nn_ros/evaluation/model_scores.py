@@ -3,16 +3,21 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan, judge_world, mapper_of
+from occupancy_nn_ros.evaluation.kept_drives import KeptDrives
 from occupancy_nn_ros.evaluation.tally import Tally
+from occupancy_nn_ros.jobs.release import RELEASE
 from occupancy_nn_ros.jobs.run import Report, WorkerPool, run_jobs
+from occupancy_nn_ros.network.checkpoint import find_model
 from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.settings import to_mapping
 
 
 @dataclass(frozen=True)
@@ -25,40 +30,72 @@ class JudgedDrive:
 
 
 @dataclass(frozen=True)
+class Contender:
+    """What is judged.
+
+    Attributes:
+        model: name under models/, or path of a file that all workers see.
+        network: settings of the predictor.
+    """
+
+    model: str
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+
+    def settings(self) -> dict[str, object]:
+        """All that its answers depend on: the bytes of the model, the settings, and this release."""
+        digest = hashlib.sha256(find_model(self.model).read_bytes()).hexdigest()
+        return {"model": digest, "network": to_mapping(self.network), "release": RELEASE}
+
+
+@dataclass(frozen=True)
 class _Job:
     """A drive to judge a model on."""
 
-    model: str
-    network: NetworkConfig
+    contender: Contender
     plan: EvaluationPlan
     kind: str
     seed: int
 
+    @property
+    def name(self) -> str:
+        return f"{self.kind} {self.seed}"
+
 
 def evaluate_model(
-    model: str, network: NetworkConfig, plan: EvaluationPlan, pool: WorkerPool, report: Report | None = None
+    contender: Contender, plan: EvaluationPlan, pool: WorkerPool, report: Report | None = None, keep: Path | None = None
 ) -> list[JudgedDrive]:
     """Judge a model on every drive of a plan; a drive that fails does not stop the others.
 
     Args:
-        model: name under models/, or path of a file that all workers see.
-        network: settings of the predictor.
+        contender: the model.
         plan: what to judge on.
         pool: who does it.
         report: told the finished share.
+        keep: folder of what was judged: found there if it was judged the same way before, and kept there as it ends.
 
     Raises:
         CheckpointError: the model cannot be read.
+        OccupancyError: the folder cannot be written to.
         ClusterError: the pool is a cluster that cannot be used any more.
     """
-    path = str(Path(model).absolute()) if Path(model).exists() else model
-    _load(path, network)
-    jobs = [_Job(path, network, plan, kind, seed) for kind in plan.worlds for seed in plan.seeds]
-    ended = sorted(run_jobs(pool, _judge, jobs, report), key=lambda outcome: outcome.index)
-    return [
-        JudgedDrive(f"{job.kind} {job.seed}", outcome.result, outcome.failure)
-        for job, outcome in zip(jobs, ended, strict=True)
-    ]
+    _load(contender)
+    kept = None
+    if keep is not None:
+        how = {**asdict(plan), "worlds": "", "seeds": ""}  # which drives there are besides changes none of them
+        kept = KeptDrives(keep, {**contender.settings(), "plan": how})
+    drives: dict[_Job, JudgedDrive] = {}
+    jobs = [_Job(contender, plan, kind, seed) for kind in plan.worlds for seed in plan.seeds]
+    for job in jobs:
+        found, tally = kept.find(job.name) if kept is not None else (False, None)
+        if found:
+            drives[job] = JudgedDrive(job.name, tally)
+    missing = [job for job in jobs if job not in drives]
+    for outcome in run_jobs(pool, _judge, missing, report):
+        job = missing[outcome.index]
+        drives[job] = JudgedDrive(job.name, outcome.result, outcome.failure)
+        if kept is not None and not outcome.failure:
+            kept.keep(job.name, outcome.result)
+    return [drives[job] for job in jobs]
 
 
 def sum_of(drives: Sequence[JudgedDrive]) -> Tally:
@@ -67,9 +104,9 @@ def sum_of(drives: Sequence[JudgedDrive]) -> Tally:
 
 
 def _judge(job: _Job, report: Report) -> Tally | None:
-    return judge_world(mapper_of(_load(job.model, job.network)), job.kind, job.seed, job.plan)
+    return judge_world(mapper_of(_load(job.contender)), job.kind, job.seed, job.plan)
 
 
 @lru_cache(maxsize=1)
-def _load(model: str, network: NetworkConfig) -> Predictor:
-    return Predictor.load(model, network)
+def _load(contender: Contender) -> Predictor:
+    return Predictor.load(contender.model, contender.network)
