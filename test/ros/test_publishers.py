@@ -127,3 +127,28 @@ def test_grids_go_out_at_their_rate_while_a_keyframe_takes_long_and_the_old_neve
     assert grids == sorted(grids)
     assert 3 <= grids.count(1) <= 9
     assert 2 <= grids.count(2) <= 7  # none while it is paused, none after the map was forgotten
+
+
+WITHOUT_OCTOMAP = """
+import sys
+sys.modules["octomap_msgs"] = sys.modules["octomap_msgs.msg"] = None
+import rclpy
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.ros.context import NodeContext
+from occupancy_nn_ros.ros.publishers import OutputPublishers
+rclpy.init()
+node = rclpy.create_node("sender")
+publishers = OutputPublishers(NodeContext(node, Config()))
+print(*(name for name, _ in node.get_publisher_names_and_types_by_node("sender", "/")))
+rclpy.shutdown()
+"""
+
+
+def test_a_message_package_that_is_missing_costs_its_topic_and_is_said_in_one_line(graph):
+    done = subprocess.run([sys.executable, "-c", WITHOUT_OCTOMAP], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    topics = done.stdout.split()
+    assert "/sender/occupancy_grid" in topics and "/sender/markers" in topics
+    assert "/sender/octomap_binary" not in topics
+    (line,) = [line for line in done.stderr.splitlines() if "octomap" in line]
+    assert "~/octomap_binary is left out: octomap_msgs is not installed" in line
