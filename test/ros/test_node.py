@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The live node over real DDS: discovery, services, parameters, what it says when something is missing, and how it ends."""
 
+import importlib.util
 import os
 import resource
 import signal
@@ -81,6 +82,11 @@ def test_services_status_and_diagnostics(graph, start_node, small_bag, arguments
     saved = graph.call(f"{NODE}/save_map", "occupancy_nn_ros/srv/SaveMap", file_path="kitchen.safetensors")
     assert saved.success, saved.message
     assert (tmp_path / "maps" / "kitchen.safetensors").stat().st_size > 10_000
+    for name, beginning in (("kitchen.bt", b"# Octomap OcTree binary file"), ("kitchen.ply", b"ply\nformat binary")):
+        if name.endswith(".bt") or importlib.util.find_spec("skimage"):
+            saved = graph.call(f"{NODE}/save_map", "occupancy_nn_ros/srv/SaveMap", file_path=name)
+            assert saved.success, saved.message
+            assert (tmp_path / "maps" / name).read_bytes().startswith(beginning)
     outside = graph.call(f"{NODE}/save_map", "occupancy_nn_ros/srv/SaveMap", file_path="../outside.safetensors")
     assert not outside.success and "not a file inside the map folder" in outside.message
     assert not (tmp_path / "outside.safetensors").exists()
