@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Look at what ``play`` wrote: pictures, predicted depth, map, grid and path on one time line.
 
-Shows map.rrd where it is (occupancy-nn play BAG --rrd), else map.mcap, which has no camera pictures.
+Shows map.rrd where it is (occupancy-nn play BAG --rrd), else map.mcap, which has no plots of latency and drops.
 """
 
 from __future__ import annotations
@@ -9,14 +9,12 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 from occupancy_nn_ros.cli.settings import add_config
 from occupancy_nn_ros.cli.viewing import add_view, say_where, viewer
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import BagError
-from occupancy_nn_ros.visualization.snapshot import Snapshot
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,30 +30,14 @@ def run(args: argparse.Namespace) -> int:
     path = _find(args.path)
     if path.suffix == ".rrd":
         return _show_file(path, args)
+    from occupancy_nn_ros.runtime.recorded_snapshots import recorded_snapshots
+
     with viewer(args, load_config(args.config, args.overrides), waits=True) as view:
-        for snapshot in snapshots(path):
+        for snapshot in recorded_snapshots(path):
             if view is None or not view.wants():  # it waits until there is room: now the viewer is gone
                 break
             view.offer(snapshot)
     return 0
-
-
-def snapshots(path: Path) -> Iterator[Snapshot]:
-    """The maps of a bag that ``play`` or a recorder wrote, each with the newest predicted depth.
-
-    Raises:
-        BagError: it cannot be read, or has no voxel grid.
-    """
-    from occupancy_nn_ros.bags.reader import BagReader
-    from occupancy_nn_ros.messages.maps import decode_voxel_grid
-    from occupancy_nn_ros.messages.names import VOXEL_GRID
-
-    with BagReader(path) as bag:
-        topics = {topic for topic, info in bag.topics.items() if info.msgtype == VOXEL_GRID}
-        if not topics:
-            raise BagError(f"{path} has no {VOXEL_GRID}; it has {', '.join(sorted(bag.topics))}")
-        for message in bag.messages(topics):
-            yield Snapshot((), (), decode_voxel_grid(message.cdr))
 
 
 def _find(path: Path) -> Path:

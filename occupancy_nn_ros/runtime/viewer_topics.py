@@ -102,7 +102,7 @@ def voxel_messages(view: MapView, color_by: ColorBy) -> list[ViewerMessage]:
 
 
 def _transforms(raw: RawKeyframe, map_frame: str, base_frame: str) -> list[StampedTransform]:
-    """Where robot and sensors are; a frame has one parent and one pose, so the first to name a frame places it."""
+    """Where robot and sensors are, the robot first; a frame has one pose, so the first to name a frame places it."""
     places = {base_frame: (raw.stamp_ns, raw.T_map_base)}
     for frame in raw.frames:
         places.setdefault(frame.frame_id, (frame.stamp_ns, frame.T_map_sensor))

@@ -12,10 +12,13 @@ import numpy as np
 import pytest
 from mcap.reader import make_reader
 
+from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.messages.decode import decode_tf
+from occupancy_nn_ros.messages.maps import decode_voxel_grid
 from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, FOXGLOVE_VOXEL_GRID, VOXEL_GRID
 from occupancy_nn_ros.messages.typestore import deserialize
+from occupancy_nn_ros.runtime.recorded_snapshots import recorded_snapshots
 from occupancy_nn_ros.values import NO_COLOR
 
 NODE = "/occupancy_nn"
@@ -144,3 +147,32 @@ def test_rerun_shows_pictures_cameras_places_and_voxels(played, tmp_path):
         "/tf": "Transform3D:translation",
     }.items():
         assert archetype in columns[entity], entity
+
+
+def test_view_shows_pictures_depth_and_robot_in_their_places(played, read):
+    _, messages = read
+    shown = list(recorded_snapshots(played / "map.mcap"))
+    grids = dict(messages[f"{NODE}/voxel_grid"])  # the last of those of one moment
+    assert [snapshot.view.stamp_ns for snapshot in shown] == [
+        decode_voxel_grid(cdr).stamp_ns for _, cdr in sorted(grids.items())
+    ]
+    assert len(shown) > 2 and shown[-1].images == ()  # the map at the end, after all keyframes
+    for snapshot in shown[:-1]:
+        assert sorted(image.camera for image in snapshot.images) == ["back", "front"]
+        assert sorted(depth.camera for depth in snapshot.depths) == ["back", "front"]
+        for image in snapshot.images:
+            mount = np.linalg.inv(snapshot.view.T_map_base) @ image.T_map_cam
+            assert mount[:3, 3] == pytest.approx((0.2 if image.camera == "front" else -0.2, 0, 0.5), abs=1e-9)
+            assert image.image.shape == (120, 160, 3) and image.model.K[0, 0] == pytest.approx(110)
+    drive = [snapshot.view.T_map_base[0, 3] for snapshot in shown]
+    assert drive == sorted(drive) and drive[-1] > drive[0] + 0.2
+
+
+def test_view_shows_a_recording_of_the_grid_alone(read, tmp_path):
+    _, messages = read
+    with BagWriter(tmp_path / "grid.mcap") as writer:
+        for stamp, cdr in messages[f"{NODE}/voxel_grid"][:2]:
+            writer.write("/a/voxel_grid", VOXEL_GRID, stamp, cdr)
+        writer.write("/tf", "tf2_msgs/msg/TFMessage", messages["/tf"][0][0], messages["/tf"][0][1])
+    shown = list(recorded_snapshots(tmp_path / "grid.mcap"))
+    assert [(len(snapshot.images), len(snapshot.depths)) for snapshot in shown] == [(0, 0)] * 2
