@@ -27,6 +27,10 @@ LEAST_SHARE = 0.2
 MOST_RAD = 0.0105
 """Standard deviation of a pose's rotation at most, 0.6 degrees; that of its shift is 2 cm then."""
 
+TELLING_KEYFRAMES, TELLING_PX, TELLING_RATIO = 12, 1.0, 2.5
+"""Over so many keyframes features have to miss by more than this, and so many times more than under the best poses, before poses and
+pictures are said to disagree."""
+
 AGREES_RATIO = 2.5
 """Poses under which features miss at most this many times more than under the best ones stay as they are, bit for bit."""
 
@@ -88,10 +92,23 @@ class PoseAlignment:
     def __init__(self) -> None:
         """Start without keyframes."""
         self.quality: PoseQuality | None = None
+        self._qualities: deque[PoseQuality] = deque(maxlen=TELLING_KEYFRAMES)
         self._frames: deque[_Frame] = deque()
         self._tracks = FeatureTracks()
         self._corrections = np.zeros((0, 6))
         self._lenses: dict[tuple[object, ...], _Lens] = {}
+
+    @property
+    def disagreement(self) -> str:
+        """How poses and pictures disagree for many keyframes in a row; empty where they do not."""
+        if len(self._qualities) < TELLING_KEYFRAMES:
+            return ""
+        given, best = (
+            float(np.median([getattr(q, name) for q in self._qualities])) for name in ("given_px", "best_px")
+        )
+        if given < TELLING_PX or given < TELLING_RATIO * best:
+            return ""
+        return f"poses and pictures disagree: features miss by {given:.1f} px where {best:.1f} px are possible"
 
     def reset(self) -> None:
         """Forget all keyframes, as after a jump in time or pose."""
@@ -221,6 +238,7 @@ class PoseAlignment:
         missed_px = np.sqrt(max(0.0, given.median_px**2 - free.median_px**2))
         sigma = min(missed_px / float(window.K[..., 0, 0].mean()), MOST_RAD)
         self.quality = PoseQuality(given.median_px, free.median_px, sigma)
+        self._qualities.append(self.quality)
         if self.quality.agrees or len(self._frames) < FIRST_KEYFRAMES:
             self._take(given)
             return False

@@ -146,6 +146,7 @@ class MappingSession:
         encoding = time.perf_counter()
         messages = self._encode(raw, wanted)
         self._note_left_out()
+        self._note_poses()
         encoded = time.perf_counter()
         times = {"decode": decoded - began, **clock.seconds(), "encode": encoded - encoding}
         times["total"] = time.perf_counter() - began
@@ -320,6 +321,14 @@ class MappingSession:
         if voxels > self.dropped[reason]:
             self.dropped[reason] = voxels
             self.problems[reason] = f"the network gave NaN or infinity for {voxels} voxels so far, which were left out"
+
+    def _note_poses(self) -> None:
+        """Say once that poses and pictures disagree: odometry, stamps, mounting or focal lengths are off."""
+        alignment = self.pipeline.alignment
+        if alignment is not None and "poses" not in self.problems and (text := alignment.disagreement):
+            self.problems["poses"] = (
+                f"{text}; occupancy-nn calibrate-cameras BAG tells which calibration or stamps are off"
+            )
 
     def _decode(self, raw: RawKeyframe) -> Keyframe | None:
         """The keyframe's sensors decoded; a bad frame costs itself, and the set if too few cameras remain."""

@@ -118,3 +118,20 @@ def test_keyframes_without_images_and_with_fewer_cameras(pictures):
     alignment.align(both)
     alignment.align(keyframe(2, true_pose(2), pictures[2]))
     assert set(alignment.poses()) == {2 * 10**9}
+
+
+def test_poses_that_stay_wrong_are_named_and_good_ones_are_not(pictures):
+    wrong_ones, right_ones = PoseAlignment(), PoseAlignment()
+    said = []
+    for index in range(len(pictures) * 2):
+        number = index if index < len(pictures) else 2 * len(pictures) - 1 - index  # there and back again
+        right = keyframe(index, true_pose(number), pictures[number])
+        right_ones.align(right)
+        off = right.images[0].T_map_cam @ np.block(
+            [[Rotation.from_euler("y", (-1) ** index, degrees=True).as_matrix(), np.zeros((3, 1))], [np.eye(4)[3:]]]
+        )
+        wrong_ones.align(replace(right, images=(replace(right.images[0], T_map_cam=off),)))
+        said.append(wrong_ones.disagreement)
+    assert right_ones.disagreement == ""
+    assert not any(said[:11])
+    assert said[-1].startswith("poses and pictures disagree: features miss by")
