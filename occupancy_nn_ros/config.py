@@ -302,7 +302,7 @@ class OutputConfig(CheckedSettings):
     )
     max_distance_m: float = setting(5.0, "Truncation of the distance field.", low=0.1, high=100.0)
     moving_s: float = setting(
-        2.0, "moving shows voxels that appeared or vanished within so long.", low=0.1, high=60.0, live=True
+        2.0, "moving shows where things that move were within so long.", low=0.1, high=60.0, live=True
     )
     scan_max_range_m: float = setting(10.0, "Length of the beams of scan.", low=0.1, high=100.0, live=True)
     color_by: Literal["height", "class", "camera"] = setting(

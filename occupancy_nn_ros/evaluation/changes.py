@@ -69,7 +69,7 @@ def plan_change(world: World, rig: Rig) -> ChangeScene | None:
     Raises:
         SimulationError: the world has no free floor to drive on.
     """
-    drive = _slow_drive(world)
+    drive = slow_drive(world, (BEFORE + PRESENT + AFTER) / RATE_HZ)
     spot = _spot(world, rig, drive)
     return None if spot is None else ChangeScene(_with_person(world, spot, drive), drive)
 
@@ -141,10 +141,13 @@ def _values(cells: npt.NDArray[np.int64], view: MapView, grid: GridConfig) -> np
     return np.asarray(occupancy_slice(view, grid).values[x, y], dtype=np.int8)
 
 
-def _slow_drive(world: World) -> Drive:
-    """The judged drive, at ``SPEED_M_S``."""
-    count = BEFORE + PRESENT + AFTER
-    fast = planned_drive(world, count / RATE_HZ)
+def slow_drive(world: World, duration_s: float) -> Drive:
+    """The judged drive, at ``SPEED_M_S``.
+
+    Raises:
+        SimulationError: the world has no free floor to drive on.
+    """
+    fast = planned_drive(world, duration_s)
     travelled = np.linalg.norm(np.diff(fast.T_map_base[:, :3, 3], axis=0), axis=1).sum()
     slower = min(1.0, SPEED_M_S * float(fast.stamps_s[-1]) / max(float(travelled), 1e-6))
     return Drive(fast.stamps_s, np.stack([fast.pose(float(t) * slower) for t in fast.stamps_s]))
@@ -159,7 +162,7 @@ def _spot(world: World, rig: Rig, drive: Drive) -> FloatArray | None:
     away = np.linalg.norm(places[:, None] - poses[None, :, :2, 3], axis=2)
     places, away = (a[((away > NEAREST_M) & (away < FURTHEST_M)).all(axis=1)] for a in (places, away))
     for index in np.argsort(np.abs(away.mean(axis=1) - (NEAREST_M + FURTHEST_M) / 2), kind="stable"):
-        if _is_clear(world, places[index]) and all(_is_seen(world, rig, pose, places[index]) for pose in poses):
+        if _is_clear(world, places[index]) and all(is_seen(world, rig, pose, places[index]) for pose in poses):
             return np.asarray(places[index])
     return None
 
@@ -170,7 +173,7 @@ def _is_clear(world: World, place: FloatArray) -> bool:
     return bool((world.signed_distance(body) > CLEARANCE_M).all() and (world.signed_distance(feet) > 0.25).all())
 
 
-def _is_seen(world: World, rig: Rig, T_map_base: FloatArray, place: FloatArray) -> bool:
+def is_seen(world: World, rig: Rig, T_map_base: FloatArray, place: FloatArray) -> bool:
     """Whether some camera looks at the middle of a person there, and nothing stands between."""
     target = np.array([*place, HEIGHTS_M[1]])
     for camera in rig.cameras:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from occupancy_nn_ros.mapping.device_view import DeviceMap
-from occupancy_nn_ros.mapping.terrain import GROUND_MARGIN_M, GROUND_SLOPE, MEDIAN_CELLS, NEIGHBOURS
+from occupancy_nn_ros.mapping.terrain import GROUND_MARGIN_M, GROUND_SLOPE, MEDIAN_CELLS, NEIGHBOURS, WIDER
 from occupancy_nn_ros.values import VoxelState
 
 CELLS_AT_ONCE = 1 << 23
@@ -34,14 +34,22 @@ def seen_ground(map_: DeviceMap) -> Tensor:
 
 def drop_offs(map_: DeviceMap, max_step_down_m: float) -> Tensor:
     """As :func:`~occupancy_nn_ros.mapping.terrain.drop_offs`, (X, Y) bool."""
-    edge, ground = map_.window.voxel_size_m, seen_ground(map_)
-    beside = _neighbourhood(ground.nan_to_num(nan=-torch.inf), NEIGHBOURS).amax(dim=-1)
-    has_ground_beside = beside.isfinite()
-    depth = torch.where(has_ground_beside, beside, 0.0)[..., None] - _tops(map_)
-    near = (depth > -1.5 * edge) & (depth < max_step_down_m + 0.5 * edge + 1e-6)
-    has_surface = ((map_.state == int(VoxelState.OCCUPIED)) & near).any(dim=2)
-    at_floor = (map_.state == int(VoxelState.FREE)) & (depth.abs() < 0.5 * edge)
-    return has_ground_beside & at_floor.any(dim=2) & ~has_surface
+    ground = seen_ground(map_).nan_to_num(nan=-torch.inf)
+    beside, around = (_neighbourhood(ground, size).amax(dim=-1) for size in (NEIGHBOURS, WIDER))
+    ends, is_deep = _open_columns(map_, beside, max_step_down_m)
+    further, _ = _open_columns(map_, around, max_step_down_m)
+    goes_on = _neighbourhood((further & ~beside.isfinite()).double(), NEIGHBOURS).amax(dim=-1) > 0
+    return ends & (is_deep | goes_on)
+
+
+def _open_columns(map_: DeviceMap, level_m: Tensor, max_step_down_m: float) -> tuple[Tensor, Tensor]:
+    """As ``terrain._open_columns``, twice (X, Y) bool."""
+    edge, known = map_.window.voxel_size_m, level_m.isfinite()
+    depth = torch.where(known, level_m, 0.0)[..., None] - _tops(map_)
+    occupied, limit = map_.state == int(VoxelState.OCCUPIED), max_step_down_m + 0.5 * edge + 1e-6
+    has_surface = (occupied & (depth > -1.5 * edge) & (depth < limit)).any(dim=2)
+    at_level = ((map_.state == int(VoxelState.FREE)) & (depth.abs() < 0.5 * edge)).any(dim=2)
+    return known & at_level & ~has_surface, (occupied & (depth >= limit)).any(dim=2)
 
 
 def steps_up(map_: DeviceMap, max_step_up_m: float) -> Tensor:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Things that move: voxels that appeared or vanished within the last seconds, and where they go.
+"""Things that move: surfaces that are seen where the map had been free for a while, and where they go.
 
-A voxel has appeared if it is occupied now and was free a short while ago; what was never seen free may have stood there all the time.
-Appeared voxels that touch form a cluster. Clusters are matched between looks by their nearest centroids, and a velocity is fitted to
-the centroids of the last looks, with its standard deviation.
+A map that is sure of its walls marks who walks by late, or never. So what one look sees is compared with the map before it: a surface
+amid space that was free for some time, with free space around it, is something that moves (Schmid et al. 2023). Voxels that touch form a
+cluster. Clusters are matched between looks by their nearest centroids, and a velocity is fitted to the centroids of the last looks,
+with its standard deviation.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import find_objects, generate_binary_structure, label
+from scipy.ndimage import binary_erosion, find_objects, generate_binary_structure, label
 
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.mapping.queries import crop
@@ -23,16 +24,19 @@ from occupancy_nn_ros.values import FloatArray, LatticeWindow, MapView, VoxelSta
 RANGE_M = 8.0
 """Further from the robot nothing is looked for."""
 
-LEAST_VOLUME_M3, LEAST_HEIGHT_M = 0.03, 0.35
-"""A cluster that is smaller or lower is noise of a surface: a child's legs are more."""
+FREE_S = 0.3
+"""Space must have been free for so long that what appears in it cannot be a surface that was not seen well before."""
+
+LEAST_AREA_M2, LEAST_HEIGHT_M = 0.2, 0.35
+"""A cluster of fewer voxels than would cover this, or lower, is noise: a child's legs are more."""
 
 LARGEST_M = 2.5
-"""A cluster that is longer is no thing that moves: a wall that is seen for the first time from close by, or a pose that jumped."""
+"""A cluster that is longer is no thing that moves but a pose that jumped."""
 
 FASTEST_M_S, SLACK_M = 2.5, 0.4
 """Clusters of two looks are one thing where its centroid has moved no further than this allows."""
 
-LEAST_LOOKS, FIT_S = 3, 1.6
+LEAST_LOOKS, FIT_S = 3, 1.1
 """Looks that a velocity needs, and how far back they may lie."""
 
 NEVER_MS = -(1 << 30)
@@ -61,8 +65,8 @@ class Movement:
     """What changed by one look at the map.
 
     Attributes:
-        clusters: what appeared.
-        vanished_m: (M, 3) centres of voxels that are free again.
+        clusters: what is seen to move.
+        vanished_m: (M, 3) centres of voxels that it left.
     """
 
     clusters: tuple[MovingCluster, ...]
@@ -103,19 +107,20 @@ class MovementTracker:
     def __init__(self) -> None:
         """Nothing was seen yet."""
         self._window: LatticeWindow | None = None
-        self._free_ms = self._occupied_ms = np.zeros((0, 0, 0), np.int32)
+        self._free_ms = self._moving_ms = np.zeros((0, 0, 0), np.int32)
         self._began_ns = 0
         self._newest_ns = 0
         self._tracks: list[_Track] = []
         self._count = 0
 
-    def look(self, view: MapView, grid: GridConfig, within_s: float) -> Movement:
+    def look(self, view: MapView, points_m: FloatArray, grid: GridConfig, within_s: float) -> Movement:
         """Take the next look.
 
         Args:
-            view: the map.
+            view: the map, with this look in it.
+            points_m: (N, 3) what this look sees of surfaces, in the map frame.
             grid: only its height band is looked at.
-            within_s: how long ago a voxel may have changed.
+            within_s: how long ago something may have been where it is no more.
         """
         near = _near(view)
         if (
@@ -127,18 +132,19 @@ class MovementTracker:
         self._newest_ns = near.stamp_ns
         self._move_to(near.window)
         now = round((near.stamp_ns - self._began_ns) * 1e-6)
-        mask = np.broadcast_to(band_mask(near, grid), near.state.shape)
-        occupied, free = ((near.state == what) & mask for what in (VoxelState.OCCUPIED, VoxelState.FREE))
-        since = now - round(within_s * 1000)
-        appeared = occupied & (self._free_ms >= since)
-        vanished = free & (self._occupied_ms >= since)
-        self._free_ms[free], self._occupied_ms[occupied] = now, now
-        clusters = self._follow(_clusters(appeared, near.window), near.window, now * 1e-3)
+        open_space = (self._free_ms > NEVER_MS) & (self._free_ms <= now - round(FREE_S * 1000))
+        open_space = binary_erosion(open_space, generate_binary_structure(3, 1), border_value=1)
+        moving = _voxels_of(points_m, near.window) & open_space & band_mask(near, grid)
+        vanished = ~moving & (self._moving_ms >= now - round(within_s * 1000)) & (near.state == VoxelState.FREE)
+        self._moving_ms[moving] = now
+        free = near.state == VoxelState.FREE
+        self._free_ms = np.where(free, np.where(self._free_ms > NEVER_MS, self._free_ms, now), NEVER_MS).astype(np.int32)
+        clusters = self._follow(_clusters(moving, near.window), near.window, now * 1e-3)
         return Movement(clusters, _centers(np.argwhere(vanished), near.window))
 
     def _begin(self, view: MapView) -> None:
         self._window, self._began_ns = view.window, view.stamp_ns
-        self._free_ms, self._occupied_ms = (np.full(view.window.shape, NEVER_MS, np.int32) for _ in range(2))
+        self._free_ms, self._moving_ms = (np.full(view.window.shape, NEVER_MS, np.int32) for _ in range(2))
         self._tracks = []
 
     def _move_to(self, window: LatticeWindow) -> None:
@@ -151,11 +157,11 @@ class MovementTracker:
         there = tuple(slice(int(a), int(b)) for a, b in zip(low - old.origin, high - old.origin, strict=True))
         here = tuple(slice(int(a), int(b)) for a, b in zip(low - window.origin, high - window.origin, strict=True))
         moved = []
-        for times in (self._free_ms, self._occupied_ms):
+        for times in (self._free_ms, self._moving_ms):
             fresh = np.full(window.shape, NEVER_MS, np.int32)
             fresh[here] = times[there]
             moved.append(fresh)
-        (self._free_ms, self._occupied_ms), self._window = moved, window
+        (self._free_ms, self._moving_ms), self._window = moved, window
 
     def _follow(self, found: list[FloatArray], window: LatticeWindow, time_s: float) -> tuple[MovingCluster, ...]:
         """Match clusters, the points (N, 3) of each, with those of the looks before."""
@@ -196,17 +202,26 @@ def _near(view: MapView) -> MapView:
     return crop(view, low, high)
 
 
-def _clusters(appeared: BoolArray, window: LatticeWindow) -> list[FloatArray]:
+def _voxels_of(points_m: FloatArray, window: LatticeWindow) -> BoolArray:
+    """Voxels (X, Y, Z) that hold any of the points (N, 3)."""
+    cells = window.index_of(points_m.reshape(-1, 3))
+    cells = cells[((cells >= 0) & (cells < window.shape)).all(axis=1)]
+    held = np.zeros(window.shape, np.bool_)
+    held[tuple(cells.T)] = True
+    return held
+
+
+def _clusters(moving: BoolArray, window: LatticeWindow) -> list[FloatArray]:
     """Voxel centres (N, 3) of each cluster of touching voxels that has the size of a thing."""
     edge = window.voxel_size_m
-    labels, _ = label(appeared, structure=generate_binary_structure(3, 3))
+    labels, _ = label(moving, structure=generate_binary_structure(3, 3))
     found = []
     for number, part in enumerate(find_objects(labels), 1):
         size = np.array([s.stop - s.start for s in part]) * edge
         if size[2] < LEAST_HEIGHT_M or max(size[0], size[1]) > LARGEST_M:
             continue
         cells = np.argwhere(labels[part] == number)
-        if len(cells) * edge**3 >= LEAST_VOLUME_M3:
+        if len(cells) * edge**2 >= LEAST_AREA_M2:
             found.append(_centers(cells + [s.start for s in part], window))
     return found
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import distance_transform_edt, grey_dilation, grey_erosion, median_filter
+from scipy.ndimage import binary_dilation, distance_transform_edt, grey_dilation, grey_erosion, median_filter
 
 from occupancy_nn_ros.values import FloatArray, MapView, VoxelState
 
@@ -20,7 +20,7 @@ GROUND_SLOPE = 0.35
 """...and this much further for each metre away from the robot."""
 
 MEDIAN_CELLS = 5
-NEIGHBOURS = (3, 3)
+NEIGHBOURS, WIDER = (3, 3), (5, 5)
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -54,23 +54,35 @@ def drop_offs(view: MapView, max_step_down_m: float) -> BoolArray:
 
     A column drops off where a neighbour has ground, its own voxel at that height is free, and no surface is known within
     ``max_step_down_m`` (and a voxel, for rounding) below. What is not known below is no ground: where the floor is seen to
-    end and nothing is seen below, there is an edge.
+    end and nothing is seen below, there is an edge, if the column after it is seen to be open too. At the border of what was
+    seen a single column often is: rays pass the upper part of its floor's voxels and end in the next.
 
     Args:
         view: the map.
         max_step_down_m: what the robot can drive down.
     """
-    edge = view.window.voxel_size_m
-    ground = seen_ground(view)
-    beside = grey_dilation(np.where(np.isnan(ground), -np.inf, ground), size=NEIGHBOURS, mode="nearest")
-    has_ground_beside = np.isfinite(beside)
-    depth = np.where(has_ground_beside, beside, 0.0)[..., None] - _tops(
-        view
-    )  # of each voxel's top below the ground beside
-    near = (depth > -1.5 * edge) & (depth < max_step_down_m + 0.5 * edge + 1e-6)
-    has_surface = ((view.state == VoxelState.OCCUPIED) & near).any(axis=2)
-    at_floor = (view.state == VoxelState.FREE) & (np.abs(depth) < 0.5 * edge)
-    return np.asarray(has_ground_beside & at_floor.any(axis=2) & ~has_surface, dtype=np.bool_)
+    ground = np.where(np.isnan(seen := seen_ground(view)), -np.inf, seen)
+    beside, around = (grey_dilation(ground, size=size, mode="nearest") for size in (NEIGHBOURS, WIDER))
+    ends, is_deep = _open_columns(view, beside, max_step_down_m)
+    further, _ = _open_columns(view, around, max_step_down_m)
+    goes_on = binary_dilation(further & ~np.isfinite(beside), np.ones(NEIGHBOURS, np.bool_))
+    return np.asarray(ends & (is_deep | goes_on), dtype=np.bool_)
+
+
+def _open_columns(view: MapView, level_m: FloatArray, max_step_down_m: float) -> tuple[BoolArray, BoolArray]:
+    """Columns (X, Y) that are free at a level and have no surface near below it, and those with a surface deeper down.
+
+    Args:
+        view: the map.
+        level_m: (X, Y) tops of ground beside each column, -inf where there is none.
+        max_step_down_m: how far below a surface counts as near.
+    """
+    edge, known = view.window.voxel_size_m, np.isfinite(level_m)
+    depth = np.where(known, level_m, 0.0)[..., None] - _tops(view)  # of each voxel's top below the level
+    occupied, limit = view.state == VoxelState.OCCUPIED, max_step_down_m + 0.5 * edge + 1e-6
+    has_surface = (occupied & (depth > -1.5 * edge) & (depth < limit)).any(axis=2)
+    at_level = ((view.state == VoxelState.FREE) & (np.abs(depth) < 0.5 * edge)).any(axis=2)
+    return known & at_level & ~has_surface, (occupied & (depth >= limit)).any(axis=2)
 
 
 def steps_up(view: MapView, max_step_up_m: float) -> BoolArray:

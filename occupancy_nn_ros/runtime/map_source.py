@@ -15,11 +15,12 @@ from occupancy_nn_ros.config import Config, GridConfig
 from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.moving import Movement, MovementTracker
 from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
+from occupancy_nn_ros.mapping.surface_points import surface_points
 from occupancy_nn_ros.messages.maps import OccupiedVoxels, occupied_indices
-from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedDepth, UInt8Array
+from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedCloud, PosedDepth, UInt8Array
 from occupancy_nn_ros.visualization.colors import listed_colors
 
-Need = Literal["view", "slice_2d", "probability_2d", "distances_m", "voxels", "voxels_of_markers"]
+Need = Literal["view", "looks", "slice_2d", "probability_2d", "distances_m", "voxels", "voxels_of_markers"]
 """An attribute of :class:`MapSource` that a topic shows."""
 
 
@@ -30,11 +31,13 @@ class MapSource:
         place: where and when the map is.
         config: the settings.
         tracker: what was seen before, to tell what moves.
+        looks: what its latest keyframe knows of surfaces.
     """
 
     def __init__(self, place: MapPlace, config: Config, ready: Mapping[Need, Any] | None = None) -> None:
         """Show a view of the map, or what is ``ready`` of a map that stayed where it is."""
         self.place, self.config, self.tracker = place, config, MovementTracker()
+        self.looks: tuple[PosedDepth | PosedCloud, ...] = ()
         self.__dict__.update({str(name): value for name, value in (ready or {}).items()})
 
     @property
@@ -55,8 +58,9 @@ class MapSource:
 
     @cached_property
     def movement(self) -> Movement:
-        """What appeared or vanished lately."""
-        return self.tracker.look(self.view, self.config.grid, self.config.outputs.moving_s)
+        """What is seen to move, and where it was lately."""
+        points = surface_points(self.looks, self.config.map.max_range_m)
+        return self.tracker.look(self.view, points, self.config.grid, self.config.outputs.moving_s)
 
     @cached_property
     def slice_2d(self) -> GridSlice:

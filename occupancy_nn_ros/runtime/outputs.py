@@ -151,7 +151,7 @@ OUTPUTS = (
     ),
     OutputTopic("cost_grid", OCCUPANCY_GRID, _costs, True, "grid", needs=("view", "slice_2d")),
     OutputTopic("scan", LASER_SCAN, _scan, False, "grid", needs=("slice_2d",)),
-    OutputTopic("moving", POINT_CLOUD, _moving, False, "grid", is_optional=True),
+    OutputTopic("moving", POINT_CLOUD, _moving, False, "grid", is_optional=True, needs=("view", "looks")),
     OutputTopic("distance_field", POINT_CLOUD, _distances, True, "grid", needs=("slice_2d", "distances_m")),
     OutputTopic("voxel_grid", VOXEL_GRID, lambda map_: encode_voxel_grid(map_.view), True, "voxels"),
     OutputTopic("occupied_voxels", POINT_CLOUD, _cloud, False, "voxels", needs=("voxels",)),

@@ -27,7 +27,16 @@ from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.runtime.stage_clock import StageClock
-from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, MapView, PosedDepth, PosedImage, Prediction
+from occupancy_nn_ros.values import (
+    CameraModel,
+    FloatArray,
+    Keyframe,
+    MapView,
+    PosedCloud,
+    PosedDepth,
+    PosedImage,
+    Prediction,
+)
 
 POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
 """A robot that moves further between two keyframes did not drive there: past keyframes must not be matched across."""
@@ -46,6 +55,7 @@ class OccupancyPipeline:
         depth_model: a depth network of the user's choice, None where there is none.
         alignment: corrects the poses of cameras, None where they are not to be.
         prediction: the network's answer to the latest keyframe, None where it had no images.
+        looks: what the latest keyframe knows of surfaces: depth that the network is sure of, measured depth, sweeps.
         between_stages: called before each stage; what it raises ends the work there.
     """
 
@@ -69,6 +79,7 @@ class OccupancyPipeline:
         has_depth_model = needs_network and config.network.depth_model
         self.depth_model = DepthModel.load(Path(config.network.depth_model).expanduser()) if has_depth_model else None
         self.prediction: Prediction | None = None
+        self.looks: tuple[PosedDepth | PosedCloud, ...] = ()
         self.between_stages: Callable[[], None] = lambda: None
         self._last: tuple[int, FloatArray] | None = None
 
@@ -111,6 +122,8 @@ class OccupancyPipeline:
                 integrate_depth(self.map, depth)
             for cloud in keyframe.clouds:
                 integrate_cloud(self.map, cloud)
+        sure = () if self.prediction is None else self.prediction.depths
+        self.looks = (*sure, *keyframe.depths, *keyframe.clouds)
         if self.config.outputs.color_by == "camera" and keyframe.images:
             with clock.stage("color"):
                 self.map.keep_colors()

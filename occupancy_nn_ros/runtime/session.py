@@ -45,6 +45,7 @@ from occupancy_nn_ros.values import (
     MapView,
     NodeState,
     NodeStatus,
+    PosedDepth,
     UInt8Array,
     VoxelState,
 )
@@ -292,15 +293,18 @@ class MappingSession:
 
     def _source(self, topics: Sequence[OutputTopic], depths: Sequence[DepthSource]) -> MapSource | None:
         """What topics show of the map, None if that is nothing. From a GPU depth images come along, in one download."""
-        there = still_there([shown.depth for shown in depths])
+        needs = {need for topic in topics for need in topic.needs}
+        looks = self.pipeline.looks if "looks" in needs else ()
+        shown = {id(depth): depth for depth in (*(due.depth for due in depths), *looks) if isinstance(depth, PosedDepth)}
+        there = still_there(shown.values())
         if self.pipeline.map.device.type == "cpu" or not (topics or there):
             view = self.view() if topics else None
             source = None if view is None else MapSource(view, self.config)
         else:
-            content, needs = self.pipeline.content(self.frame_id), {need for topic in topics for need in topic.needs}
-            source = None if content is None else self._cutter.cut(content, self.config, needs, there)
+            content = self.pipeline.content(self.frame_id)
+            source = None if content is None else self._cutter.cut(content, self.config, needs - {"looks"}, there)
         if source is not None:
-            source.tracker = self._tracker
+            source.tracker, source.looks = self._tracker, looks
         return source
 
     def _due_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[tuple[list[OutputTopic], DepthSource]]:

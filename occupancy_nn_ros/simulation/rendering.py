@@ -252,8 +252,9 @@ def _geom_xml(solid: Solid, rng: np.random.Generator) -> str:
     tint = 1.0 - rng.uniform(0, 0.35, 3) * rng.uniform(0, 1)
     if solid.shape == "mesh":
         return mesh_geoms(solid)
-    turn = Rotation.from_euler("z", solid.yaw)
-    quat = (np.cos(solid.yaw / 2), 0.0, 0.0, np.sin(solid.yaw / 2))
+    turn = Rotation.from_euler("ZY", [solid.yaw, solid.pitch])
+    x, y, z, w = turn.as_quat()
+    quat = (w, x, y, z)
     parts = ""
     for offset, half in _tiles(solid):
         size = {"box": half, "cylinder": half[1:], "sphere": half[:1]}[solid.shape]

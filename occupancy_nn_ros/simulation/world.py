@@ -41,6 +41,7 @@ class Solid:
         mover: index into ``World.movers``, or -1 for what stands still.
         asset: name of a mesh's asset.
         asset_half: half sizes of the asset itself, metres.
+        pitch: rotation of a box about its own y axis, before yaw; its x axis points down if it is positive, radians.
     """
 
     shape: Literal["box", "cylinder", "sphere", "mesh"]
@@ -52,6 +53,7 @@ class Solid:
     mover: int = -1
     asset: str = ""
     asset_half: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    pitch: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -126,11 +128,11 @@ class World:
         order = np.argsort(points[:, 0], kind="stable")
         sorted_x = points[order, 0]
         for solid, center in zip(self.solids, self.centers(time_s), strict=True):
-            radius = float(np.hypot(solid.half[0], solid.half[1])) + reach
+            radius, height = (extent + reach for extent in _extents(solid))
             low, high = np.searchsorted(sorted_x, [center[0] - radius, center[0] + radius])
             near = order[low:high]
             near = near[np.abs(points[near, 1] - center[1]) < radius]
-            near = near[np.abs(points[near, 2] - center[2]) < solid.half[2] + reach]
+            near = near[np.abs(points[near, 2] - center[2]) < height]
             if not len(near):
                 continue
             distance = _distance(solid, center, points[near])
@@ -181,7 +183,7 @@ class World:
 def _solid_from_json(values: dict[str, Any], movers: int) -> Solid:
     triples: dict[str, Any] = {key: tuple(values[key]) for key in ("center", "half", "asset_half") if key in values}
     solid = Solid(**{**values, **triples})
-    numbers = np.array([*solid.center, *solid.half, *solid.asset_half, solid.yaw], dtype=np.float64)
+    numbers = np.array([*solid.center, *solid.half, *solid.asset_half, solid.yaw, solid.pitch], dtype=np.float64)
     is_shape = solid.shape in ("box", "cylinder", "sphere", "mesh") and len(solid.center) == len(solid.half) == 3
     if not is_shape or not np.isfinite(numbers).all() or min(*solid.half, *solid.asset_half) <= 0:
         raise SimulationError(f"solid {values} is not a shape with finite positive size")
@@ -222,11 +224,21 @@ def _distance(solid: Solid, center: FloatArray, points: Float32Array) -> Float32
     return np.asarray(np.linalg.norm(np.maximum(outside, 0), axis=1) + inside, dtype=np.float32)
 
 
+def _extents(solid: Solid) -> tuple[float, float]:
+    """How far a solid reaches from its centre, horizontally and vertically, at most."""
+    if solid.pitch:
+        return (float(np.linalg.norm(solid.half)),) * 2
+    return float(np.hypot(solid.half[0], solid.half[1])), solid.half[2]
+
+
 def _turned_back(solid: Solid, local: Float32Array) -> Float32Array:
     """Points (N, 3) about a solid's centre, along its own axes."""
     c, s = np.float32(np.cos(solid.yaw)), np.float32(np.sin(solid.yaw))
-    x, y = c * local[:, 0] + s * local[:, 1], c * local[:, 1] - s * local[:, 0]
-    return np.stack([x, y, local[:, 2]], axis=1)
+    x, y, z = c * local[:, 0] + s * local[:, 1], c * local[:, 1] - s * local[:, 0], local[:, 2]
+    if solid.pitch:
+        c, s = np.float32(np.cos(solid.pitch)), np.float32(np.sin(solid.pitch))
+        x, z = c * x - s * z, s * x + c * z
+    return np.stack([x, y, z], axis=1)
 
 
 def _mesh_distance(solid: Solid, local: Float32Array) -> Float32Array:

@@ -60,6 +60,17 @@ def test_where_the_floor_ends_and_nothing_is_seen_below_is_an_edge():
     assert marked_x(drop_offs(view, 0.2)) == [1.05]
 
 
+def test_the_border_of_what_was_seen_is_no_edge():
+    """A camera's lowest rays pass the floor's voxels in one column, and end on the floor of the next."""
+    view = terrain(lambda x: 0.0)
+    view.state[:10] = -1
+    view.state[10, :, -ORIGIN[2] :] = 0
+    view.state[10, :, -ORIGIN[2] - 1] = 0
+    assert marked_x(drop_offs(view, 0.2)) == []
+    view.state[9, :, -ORIGIN[2] - 1 :] = 0  # two columns without a floor are an edge
+    assert marked_x(drop_offs(view, 0.2)) == [-0.95]
+
+
 def test_where_nothing_at_all_was_seen_is_unknown_and_no_edge():
     view = terrain(lambda x: 0.0)
     view.state[30:] = -1

@@ -33,7 +33,7 @@ def test_pixels_go_up_and_bytes_come_down_once(monkeypatch, tiny_model, settings
         assert copies == {"uploads": 1, "downloads": 1, "waits": 2}  # and the clock's last moment, which has passed
         assert not session.dropped
         source = MapSource(session.view(), session.config)
-        source.tracker = tracker
+        source.tracker, source.looks = tracker, session.pipeline.looks
         expected = OutputEncoder(session.config).encode([topic for topic in OUTPUTS if topic.is_available], source)
     assert {message.name for message in messages} == MAPS | DEPTHS
     made = {message.name: message.cdr for message in messages}

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.errors import SimulationError
 from occupancy_nn_ros.simulation.layouts import LAYOUTS, build_world
@@ -26,8 +27,8 @@ def is_inside(solid, center, points):
         return (local**2).sum(axis=-1) < a * a
     if solid.shape == "cylinder":
         return ((local[..., :2] ** 2).sum(axis=-1) < a * a) & (np.abs(local[..., 2]) < c)
-    turn = np.array([[np.cos(solid.yaw), np.sin(solid.yaw), 0], [-np.sin(solid.yaw), np.cos(solid.yaw), 0], [0, 0, 1]])
-    return (np.abs(local @ turn.T) < (a, b, c)).all(axis=-1)
+    turn = Rotation.from_euler("ZY", [solid.yaw, solid.pitch]).as_matrix()
+    return (np.abs(local @ turn) < (a, b, c)).all(axis=-1)
 
 
 sizes = st.floats(0.05, 1.5)
@@ -39,7 +40,8 @@ def solids(draw):
     shape = draw(st.sampled_from(["box", "cylinder", "sphere"]))
     a, b, c = draw(sizes), draw(sizes), draw(sizes)
     half = {"box": (a, b, c), "cylinder": (a, a, c), "sphere": (a, a, a)}[shape]
-    return Solid(shape, draw(places), half, draw(st.floats(-3, 3)), draw(st.integers(1, 6)), 0)
+    pitch = draw(st.sampled_from([0.0, -0.4, 1.2])) if shape == "box" else 0.0
+    return Solid(shape, draw(places), half, draw(st.floats(-3, 3)), draw(st.integers(1, 6)), 0, pitch=pitch)
 
 
 @settings(max_examples=40)
