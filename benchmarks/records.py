@@ -49,6 +49,18 @@ GRID_COLUMNS = {
     "missed within 3 m": "missed_obstacle_rate_3m", "within 8 m": "missed_obstacle_rate_8m",
     "phantoms within 3 m": "phantom_obstacle_rate_3m", "phantoms within 8 m": "phantom_obstacle_rate_8m",
 }  # fmt: skip
+PERSON_COLUMNS = {
+    "marked after, s": "time_to_mark_s",
+    "cleared after, s": "time_to_clear_s",
+    "cleared at all": "cleared_share",
+}
+CLASS_COLUMNS = {"mIoU": "miou", "ray mIoU 1 m": "ray_miou_1m", "2 m": "ray_miou_2m", "4 m": "ray_miou_4m"}
+TRUST_COLUMNS = {
+    "calibration error (ECE), seen": "ece_visible", "inferred": "ece_inferred", "class right": "class_accuracy",
+    "not seen, called free": "unseen_free_share", "of that free": "unseen_free_right",
+    "sure depth, share of pixels": "depth_sure_share", "median error": "depth_median_error",
+    "within 10 %": "depth_within_10_percent",
+}  # fmt: skip
 REAL_COLUMNS = {
     "MCC": "mcc", "IoU": "iou", "precision": "precision", "recall": "recall", "ECE, seen": "ece_visible",
     "sure depth: median error": "depth_median_error", "within 10 %": "depth_within_10_percent",
@@ -133,6 +145,20 @@ TABLES = {
             "as they are": ("model", "{}"), "with a tolerance of one cell": ("model", "{}_tolerant"),
             "perfect depth": ("depth", "{}"), "perfect depth, one cell": ("depth", "{}_tolerant"),
         },
+    ),
+    "nano_trust": Table(
+        "held_out", TRUST_COLUMNS, views={"nano": ("model", "{}")},
+        digits={
+            **dict.fromkeys(["class_accuracy", "unseen_free_right", "depth_sure_share", "depth_within_10_percent"], ".0%"),
+            **dict.fromkeys(["unseen_free_share", "depth_median_error"], ".1%"),
+        },
+    ),
+    "person": Table(
+        "held_out", PERSON_COLUMNS, digits={"time_to_mark_s": 1, "time_to_clear_s": 1, "cleared_share": ".0%"},
+        views={"model": ("model", "{}"), "perfect depth": ("model", "{}_ceiling")},
+    ),
+    "classes": Table(
+        "held_out", CLASS_COLUMNS, views={"single predictions": ("model", "{}"), "map": ("model", "fused_{}")}
     ),
     "real": Table(
         "real", REAL_COLUMNS, {"recording": "name", "poses": "poses"},

@@ -60,9 +60,7 @@ class EdgeScore:
         return result
 
 
-def watch_edges(
-    terrain: Terrain, rig: Rig, config: Config, watched: Sequence[tuple[Watched, bool, EdgeScore]]
-) -> None:
+def watch_edges(terrain: Terrain, rig: Rig, config: Config, watched: Sequence[tuple[Watched, bool, EdgeScore]]) -> None:
     """Drive towards the edge and judge each map.
 
     Args:
@@ -110,7 +108,9 @@ def _reachable(heights: FloatArray, places: FloatArray, T_map_base: FloatArray, 
     reached = away <= away.min() + 1e-9
     while True:
         highest = grey_dilation(np.where(reached, heights, -np.inf), size=(3, 3), mode="nearest")
-        grown = reached | (np.isfinite(highest) & (np.abs(np.where(np.isfinite(highest), highest, 0) - heights) <= step_m))
+        grown = reached | (
+            np.isfinite(highest) & (np.abs(np.where(np.isfinite(highest), highest, 0) - heights) <= step_m)
+        )
         if (grown == reached).all():
             return np.asarray(reached, dtype=np.bool_)
         reached = grown

@@ -146,9 +146,7 @@ def watch_walkers(
                     judge(movement, scene, rig, (time_s, frame.images.T_map_base), score)
 
 
-def judge(
-    movement: Movement, scene: WalkingScene, rig: Rig, at: tuple[float, FloatArray], score: WalkerScore
-) -> None:
+def judge(movement: Movement, scene: WalkingScene, rig: Rig, at: tuple[float, FloatArray], score: WalkerScore) -> None:
     """Add one look to a score; ``at`` is its time and T_map_base (4, 4)."""
     time_s, T_map_base = at
     places, velocities = scene.places(time_s), scene.velocities(time_s)

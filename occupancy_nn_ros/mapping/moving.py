@@ -138,7 +138,9 @@ class MovementTracker:
         vanished = ~moving & (self._moving_ms >= now - round(within_s * 1000)) & (near.state == VoxelState.FREE)
         self._moving_ms[moving] = now
         free = near.state == VoxelState.FREE
-        self._free_ms = np.where(free, np.where(self._free_ms > NEVER_MS, self._free_ms, now), NEVER_MS).astype(np.int32)
+        self._free_ms = np.where(free, np.where(self._free_ms > NEVER_MS, self._free_ms, now), NEVER_MS).astype(
+            np.int32
+        )
         clusters = self._follow(_clusters(moving, near.window), near.window, now * 1e-3)
         return Movement(clusters, _centers(np.argwhere(vanished), near.window))
 

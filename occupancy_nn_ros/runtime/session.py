@@ -295,7 +295,9 @@ class MappingSession:
         """What topics show of the map, None if that is nothing. From a GPU depth images come along, in one download."""
         needs = {need for topic in topics for need in topic.needs}
         looks = self.pipeline.looks if "looks" in needs else ()
-        shown = {id(depth): depth for depth in (*(due.depth for due in depths), *looks) if isinstance(depth, PosedDepth)}
+        shown = {
+            id(depth): depth for depth in (*(due.depth for due in depths), *looks) if isinstance(depth, PosedDepth)
+        }
         there = still_there(shown.values())
         if self.pipeline.map.device.type == "cpu" or not (topics or there):
             view = self.view() if topics else None

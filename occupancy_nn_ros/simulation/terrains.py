@@ -58,7 +58,10 @@ class Terrain:
         stamps = np.arange(0.0, along[-1] / SPEED_M_S, 1.0 / rate_hz)
         xy = np.stack([np.interp(stamps * SPEED_M_S, along, self.path[:, a]) for a in (0, 1)], axis=1)
         ahead, behind = (
-            np.stack([np.interp(np.clip(stamps * SPEED_M_S + d, 0, along[-1]), along, self.path[:, a]) for a in (0, 1)], axis=1)
+            np.stack(
+                [np.interp(np.clip(stamps * SPEED_M_S + d, 0, along[-1]), along, self.path[:, a]) for a in (0, 1)],
+                axis=1,
+            )
             for d in (0.25, -0.25)
         )
         step = ahead - behind
@@ -102,7 +105,9 @@ def _stairs(build: WorldBuilder) -> tuple[float, FloatArray]:
     if rng.random() < 0.5:
         for side in (-1, 1):
             y = side * (half_width + SIDE_Y_M) / 2
-            build.box((EDGE_X_M + 0.08, y, level / 2 + 0.5), (0.08, (SIDE_Y_M - half_width) / 2, level / 2 + 0.5), "structure")
+            build.box(
+                (EDGE_X_M + 0.08, y, level / 2 + 0.5), (0.08, (SIDE_Y_M - half_width) / 2, level / 2 + 0.5), "structure"
+            )
     return level, _along_the_edge(rng)
 
 
@@ -125,7 +130,11 @@ def _ramp(build: WorldBuilder) -> tuple[float, FloatArray]:
     return level, np.array([[0.0, y], [EDGE_X_M + 0.5 * level * ratio, y]])
 
 
-TERRAINS: dict[str, Callable[[WorldBuilder], tuple[float, FloatArray]]] = {"stairs": _stairs, "dock": _dock, "ramp": _ramp}
+TERRAINS: dict[str, Callable[[WorldBuilder], tuple[float, FloatArray]]] = {
+    "stairs": _stairs,
+    "dock": _dock,
+    "ramp": _ramp,
+}
 
 
 def _along_the_edge(rng: np.random.Generator) -> FloatArray:

@@ -83,7 +83,9 @@ def test_edges_are_counted_with_and_without_tolerance():
 def test_perfect_depth_finds_a_dock_and_nothing_on_a_ramp(renderer_works):
     """One small camera: the edge within 3 m, and no edge where there is none."""
     rig = Rig("small", (RigCamera("front", camera_model(200, 150, 75), camera_pose(0.2, 0, 0.6, 0, 0.3)),))
-    config = load_config([], ["source=depth", "voxel_size_m=0.1", "map.size_xy_m=10", "grid.max_step_down_m=0.1", "map.below_m=1.6"])
+    config = load_config(
+        [], ["source=depth", "voxel_size_m=0.1", "map.size_xy_m=10", "grid.max_step_down_m=0.1", "map.below_m=1.6"]
+    )
     scores = {}
     for kind in ("dock", "ramp"):
         scores[kind] = EdgeScore()
@@ -112,7 +114,11 @@ def test_walkers_are_counted():
     unknown = cluster(2.7, 0.0, (np.nan, np.nan), float("nan"))
     judge(Movement((unknown,), np.zeros((0, 3))), scene, rig, (2.4, base), score)
     figures = score.figures()
-    assert figures["people"] == 3 and figures["found"] == pytest.approx(2 / 3) and figures["with_velocity"] == pytest.approx(1 / 3)
+    assert (
+        figures["people"] == 3
+        and figures["found"] == pytest.approx(2 / 3)
+        and figures["with_velocity"] == pytest.approx(1 / 3)
+    )
     assert figures["velocity_error_m_s"] == pytest.approx(np.hypot(0.1, 0.1), abs=1e-6)
     assert figures["phantoms_per_look"] == pytest.approx(1 / 3)
     still = WalkerScore()
