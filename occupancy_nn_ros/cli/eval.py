@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from occupancy_nn_ros.cli.pools import add_pool, open_pool
 from occupancy_nn_ros.cli.settings import add_config, add_depth_model, add_part, progress_bar
 from occupancy_nn_ros.config import Config, load_config
+from occupancy_nn_ros.errors import OccupancyError
 
 if TYPE_CHECKING:
     from occupancy_nn_ros.evaluation.depth_breakdown import DepthBreakdown
@@ -76,6 +77,10 @@ def _run_bag(args: argparse.Namespace, config: Config) -> int:
     from occupancy_nn_ros.bags.reader import BagPart
     from occupancy_nn_ros.evaluation.recordings import evaluate_bag, protocol
 
+    if args.cluster or args.keep or args.processes:
+        raise OccupancyError(
+            "--processes, --cluster and --keep are for simulated drives, expected none of them with --bag"
+        )
     with progress_bar(args.json) as progress:
         task = progress.add_task("mapping", total=None)
         scores = evaluate_bag(
@@ -124,6 +129,7 @@ def _run_worlds(args: argparse.Namespace, config: Config) -> int:
         args.voxel_size,
         imperfect=args.imperfect,
         handheld=args.handheld,
+        settings=config,
     )
     count = len(plan.worlds) * len(plan.seeds)
     with open_pool(args, count) as pool, progress_bar(args.json) as progress:

@@ -7,7 +7,7 @@ A voxel is judged if a camera of the drive saw it (nothing nearer in its line of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
@@ -88,6 +88,7 @@ class EvaluationPlan:
         changes: whether to time how the map follows what appears and leaves.
         imperfect: whether pictures, poses and calibration are as imperfect as those of real robots.
         handheld: whether the rig is carried and looks around, instead of driving.
+        settings: of network, map and grid; edge of the voxels and source are the plan's own.
     """
 
     worlds: tuple[str, ...] = HELDOUT_WORLDS
@@ -99,10 +100,11 @@ class EvaluationPlan:
     changes: bool = True
     imperfect: bool = False
     handheld: bool = False
+    settings: Config = field(default_factory=Config)
 
     def config(self) -> Config:
         """Settings to map with."""
-        return Config(voxel_size_m=self.voxel_size_m)
+        return replace(self.settings, voxel_size_m=self.voxel_size_m, source="network")
 
     def protocol(self) -> str:
         """What was judged, in one line."""

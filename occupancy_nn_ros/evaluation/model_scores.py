@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -41,11 +41,6 @@ class Contender:
     model: str
     network: NetworkConfig = field(default_factory=NetworkConfig)
 
-    def settings(self) -> dict[str, object]:
-        """All that its answers depend on: the bytes of the model, the settings, and this release."""
-        digest = hashlib.sha256(find_model(self.model).read_bytes()).hexdigest()
-        return {"model": digest, "network": to_mapping(self.network), "release": RELEASE}
-
 
 @dataclass(frozen=True)
 class _Job:
@@ -68,7 +63,7 @@ def evaluate_model(
 
     Args:
         contender: the model.
-        plan: what to judge on.
+        plan: what to judge on; its settings of the network are the contender's.
         pool: who does it.
         report: told the finished share.
         keep: folder of what was judged: found there if it was judged the same way before, and kept there as it ends.
@@ -79,28 +74,36 @@ def evaluate_model(
         ClusterError: the pool is a cluster that cannot be used any more.
     """
     _load(contender)
-    kept = None
-    if keep is not None:
-        how = {**asdict(plan), "worlds": "", "seeds": ""}  # which drives there are besides changes none of them
-        kept = KeptDrives(keep, {**contender.settings(), "plan": how})
-    drives: dict[_Job, JudgedDrive] = {}
+    plan = replace(plan, settings=replace(plan.settings, network=contender.network))
+    kept = None if keep is None else KeptDrives(keep, _settings(contender, plan))
+    drives: dict[str, JudgedDrive] = {}
     jobs = [_Job(contender, plan, kind, seed) for kind in plan.worlds for seed in plan.seeds]
     for job in jobs:
         found, tally = kept.find(job.name) if kept is not None else (False, None)
         if found:
-            drives[job] = JudgedDrive(job.name, tally)
-    missing = [job for job in jobs if job not in drives]
+            drives[job.name] = JudgedDrive(job.name, tally)
+    missing = [job for job in jobs if job.name not in drives]
     for outcome in run_jobs(pool, _judge, missing, report):
         job = missing[outcome.index]
-        drives[job] = JudgedDrive(job.name, outcome.result, outcome.failure)
+        drives[job.name] = JudgedDrive(job.name, outcome.result, outcome.failure)
         if kept is not None and not outcome.failure:
             kept.keep(job.name, outcome.result)
-    return [drives[job] for job in jobs]
+    return [drives[job.name] for job in jobs]
 
 
 def sum_of(drives: Sequence[JudgedDrive]) -> Tally:
     """The tally of all drives, in their order."""
     return sum((drive.tally for drive in drives if drive.tally is not None), Tally())
+
+
+def _settings(contender: Contender, plan: EvaluationPlan) -> dict[str, object]:
+    """All that a drive's tally depends on: the bytes of models, settings, and this release; not which drives there are besides."""
+    files = [find_model(contender.model)]
+    if contender.network.depth_model:
+        files.append(Path(contender.network.depth_model).expanduser())
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    how = {key: value for key, value in asdict(plan).items() if key not in ("worlds", "seeds", "settings")}
+    return {"models": digests, "release": RELEASE, "plan": how, "settings": to_mapping(plan.config())}
 
 
 def _judge(job: _Job, report: Report) -> Tally | None:

@@ -143,6 +143,12 @@ def test_a_scheduler_that_is_none_or_goes_is_one_line_and_keeps_what_is_finished
     out = tmp_path / "out"
     out.mkdir()
     cluster.start_worker()
+    elsewhere = DaskPool(cluster.address, out)
+    elsewhere._mark.unlink()  # as for a worker that has another folder of this name
+    with pytest.raises(ClusterError, match=rf"can be used: it does not see {out}, which has to be shared"):
+        label_bags(bags, out, PLAN, elsewhere)
+    elsewhere.close()
+    assert files(out) == {}
     pool = DaskPool(cluster.address, out)
     kept = []
 

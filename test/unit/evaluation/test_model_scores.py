@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from fake_pool import FakePool
 
-from occupancy_nn_ros.config import NetworkConfig
+from occupancy_nn_ros.cli.main import main
+from occupancy_nn_ros.config import NetworkConfig, load_config
 from occupancy_nn_ros.errors import CheckpointError, SimulationError
 from occupancy_nn_ros.evaluation import model_scores
 from occupancy_nn_ros.evaluation.held_out_worlds import EvaluationPlan
@@ -59,6 +60,19 @@ def test_the_sum_holds_every_count(judged):
     assert once["recall"] == tally_of(1).figures()["recall"] == 1.0 and nothing.keys() == once.keys()
 
 
+def test_all_settings_reach_the_map(monkeypatch):
+    """Those of the network are the contender's, in the predictor and in what is beside it."""
+    seen = []
+    monkeypatch.setattr(model_scores, "judge_world", lambda make, kind, seed, plan: seen.append(make(plan.config())))
+    settings = load_config([], ["map.max_range_m=4", "voxel_size_m=0.7", "network.sources=3", "source=depth"])
+    plan = replace(PLAN, worlds=("street",), seeds=(1,), settings=settings)
+    evaluate_model(Contender("nano", NetworkConfig(align_poses=False)), plan, FakePool())
+    (pipeline,) = seen
+    assert pipeline.config.map.max_range_m == 4 and pipeline.config.voxel_size_m == PLAN.voxel_size_m
+    assert not pipeline.config.network.align_poses and pipeline.config.network.sources == NetworkConfig().sources
+    assert pipeline.config.source == "network"
+
+
 def test_a_model_that_is_none_stops_all():
     with pytest.raises(CheckpointError):
         evaluate_model(Contender("no_such_model"), PLAN, FakePool())
@@ -75,7 +89,11 @@ def test_what_is_kept_is_not_judged_again_unless_something_changed(worlds, tmp_p
     assert [drive for drive in drives if drive.tally is None and not drive.failure] == [
         drive for drive in again if drive.tally is None and not drive.failure
     ]
-    changes = [replace(PLAN, voxel_size_m=0.1), replace(PLAN, imperfect=True)]
+    changes = [
+        replace(PLAN, voxel_size_m=0.1),
+        replace(PLAN, imperfect=True),
+        replace(PLAN, settings=load_config([], ["grid.max_height_m=2"])),
+    ]
     for plan, contender in [
         *((plan, nano) for plan in changes),
         (PLAN, replace(nano, network=NetworkConfig(sources=2))),
@@ -99,3 +117,8 @@ def test_a_kept_tally_is_the_tally(tmp_path):
     for damaged in (text[:90], "[]", text.replace('"tp": 3', '"tp": "x"'), text.replace('"fused"', '"x"')):
         (tmp_path / "a_b.json").write_text(damaged)
         assert kept.find("a b") == (False, None)
+
+
+def test_options_of_simulated_drives_are_refused_beside_a_bag(tmp_path, capsys):
+    assert main(["eval", "--bag", str(tmp_path), "--keep", str(tmp_path)]) == 1
+    assert "are for simulated drives" in capsys.readouterr().err

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from occupancy_nn_ros.errors import BagError, TrainingError
+from occupancy_nn_ros.jobs.release import source_digest
 from occupancy_nn_ros.jobs.run import MOST_DEATHS, Ended, Progress, do_job, one_line, run_jobs
 
 
@@ -71,3 +72,16 @@ def test_progress_is_told_now_and_then():
     sent = []
     do_job(7, tell, [0.1, 0.2, 0.3], sent.append)
     assert sent == [Progress(7, 0.1)]
+
+
+def test_another_release_is_told_by_any_change_of_its_code(tmp_path):
+    for name, text in (("a.py", "x = 1\n"), ("b/c.py", "y = 2\n"), ("notes.txt", "")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    before = source_digest(tmp_path)
+    (tmp_path / "notes.txt").write_text("no code")
+    assert source_digest(tmp_path) == before and len(before) == 8
+    (tmp_path / "b" / "c.py").write_text("y = 3\n")
+    changed = source_digest(tmp_path)
+    (tmp_path / "b" / "c.py").rename(tmp_path / "b" / "d.py")
+    assert len({before, changed, source_digest(tmp_path)}) == 3
