@@ -63,6 +63,11 @@ MAP_COLUMNS = {
     "threads": "threads", "median ms": "median_ms", "ratio": "ratio", "IoU": "iou", "free right": "free_right",
     "peak MiB": "peak_rss_mib",
 }  # fmt: skip
+POSE_COLUMNS = {
+    "IoU": "iou", "MCC": "mcc", "F-score": "f_score", "IoU, as told": "iou_as_told", "MCC, as told": "mcc_as_told",
+    "F-score, as told": "f_score_as_told",
+}  # fmt: skip
+OUTPUT_COLUMNS = {"ms": "ms", "kB": "kb", "messages/s": "rate_hz", "MB/s": "mb_s", "share of a core": "share"}
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,10 @@ TABLES = {
     "held_out_unchosen": Table("held_out_unchosen", WORLD_COLUMNS),
     "rays": Table("held_out", RAY_COLUMNS),
     "recording": Table("recording", BAG_COLUMNS),
+    "pose_errors": Table("pose_errors", POSE_COLUMNS, {"poses": "name"}),
+    "outputs": Table(
+        "outputs", OUTPUT_COLUMNS, {"output": "name"}, {"ms": 1, "kb": 0, "rate_hz": 1, "mb_s": 2, "share": 3}
+    ),
     "map": Table(
         "map",
         MAP_COLUMNS,

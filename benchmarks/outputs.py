@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every output costs: milliseconds of one core and bytes a message, on the final map of a recording.
+
+    python benchmarks/outputs.py --record      # the table of docs/benchmarks.md
+
+Processor time counts, so that other work on the machine does not. Each output is made alone; what several share (the copy of the map, the
+2D grid) is made anew for each of them, so that the sum is more than all together cost. Rates are those of the recording's keyframes and
+the settings' defaults.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import records
+import torch
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.compute.threads import use_threads
+from occupancy_nn_ros.config import Config, load_config
+from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.voxel_colors import add_colors
+from occupancy_nn_ros.mapping.warm_up import warm_up
+from occupancy_nn_ros.resources import resource_path
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, DepthSource, MapSource, depth_topics
+from occupancy_nn_ros.runtime.player import PlayResult, plan_play, play_bag
+from occupancy_nn_ros.runtime.viewer_topics import picture_messages, voxel_messages
+from occupancy_nn_ros.values import MapView, PosedImage, VoxelState
+from occupancy_nn_ros.visualization.snapshot import Snapshot
+
+
+def main() -> None:
+    """Measure and perhaps record."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bag", type=Path, help="a recording (default: the demo)")
+    parser.add_argument("--repeats", type=int, default=9, metavar="N")
+    parser.add_argument("--record", action="store_true", help="keep the rows in benchmarks/results/")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    bag = args.bag or resource_path("demo/drive.mcap")
+    with BagReader(bag) as reader:
+        result = play_bag(reader, plan_play(reader, Config()))
+        rate_hz = result.summary["keyframes"] / reader.duration_s
+    if result.view is None:
+        raise SystemExit(f"no map came of {bag}")
+    use_threads(1)
+    warm_up()
+    rows = [row(name, work, rate, args.repeats) for name, work, rate in outputs(result, result.view, rate_hz)]
+    for one in rows:
+        print({key: value if isinstance(value, str) else round(value, 3) for key, value in one.items()})
+    if args.record:
+        records.record("outputs", rows)
+
+
+def row(name: str, work: Callable[[], int], rate_hz: float, repeats: int) -> records.Row:
+    """Figures of one output; ``work`` makes it and returns its bytes."""
+    work()
+    spent = []
+    for _ in range(repeats):
+        began = time.process_time()
+        size = work()
+        spent.append(time.process_time() - began)
+    ms = float(np.median(spent)) * 1e3
+    mb_s = size * rate_hz / 1e6 if size else None
+    return {
+        "name": name, "ms": ms, "kb": size / 1e3 if size else None, "rate_hz": rate_hz, "mb_s": mb_s, "share": ms * rate_hz / 1e3,
+    }  # fmt: skip
+
+
+def outputs(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
+    """Name, what makes it, and how often, of everything that goes out."""
+    config = Config()
+    grid = map_of(view, config)
+    yield (
+        "copy of the map, once for all of a keyframe",
+        lambda: len(grid.view(0, "odom", view.T_map_base).state) * 0,
+        rate_hz,
+    )
+    voxels_hz = min(rate_hz, 1 / config.outputs.voxels_period_s)
+    for topic in (topic for topic in OUTPUTS if topic.is_available):
+        rate = voxels_hz if topic.group == "voxels" else rate_hz
+        yield f"`~/{topic.name}`", lambda topic=topic: len(topic.encode(MapSource(view, config))), rate  # type: ignore[misc]
+    image, depth = result.looks[0]
+    for topic in depth_topics(depth.camera):
+        name = f"`~/depth/CAMERA/{topic.name.rsplit('/', 1)[-1]}`, a camera"
+        yield name, lambda topic=topic: len(topic.encode(DepthSource(depth, "camera"))), rate_hz  # type: ignore[misc]
+    yield "`map.mcap`: cubes for Foxglove", lambda: total(voxel_messages(view, "height")), voxels_hz
+    yield "`map.mcap`: a camera's pictures and calibration", lambda: total(picture_messages(image, "camera")), rate_hz
+    yield "`outputs.color_by: camera`, a camera", painting(grid, view, image), rate_hz
+    yield from viewing(result, view, rate_hz)
+
+
+def total(messages: list[Any]) -> int:
+    """Bytes of some messages."""
+    return sum(len(message.cdr) for message in messages)
+
+
+def map_of(view: MapView, config: Config) -> RollingMap:
+    """A map that shows a view."""
+    grid = RollingMap.from_config(config)
+    probability = np.clip(view.probability, 0.02, 0.98)
+    log_odds = torch.from_numpy(np.log(probability / (1 - probability)))
+    known = torch.from_numpy(view.state != VoxelState.UNKNOWN)
+    grid.replace_content(
+        view.window.origin, log_odds, known, torch.zeros((*known.shape, grid.class_evidence.shape[-1])).short()
+    )
+    return grid
+
+
+def painting(grid: RollingMap, view: MapView, image: PosedImage) -> Callable[[], int]:
+    """One camera's look at the occupied voxels; the map keeps it."""
+    colored = map_of(view, load_config([], ["outputs.color_by=camera"]))
+
+    def paint() -> int:
+        add_colors(colored, (image,))
+        return 0
+
+    return paint
+
+
+def viewing(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
+    """A keyframe in Rerun, which a thread of its own writes while somebody looks; nothing without the SDK."""
+    from occupancy_nn_ros.visualization.rerun_log import APPLICATION, RerunLog, import_rerun
+
+    try:
+        rerun = import_rerun()
+    except MissingDependencyError:
+        return
+    images, depths = zip(*result.looks, strict=True)
+    recording = rerun.RecordingStream(APPLICATION)
+    stream = recording.memory_recording()
+    log = RerunLog(recording, Config().grid, "height")
+
+    def write() -> int:
+        log.write(Snapshot(tuple(images), tuple(depths), view))
+        return len(stream.drain_as_bytes() or b"")
+
+    yield f"`--view`, `--rrd`: a keyframe of {len(images)} cameras", write, rate_hz
+
+
+if __name__ == "__main__":
+    main()
