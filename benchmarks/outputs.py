@@ -11,8 +11,10 @@ the settings' defaults.
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.compute.threads import use_threads
 from occupancy_nn_ros.config import Config, load_config
 from occupancy_nn_ros.errors import MissingDependencyError
+from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.voxel_colors import add_colors
 from occupancy_nn_ros.mapping.warm_up import warm_up
@@ -82,10 +85,10 @@ def outputs(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple
         lambda: len(grid.view(0, "odom", view.T_map_base).state) * 0,
         rate_hz,
     )
-    voxels_hz = min(rate_hz, 1 / config.outputs.voxels_period_s)
+    voxels_hz, source = min(rate_hz, 1 / config.outputs.voxels_period_s), sources(view, config, rate_hz)
     for topic in (topic for topic in OUTPUTS if topic.is_available):
         rate = voxels_hz if topic.group == "voxels" else rate_hz
-        yield f"`~/{topic.name}`", lambda topic=topic: len(topic.encode(MapSource(view, config))), rate  # type: ignore[misc]
+        yield f"`~/{topic.name}`", lambda topic=topic: len(topic.encode(next(source))), rate  # type: ignore[misc]
     image, depth = result.looks[0]
     for topic in depth_topics(depth.camera):
         name = f"`~/depth/CAMERA/{topic.name.rsplit('/', 1)[-1]}`, a camera"
@@ -94,6 +97,15 @@ def outputs(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple
     yield "`map.mcap`: a camera's pictures and calibration", lambda: total(picture_messages(image, "camera")), rate_hz
     yield "`outputs.color_by: camera`, a camera", painting(grid, view, image), rate_hz
     yield from viewing(result, view, rate_hz)
+
+
+def sources(view: MapView, config: Config, rate_hz: float) -> Iterator[MapSource]:
+    """The map again and again, each time a keyframe later, as what moves is told from one to the next."""
+    tracker = MovementTracker()
+    for number in itertools.count():
+        source = MapSource(replace(view, stamp_ns=view.stamp_ns + round(number * 1e9 / rate_hz)), config)
+        source.tracker = tracker
+        yield source
 
 
 def total(messages: list[Any]) -> int:
