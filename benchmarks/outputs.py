@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every output costs: milliseconds of one core and bytes a message, on the final map of a recording.
 
-    python benchmarks/outputs.py --record      # the table of docs/benchmarks.md
+    occupancy-nn demo --out out
+    python benchmarks/outputs.py out/map.mcap --record      # the table of docs/benchmarks.md
 
 Processor time counts, so that other work on the machine does not. Each output is made alone; what several share (the copy of the map, the
 2D grid) is made anew for each of them, so that the sum is more than all together cost. Rates are those of the recording's keyframes and
@@ -30,9 +31,8 @@ from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.voxel_colors import add_colors
 from occupancy_nn_ros.mapping.warm_up import warm_up
-from occupancy_nn_ros.resources import resource_path
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, DepthSource, MapSource, depth_topics
-from occupancy_nn_ros.runtime.player import PlayResult, plan_play, play_bag
+from occupancy_nn_ros.runtime.recorded_snapshots import recorded_snapshots
 from occupancy_nn_ros.runtime.viewer_topics import picture_messages, voxel_messages
 from occupancy_nn_ros.values import MapView, PosedImage, VoxelState
 from occupancy_nn_ros.visualization.snapshot import Snapshot
@@ -41,22 +41,22 @@ from occupancy_nn_ros.visualization.snapshot import Snapshot
 def main() -> None:
     """Measure and perhaps record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--bag", type=Path, help="a recording (default: the demo)")
+    parser.add_argument("map", type=Path, help="map.mcap that play or demo wrote")
     parser.add_argument("--repeats", type=int, default=9, metavar="N")
     parser.add_argument("--record", action="store_true", help="keep the rows in benchmarks/results/")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    bag = args.bag or resource_path("demo/drive.mcap")
-    with BagReader(bag) as reader:
-        result = play_bag(reader, plan_play(reader, Config()))
-        rate_hz = result.summary["keyframes"] / reader.duration_s
-    if result.view is None:
-        raise SystemExit(f"no map came of {bag}")
+    with BagReader(args.map) as reader:
+        keyframes = max(info.count for topic, info in reader.topics.items() if topic.endswith("/occupancy_grid")) - 1
+        rate_hz = keyframes / reader.duration_s  # one more grid goes out at the end
+    shown = list(recorded_snapshots(args.map))
+    keyframe = [snapshot for snapshot in shown if snapshot.images and snapshot.depths][-1]
+    last = replace(keyframe, view=shown[-1].view)
     use_threads(1)
     warm_up()
-    rows = [row(name, work, rate, args.repeats) for name, work, rate in outputs(result, result.view, rate_hz)]
+    rows = [row(name, work, rate, args.repeats) for name, work, rate in outputs(last, rate_hz)]
     for one in rows:
-        print({key: value if isinstance(value, str) else round(value, 3) for key, value in one.items()})
+        print({key: round(value, 3) if isinstance(value, float) else value for key, value in one.items()})
     if args.record:
         records.record("outputs", rows)
 
@@ -76,9 +76,9 @@ def row(name: str, work: Callable[[], int], rate_hz: float, repeats: int) -> rec
     }  # fmt: skip
 
 
-def outputs(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
+def outputs(last: Snapshot, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
     """Name, what makes it, and how often, of everything that goes out."""
-    config = Config()
+    config, view, image, depth = Config(), last.view, last.images[0], last.depths[0]
     grid = map_of(view, config)
     yield (
         "copy of the map, once for all of a keyframe",
@@ -89,14 +89,13 @@ def outputs(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple
     for topic in (topic for topic in OUTPUTS if topic.is_available):
         rate = voxels_hz if topic.group == "voxels" else rate_hz
         yield f"`~/{topic.name}`", lambda topic=topic: len(topic.encode(next(source))), rate  # type: ignore[misc]
-    image, depth = result.looks[0]
     for topic in depth_topics(depth.camera):
         name = f"`~/depth/CAMERA/{topic.name.rsplit('/', 1)[-1]}`, a camera"
         yield name, lambda topic=topic: len(topic.encode(DepthSource(depth, "camera"))), rate_hz  # type: ignore[misc]
     yield "`map.mcap`: cubes for Foxglove", lambda: total(voxel_messages(view, "height")), voxels_hz
     yield "`map.mcap`: a camera's pictures and calibration", lambda: total(picture_messages(image, "camera")), rate_hz
     yield "`outputs.color_by: camera`, a camera", painting(grid, view, image), rate_hz
-    yield from viewing(result, view, rate_hz)
+    yield from viewing(last, rate_hz)
 
 
 def sources(view: MapView, config: Config, rate_hz: float) -> Iterator[MapSource]:
@@ -136,7 +135,7 @@ def painting(grid: RollingMap, view: MapView, image: PosedImage) -> Callable[[],
     return paint
 
 
-def viewing(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
+def viewing(last: Snapshot, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
     """A keyframe in Rerun, which a thread of its own writes while somebody looks; nothing without the SDK."""
     from occupancy_nn_ros.visualization.rerun_log import APPLICATION, RerunLog, import_rerun
 
@@ -144,16 +143,15 @@ def viewing(result: PlayResult, view: MapView, rate_hz: float) -> Iterator[tuple
         rerun = import_rerun()
     except MissingDependencyError:
         return
-    images, depths = zip(*result.looks, strict=True)
     recording = rerun.RecordingStream(APPLICATION)
     stream = recording.memory_recording()
     log = RerunLog(recording, Config().grid, "height")
 
     def write() -> int:
-        log.write(Snapshot(tuple(images), tuple(depths), view))
+        log.write(last)
         return len(stream.drain_as_bytes() or b"")
 
-    yield f"`--view`, `--rrd`: a keyframe of {len(images)} cameras", write, rate_hz
+    yield f"`--view`, `--rrd`: a keyframe of {len(last.images)} cameras", write, rate_hz
 
 
 if __name__ == "__main__":

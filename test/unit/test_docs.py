@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from occupancy_nn_ros.cli.config_docs import parameters_page
+from occupancy_nn_ros.runtime.outputs import OUTPUTS
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
@@ -33,6 +34,12 @@ def test_tables_hold_the_newest_results():
     assert records.main(["--check"]) == 0
     used = {name for page in records.pages() for _, name, _ in records.MARKED.findall(page.read_text(encoding="utf-8"))}
     assert used == set(records.TABLES)
+
+
+def test_every_output_is_in_the_table_of_costs():
+    """What was added is measured with: python benchmarks/outputs.py out/map.mcap --record, then python benchmarks/records.py."""
+    measured = {row["name"] for row in records.newest(records.TABLES["outputs"])}
+    assert {f"`~/{topic.name}`" for topic in OUTPUTS} - measured == set()
 
 
 def test_a_newer_row_takes_the_place_of_an_older_one_and_tells_how_it_was_made(tmp_path, monkeypatch):
