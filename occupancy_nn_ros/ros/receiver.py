@@ -18,7 +18,7 @@ from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of, transform_qos
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.search import SensorSearch
-from occupancy_nn_ros.ros.tf2_transforms import Take, Tf2Listener, make_pose_buffer, uses_tf2
+from occupancy_nn_ros.ros.tf2_transforms import Tf2Listener, make_pose_buffer, uses_tf2
 from occupancy_nn_ros.ros.topic_names import TopicNames
 from occupancy_nn_ros.runtime.discovery import IMAGE_TYPES, SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
@@ -61,7 +61,6 @@ class Receiver:
         self.context, self.offer, self.on_sensors = context, offer, on_sensors
         self.intake: Intake | None = None
         self.qos: dict[str, QoSProfile] = {}
-        self._takes: dict[str, Take] = {}
         self._listener: Tf2Listener | None = None
         self._subscriptions: dict[str, Any] = {}
         self._unchecked: set[str] = set()
@@ -100,7 +99,6 @@ class Receiver:
         for subscription in self._subscriptions.values():
             self.context.ros.destroy_subscription(subscription)
         self._subscriptions.clear()
-        self._takes.clear()
         self.qos.clear()
         self._listener = None
 
@@ -125,14 +123,14 @@ class Receiver:
             self.context.log.info(f"{sensor.name}: {sensor.topic}, camera_info {sensor.info_topic or '-'}")
         self.on_sensors(sensors)
         if uses_tf2(config):
-            self._listener = Tf2Listener(self.intake, self._listen_for_tf2)
+            self._listener = Tf2Listener(self.intake.poses, self._listen_to_transforms)
         owners = owners_of(sensors)
         for topic, msgtype in self.intake.topics.items():
-            is_static = self.intake.poses.tf_topics.get(topic)
-            owner = owners.get(topic)
-            qos = subscription_qos(self.context.ros, topic, owner) if is_static is None else transform_qos(is_static)
-            if topic not in self._takes:
-                self._listen(topic, msgtype, owner, qos)
+            if topic not in self.intake.poses.tf_topics:
+                owner = owners.get(topic)
+                self._listen(topic, msgtype, owner, subscription_qos(self.context.ros, topic, owner))
+            elif self._listener is None:
+                self._listen_to_transforms(topic)
         self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_again, clock=STEADY)
 
     def _in_map_frame(self, config: Config) -> Config:
@@ -195,10 +193,8 @@ class Receiver:
             self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
             del self.qos[topic]
 
-    def _listen_for_tf2(self, topic: str, take: Take) -> Any:
-        """Subscribe for tf2's listener, which takes messages as objects."""
+    def _listen_to_transforms(self, topic: str) -> Any:
         assert self.intake is not None
-        self._takes[topic] = take
         self._listen(topic, TF_MESSAGE, None, transform_qos(self.intake.poses.tf_topics[topic]))
         return self._subscriptions[topic]
 
@@ -209,22 +205,22 @@ class Receiver:
         )
         self._subscriptions[topic] = self.context.ros.create_subscription(
             interface_class(msgtype), self._names.written(topic), partial(self._on_message, topic), qos,
-            raw=topic not in self._takes, event_callbacks=events,
+            raw=True, event_callbacks=events,
         )  # fmt: skip
 
-    def _on_message(self, topic: str, message: Any) -> None:
+    def _on_message(self, topic: str, cdr: bytes) -> None:
         """Take a message, and one of every other topic that has one: a turn of the executor costs more than a message.
 
         Transforms come first, all of them: where messages have piled up, images must not run ahead of their poses.
         """
         pose_topics = self.intake.poses.topics if self.intake is not None else {}
         if topic in pose_topics:
-            self._take(topic, message)
+            self._take(topic, cdr)
         for other, qos in list(self.qos.items()):
             if other in pose_topics:
                 self._take_waiting(other, qos.depth)
         if topic not in pose_topics:
-            self._take(topic, message)
+            self._take(topic, cdr)
         for other in list(self.qos):
             if other != topic and other not in pose_topics:
                 self._take_waiting(other, 1)
@@ -234,21 +230,19 @@ class Receiver:
         subscription = self._subscriptions[topic]
         for _ in range(count):
             with subscription.handle:
-                taken = subscription.handle.take_message(subscription.msg_type, topic not in self._takes)
+                taken = subscription.handle.take_message(subscription.msg_type, True)
             if taken is None:
                 return
             self._take(topic, taken[0])
 
-    def _take(self, topic: str, message: Any) -> None:
-        """Give the intake a message: its bytes, or the object that tf2's listener takes."""
+    def _take(self, topic: str, cdr: bytes) -> None:
         if self.intake is None:
             return
         if topic in self._unchecked:
-            self._check_content(topic, message)
+            self._check_content(topic, cdr)
         if self._is_outdated:
             return
-        take = self._takes.get(topic)
-        keyframes = self.intake.receive(topic, message) if take is None else take(message)
+        keyframes = self.intake.receive(topic, cdr)
         if keyframes:
             self.offer(keyframes)
 

@@ -12,23 +12,21 @@ from importlib.util import find_spec
 from typing import Any
 
 from rclpy.duration import Duration
+from rclpy.serialization import deserialize_message
 from rclpy.time import Time
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, MissingDependencyError
+from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, MessageError, MissingDependencyError
 from occupancy_nn_ros.geometry.poses import make_transform, quaternion
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.qos import TF_QOS, TF_STATIC_QOS
-from occupancy_nn_ros.runtime.intake import Intake
-from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
+from occupancy_nn_ros.runtime.pose_intake import PoseIntake
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 from occupancy_nn_ros.values import FloatArray, StampedTransform
 
 AUTHORITY = "occupancy_nn"
 NOT_LATEST_NS = 1
 """tf2 takes a stamp of 0 for "the latest", and a simulation may begin at 0: all stamps are this much later in the buffer."""
-
-Take = Callable[[Any], list[RawKeyframe]]
 
 
 def uses_tf2(config: Config) -> bool:
@@ -109,37 +107,40 @@ class Tf2Listener:
     receiver's, on the topics that are configured, in order with the images; the buffer is behind the intake's checks.
     """
 
-    def __init__(self, intake: Intake, subscribe: Callable[[str, Take], Any]) -> None:
+    def __init__(self, poses: PoseIntake, subscribe: Callable[[str], Any]) -> None:
         """Listen from now on.
 
         Args:
-            intake: takes the transforms.
-            subscribe: given a topic of TFMessage, and what takes its messages; whoever gives it also unsubscribes.
+            poses: is given the messages, has the listener read them, and takes the transforms.
+            subscribe: given a topic of TFMessage; whoever gives it also unsubscribes.
         """
         from tf2_ros import TransformListener
 
-        self._intake, self._subscribe = intake, subscribe
-        self._topics = {is_static: topic for topic, is_static in intake.poses.tf_topics.items()}
+        self._poses, self._subscribe = poses, subscribe
+        self._topics = {is_static: topic for topic, is_static in poses.tf_topics.items()}
         self._listener = TransformListener(self, self, qos=TF_QOS, static_qos=TF_STATIC_QOS)
 
-    def create_subscription(self, _type: Any, topic: str, callback: Callable[[Any], None], *_: Any, **__: Any) -> Any:
+    def create_subscription(self, kind: Any, topic: str, callback: Callable[[Any], None], *_: Any, **__: Any) -> Any:
         """What the listener asks of a node."""
         name = self._topics[topic.endswith("static")]
 
-        def take(message: Any) -> list[RawKeyframe]:
-            self._intake.heard.add(name)
+        def read(cdr: bytes) -> None:
+            try:
+                message = deserialize_message(cdr, kind)
+            except Exception as error:  # rclpy keeps its class to itself
+                raise MessageError(f"rclpy cannot read it: {error}") from None
             callback(message)
-            return self._intake.retry()
 
-        return self._subscribe(name, take)
+        self._poses.readers[name] = read
+        return self._subscribe(name)
 
     def destroy_subscription(self, subscription: Any) -> None:
         """What the listener asks of a node when it ends; its subscriptions have ended with the receiver."""
 
     def set_transform(self, transform: Any, authority: str) -> None:
         """What the listener asks of a buffer; ``authority`` is not known in ROS 2."""
-        self._intake.poses.take_transform(self._topics[False], transform)
+        self._poses.take_transform(self._topics[False], transform)
 
     def set_transform_static(self, transform: Any, authority: str) -> None:
         """What the listener asks of a buffer."""
-        self._intake.poses.take_transform(self._topics[True], transform)
+        self._poses.take_transform(self._topics[True], transform)

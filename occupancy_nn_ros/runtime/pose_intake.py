@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from occupancy_nn_ros.config import Config
@@ -26,6 +26,7 @@ class PoseIntake:
         placement: knows where things are.
         tf_topics: topics of transforms, and whether they are static.
         pose_topics: topics of odometry and poses, with their message types.
+        readers: take the bytes of a topic of transforms in place of the own decoder, and give them to :meth:`take_transform`.
     """
 
     def __init__(self, config: Config, poses: PoseBuffer, odometries: Sequence[str], losses: DropCounts) -> None:
@@ -39,6 +40,7 @@ class PoseIntake:
         """
         self.config, self.placement, self.losses = config, Placement(config, poses), losses
         self.tf_topics = {config.tf_topic: False, config.tf_static_topic: True}
+        self.readers: dict[str, Callable[[bytes], None]] = {}
         self.pose_topics: dict[str, str] = (
             {config.pose_topic: config.pose_type} if config.pose_topic else dict.fromkeys(odometries, ODOMETRY)
         )
@@ -55,7 +57,9 @@ class PoseIntake:
             MessageError: it does not decode.
             TransformError: a pose that is none.
         """
-        if topic in self.tf_topics:
+        if topic in self.readers:
+            self.readers[topic](cdr)
+        elif topic in self.tf_topics:
             unusable: list[TransformError] = []
             transforms = decode_tf(cdr, unusable)
             self._refuse(topic, unusable)
