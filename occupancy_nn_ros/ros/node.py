@@ -29,6 +29,7 @@ from occupancy_nn_ros.ros.publishers import OutputPublishers
 from occupancy_nn_ros.ros.receiver import Receiver
 from occupancy_nn_ros.ros.services import MapServices, path_inside
 from occupancy_nn_ros.ros.tf2_transforms import uses_tf2
+from occupancy_nn_ros.ros.transitions import ConfigureBeside
 from occupancy_nn_ros.ros.watch import Watch
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.runtime.discovery import SensorStream
@@ -78,6 +79,7 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
             MissingDependencyError: a message type is not built.
         """
         super().__init__(DEFAULT_NAME, **arguments)
+        self._configuring = ConfigureBeside(self)
         # rclpy's node has a property ``context`` of its own.
         self._shared = NodeContext(self, declare_config(self, start), stopping=stopping or threading.Event())
         self.autostart = bool(self._declare("autostart", True, "Configure and activate at once."))
@@ -124,7 +126,9 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         return bool(self.trigger_configure() == success and self.trigger_activate() == success)
 
     def close(self, timeout_s: float = DRAIN_S) -> None:
-        """Stop receiving and free everything, in at most twice so long."""
+        """Stop receiving and free everything, in at most three times so long; what is still being configured is left."""
+        if not self._configuring.wait(timeout_s):
+            return
         self._deactivate(timeout_s)
         self._free(timeout_s)
         self._watch.close()

@@ -298,6 +298,31 @@ def test_lifecycle_can_be_driven_from_outside(graph, start_node, arguments):
     assert node.stop(signal.SIGINT)[0] == 0
 
 
+def test_a_node_that_is_being_configured_from_outside_answers_and_sends_its_status(graph, start_node, arguments):
+    from lifecycle_msgs.msg import State, Transition
+    from lifecycle_msgs.srv import ChangeState, GetState
+
+    from occupancy_nn_ros.ros.qos import STATUS_QOS
+
+    start_node(*arguments, "-p", "autostart:=false")
+    assert lifecycle_state(graph) == State.PRIMARY_STATE_UNCONFIGURED
+    graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
+    change = graph.node.create_client(ChangeState, f"{NODE}/change_state")
+    graph.until(lambda: change.service_is_ready() and graph.received[f"{NODE}/status"])
+    asked = GetState.Request()
+    configured = change.call_async(ChangeState.Request(transition=Transition(id=Transition.TRANSITION_CONFIGURE)))
+    answers = []
+    while not configured.done():
+        answer = graph.clients[f"{NODE}/get_state"].call_async(asked)
+        graph.until(lambda: answer.done() or configured.done())  # noqa: B023
+        answers += [answer.result().current_state.id] if answer.done() else []
+    assert configured.result().success
+    assert State.TRANSITION_STATE_CONFIGURING in answers
+    states = {deserialize(names.MAP_STATUS, cdr).state for cdr in graph.received[f"{NODE}/status"]}
+    assert "configuring" in states
+    assert not go(graph, Transition.TRANSITION_CONFIGURE)  # it is configured: refused, and answered
+
+
 def test_the_command_line_wins_over_files_and_what_is_fixed_stays(graph, tmp_path, tiny_model):
     """``occupancy-nn live`` with a settings file and single settings, and a file among the parameters."""
     from rcl_interfaces.msg import Parameter, ParameterValue
