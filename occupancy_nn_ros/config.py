@@ -34,6 +34,11 @@ class CameraConfig(CheckedSettings):
     image_topic: str = setting("", "Image, CompressedImage or PointCloud2 topic; empty: found by the camera's name.")
     camera_info_topic: str = setting("", "CameraInfo topic; empty: the one beside image_topic.")
     frame_id: str = setting("", "Optical frame; empty: the frame_id in the image header.")
+    sensor_frame: str = setting(
+        "",
+        "Where the rays of a cloud begin that is given in another frame than its sensor's, such as one registered in odom; empty: in "
+        "its own frame.",
+    )
     time_offset_s: float = setting(0.0, "Added to every stamp of this camera.", low=-10.0, high=10.0)
     kind: Literal["auto", "image", "depth", "cloud"] = setting(
         "auto",

@@ -18,15 +18,14 @@ from occupancy_nn_ros.jobs.run import Report
 from occupancy_nn_ros.labelling.frames import FrameMaker, ShardWriter
 from occupancy_nn_ros.labelling.plan import BagLabels, LabelPlan
 from occupancy_nn_ros.labelling.space_votes import Scan, SpaceVotes
-from occupancy_nn_ros.messages.decode import decode_point_cloud
-from occupancy_nn_ros.runtime.decoding import decode_depth_frame, decode_image_frame
+from occupancy_nn_ros.runtime.decoding import decode_cloud_frame, decode_depth_frame, decode_image_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.player import plan_play
 from occupancy_nn_ros.runtime.pose_topics import hold_statics
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.training.shards import MOST_VIEWS
-from occupancy_nn_ros.values import Keyframe, PosedCloud, PosedImage
+from occupancy_nn_ros.values import Keyframe, PosedImage
 
 MOMENT_NS = 150_000_000
 """A scan this near in time to a keyframe tells of its moment."""
@@ -150,9 +149,9 @@ class RangeLabeller:
         try:
             if frame.model is not None:
                 return decode_depth_frame(frame)
-            _, points = decode_point_cloud(frame.cdr)
-            points = points[np.linalg.norm(points, axis=1) >= NEAREST_CLOUD_M]
-            return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
+            cloud = decode_cloud_frame(frame)
+            far = np.linalg.norm(cloud.points_m, axis=1) >= NEAREST_CLOUD_M
+            return replace(cloud, points_m=cloud.points_m[far])
         except (MessageError, CalibrationError) as error:
             self._drop(f"{frame.sensor.name}: scan does not decode", str(error))
             return None

@@ -149,6 +149,9 @@ def decode_cloud_frame(frame: RawFrame, further: FurtherDecoders = OWN_ONLY) -> 
         if further.cloud is None:
             raise
         points = further.cloud(frame.cdr)
+    if frame.T_sensor_points is not None:
+        R, t = frame.T_sensor_points[:3, :3], frame.T_sensor_points[:3, 3]
+        points = (points @ R.T + t).astype(np.float32)
     return PosedCloud(frame.sensor.name, frame.stamp_ns, points, frame.T_map_sensor)
 
 

@@ -60,6 +60,7 @@ class SensorStream:
         topic, msgtype: its data.
         info_topic: its CameraInfo, empty for a LiDAR.
         frame_id: frame of the data, empty for the one in the message header.
+        sensor_frame: where a cloud's rays begin, empty for the frame of the data.
         time_offset_ns: added to every stamp.
         is_rectified: whether the pictures are rectified already, so that CameraInfo's P holds instead of K and D.
         kind: what a message holds.
@@ -75,6 +76,7 @@ class SensorStream:
     msgtype: str
     info_topic: str = ""
     frame_id: str = ""
+    sensor_frame: str = ""
     time_offset_ns: int = 0
     is_rectified: bool = False
     kind: Kind = "image"
@@ -248,6 +250,7 @@ def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> Senso
         if msgtype == POINT_CLOUD
         else camera.camera_info_topic or seen.info_of(topic) or _expected_info(topic, topics),
         frame_id=camera.frame_id,
+        sensor_frame=camera.sensor_frame if msgtype == POINT_CLOUD else "",
         time_offset_ns=round(camera.time_offset_s * 1e9),
         is_rectified=_says_rectified(topic),
         kind=seen.kind(camera, topic),

@@ -22,6 +22,7 @@ from occupancy_nn_ros.errors import (
     OversizedError,
     TransformError,
 )
+from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO
 from occupancy_nn_ros.runtime.discovery import SensorStream
@@ -290,7 +291,10 @@ class Intake:
             CalibrationError: a camera's intrinsics are not known (yet).
         """
         # Where an image names no frame, its camera_info's holds.
-        frame_ids = {name: f.frame_id or self.intrinsics.frames.get(name, "") for name, f in frames.items.items()}
+        frame_ids = {
+            name: self.sensors[name].sensor_frame or f.frame_id or self.intrinsics.frames.get(name, "")
+            for name, f in frames.items.items()
+        }
         names = self.placement.choose(frame_ids.values())
         T_map_base = self.placement.lookup(names, names.base_frame, frames.stamp_ns)
         placed = []
@@ -300,7 +304,11 @@ class Intake:
                 raise CalibrationError(f"no camera_info of '{name}' on {sensor.info_topic}")
             pose = self.placement.lookup(names, frame_id, stamp)
             earlier = self._video.before(sensor, frame.cdr)
-            placed.append(RawFrame(sensor, stamp, frame_id, frame.cdr, self.model_of(name), pose, earlier))
+            T_sensor_points = (
+                invert(pose) @ self.placement.lookup(names, frame.frame_id, stamp) if sensor.sensor_frame else None
+            )
+            model = self.model_of(name)
+            placed.append(RawFrame(sensor, stamp, frame_id, frame.cdr, model, pose, earlier, T_sensor_points))
         self.placed += 1
         if not self.keyframes.is_keyframe(frames.stamp_ns, T_map_base):
             return None

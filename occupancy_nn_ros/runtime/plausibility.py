@@ -65,7 +65,7 @@ class Plausibility:
             name = frame.sensor.name
             raise ImplausibleError(
                 f"the cloud is in '{frame.frame_id}', which does not move with the robot: where the sensor was is not known. "
-                f"Take the sensor's own cloud, or set cameras.{name}.frame_id",
+                f"Take the sensor's own cloud, or set cameras.{name}.sensor_frame to the sensor's frame",
                 reason="cloud is not in its sensor's frame",
             )
 

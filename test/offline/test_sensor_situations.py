@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
@@ -195,6 +196,33 @@ def test_a_registered_cloud_is_left_out_and_named(changed, doctor, tmp_path, tin
     assert told(checks, "problem", "the cloud is in 'odom', which does not move with the robot")
     assert main(["play", str(bag), "--source", "lidar", "--out", str(tmp_path / "out")]) == 1
     assert "the cloud is in 'odom'" in capsys.readouterr().err
+
+
+def test_a_registered_cloud_whose_sensor_is_named_maps_as_the_sensors_own_does(changed, small_bag, tiny_model):
+    with BagReader(small_bag) as reader:
+        poses = scan_bag(reader).poses
+
+    def both(message):
+        """One sweep in the sensor's frame, and the same one registered in odom."""
+        if message.topic != FRONT:
+            return same(message)
+        stamp_ns = peek_header(message.cdr).stamp_ns
+        points = np.random.default_rng(stamp_ns % 1000).uniform((-2, -0.4, 1), (2, 0.4, 3), (200, 3)).astype(np.float32)
+        T_odom_sensor = poses.lookup("odom", "front_optical", stamp_ns)
+        registered = (points @ T_odom_sensor[:3, :3].T + T_odom_sensor[:3, 3]).astype(np.float32)
+        return [
+            *same(message),
+            ("/own/points", POINT_CLOUD, encode_point_cloud(stamp_ns, "front_optical", points)),
+            ("/moved/points", POINT_CLOUD, encode_point_cloud(stamp_ns, "odom", registered)),
+        ]
+
+    bag = changed(both)
+    own = play(bag, tiny_model, "source=lidar", "cameras.top.image_topic=/own/points")
+    named = ("cameras.top.image_topic=/moved/points", "cameras.top.sensor_frame=front_optical")
+    moved = play(bag, tiny_model, "source=lidar", *named)
+    assert own.view.window == moved.view.window
+    assert (own.view.state == 1).sum() > 100 and (own.view.state == 0).sum() > 100
+    assert (own.view.state == moved.view.state).mean() > 0.9999
 
 
 def camera_info(change):

@@ -4,6 +4,7 @@
 import importlib.util
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,6 +57,28 @@ def wait_for_keyframes(graph, count):
     graph.until(lambda: graph.received[f"{NODE}/status"] and status(graph).keyframes >= count)
 
 
+def check_lost_folders(graph, folder):
+    """A folder of maps that is gone is made anew; where none can be written, the answer says so, whatever is saved."""
+
+    def save(name):
+        return graph.call(f"{NODE}/save_map", "occupancy_nn_ros/srv/SaveMap", file_path=name)
+
+    kept = (folder / "kitchen.safetensors").read_bytes()
+    shutil.rmtree(folder)
+    assert save("again.safetensors").success and (folder / "again.safetensors").stat().st_size > 10_000
+    shutil.rmtree(folder)
+    folder.write_text("a file now")
+    for name in ("lost.safetensors", "lost.ply"):
+        lost = save(name)
+        assert not lost.success and "lost" in lost.message
+    folder.unlink()
+    folder.mkdir(mode=0o500)
+    if os.geteuid():  # the superuser may write everywhere
+        assert not save("lost.safetensors").success
+    folder.chmod(0o700)
+    (folder / "kitchen.safetensors").write_bytes(kept)
+
+
 def test_services_status_and_diagnostics(graph, start_node, small_bag, arguments, tmp_path):
     node = start_node(*arguments)
     listen_status(graph)
@@ -93,6 +116,7 @@ def test_services_status_and_diagnostics(graph, start_node, small_bag, arguments
     missing = graph.call(f"{NODE}/load_map", "occupancy_nn_ros/srv/LoadMap", file_path="nothing.safetensors")
     assert not missing.success and "cannot read map" in missing.message
 
+    check_lost_folders(graph, tmp_path / "maps")
     assert graph.call(f"{NODE}/clear", "std_srvs/srv/Trigger").success
     cleared = graph.call(f"{NODE}/query_occupancy", "occupancy_nn_ros/srv/QueryOccupancy", points=points)
     assert list(cleared.state) == [-1, -1]
