@@ -28,6 +28,7 @@ class Encodings:
         known: encoding (or compressed format) by topic.
         missing: topics that were asked and have said nothing.
         is_open: whether it may listen.
+        elsewhere: topics that somebody else listens to, who calls :meth:`learn`.
     """
 
     def __init__(self, node: Any) -> None:
@@ -35,6 +36,7 @@ class Encodings:
         self.known: dict[str, str] = {}
         self.missing: frozenset[str] = frozenset()
         self.is_open = True
+        self.elsewhere: frozenset[str] = frozenset()
         self._node = node
         self._subscriptions: dict[str, Any] = {}
 
@@ -46,7 +48,7 @@ class Encodings:
             self._end(topic)
         self.missing = frozenset(topics) - set(self.known)
         for topic, msgtype in topics.items():
-            if topic not in self.known and topic not in self._subscriptions:
+            if topic not in self.known and topic not in self._subscriptions and topic not in self.elsewhere:
                 qos = sensor_qos(
                     "auto", 1, [info.qos_profile for info in self._node.get_publishers_info_by_topic(topic)]
                 )
@@ -63,6 +65,11 @@ class Encodings:
             return
         self.missing -= {topic}
         self._end(topic)
+
+    def leave_elsewhere(self) -> None:
+        """Listen no longer to what is listened to :attr:`elsewhere`."""
+        for topic in self.elsewhere & set(self._subscriptions):
+            self._end(topic)
 
     def close(self) -> None:
         """Listen no longer; what is known stays, and what is missing."""

@@ -67,6 +67,8 @@ class SensorSearch:
             if self._looks < STEADY_LOOKS or is_asking:
                 return None
         self.obstacle = ""
+        self.encodings.elsewhere = frozenset(sensor.topic for sensor in sensors)
+        self.encodings.leave_elsewhere()
         return sensors
 
     def has_news(self) -> bool:
@@ -98,7 +100,7 @@ class SensorSearch:
     def begin_anew(self) -> None:
         """What was found does not hold: look again, with what is known of the images by now."""
         self._looks = self._tf_looks = 0
-        self.encodings.is_open = True
+        self.encodings.is_open, self.encodings.elsewhere = True, frozenset()
 
     def discover(self, topics: Mapping[str, str]) -> tuple[SensorStream, ...]:
         """The sensors in the nearest ring of the graph that has some; further ones only when it has had none for a while.
