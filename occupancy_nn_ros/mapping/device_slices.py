@@ -1,14 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Grids and voxel lists cut from a map on a GPU: the twin of ``slices``, to the bit, without a wait."""
+"""Grids and voxel lists cut from a map on a GPU: the twin of ``slices`` and ``costs``, to the bit, without a wait."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
 
 from occupancy_nn_ros.config import GridConfig
+from occupancy_nn_ros.mapping.costs import class_table
 from occupancy_nn_ros.mapping.device_terrain import drop_offs, ground_height, steps_up
 from occupancy_nn_ros.mapping.device_view import DeviceMap
+from occupancy_nn_ros.mapping.distance_field import squared_distances_on_device
 from occupancy_nn_ros.mapping.slices import FREE, LETHAL, UNKNOWN, band
 from occupancy_nn_ros.values import VoxelState
 
@@ -47,6 +51,25 @@ def probability_values(map_: DeviceMap, grid: GridConfig) -> Tensor:
     percent = torch.where(known, (map_.probability[:, :, layers] * 100).round(), float(UNKNOWN))
     nothing = torch.full_like(map_.probability[:, :, :1], float(UNKNOWN))
     return torch.cat([nothing, percent], dim=2).amax(dim=2).to(torch.int8)
+
+
+def cost_values(map_: DeviceMap, grid: GridConfig, base: Tensor) -> Tensor:
+    """Values (X, Y) int8 of :func:`~occupancy_nn_ros.mapping.costs.cost_slice`; ``base`` are the :func:`occupancy_values`."""
+    costs, margins = class_table(grid.class_costs, float(LETHAL)), class_table(grid.class_margins_m, 0.0)
+    occupied = (map_.state == int(VoxelState.OCCUPIED)) & band_mask(map_, grid)
+    classes = torch.where(map_.classes < len(costs), map_.classes, 0)
+    cells = [(occupied & (classes == index)).any(dim=2) for index in range(len(costs))]
+    by_class = torch.full_like(base, -1, dtype=torch.float64)
+    for there, cost in zip(cells, costs, strict=True):
+        by_class = torch.where(there, by_class.clamp(min=float(cost)), by_class)
+    values = torch.where(base == LETHAL, torch.where(occupied.any(dim=2), by_class, float(LETHAL)), base.double())
+    for there, cost, margin_m in zip(cells, costs, margins, strict=True):
+        if margin_m > 0:
+            edge = map_.window.voxel_size_m
+            squared = squared_distances_on_device(there, math.ceil(margin_m / edge) + 1)
+            near = squared.double().sqrt() * edge <= margin_m + 1e-6
+            values = torch.where(near, values.clamp(min=float(cost)), values)
+    return values.round().to(torch.int8)
 
 
 def occupied_voxels(map_: DeviceMap, mask: Tensor | None, most: int) -> dict[str, Tensor]:

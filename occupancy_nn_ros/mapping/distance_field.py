@@ -54,24 +54,31 @@ def distance_field(occupied: npt.NDArray[np.bool_], edge_m: float, max_distance_
 def distance_field_on_device(occupied: torch.Tensor, edge_m: float, max_distance_m: float) -> torch.Tensor:
     """The same as :func:`distance_field`, to the bit, where the tensor lies.
 
-    Along each axis in turn, the minimum over all cells within reach of squared distances plus squared steps.
-
     Args:
         occupied: (X, Y) or (X, Y, Z) bool.
         edge_m: edge of a cell.
         max_distance_m: larger distances become this.
     """
+    squared = squared_distances_on_device(occupied, math.ceil(max_distance_m / edge_m))
+    # Rounded once, as the host's root is: some of torch's roots of single precision are off by a bit.
+    return (squared.double().sqrt().float() * edge_m).clamp(max=max_distance_m)
+
+
+def squared_distances_on_device(occupied: torch.Tensor, reach: int) -> torch.Tensor:
+    """Squared distance in cells from each cell to the nearest occupied one, int32; those over ``reach`` may be larger.
+
+    Along each axis in turn, the minimum over all cells within reach of squared distances plus squared steps.
+    """
     squared = torch.where(occupied, 0, FAR).to(torch.int32)
     for axis, count in enumerate(occupied.shape):
-        reach = min(math.ceil(max_distance_m / edge_m), count - 1)
-        steps = torch.arange(-reach, reach + 1, dtype=torch.int32, device=occupied.device)
+        most = min(reach, count - 1)
+        steps = torch.arange(-most, most + 1, dtype=torch.int32, device=occupied.device)
         moved = squared.movedim(axis, -1)
-        near = functional.pad(moved, (reach, reach), value=FAR).unfold(-1, len(steps), 1)
+        near = functional.pad(moved, (most, most), value=FAR).unfold(-1, len(steps), 1)
         rows = max(1, CELLS_AT_ONCE // max(1, near[0].numel()))
         parts = [(part + steps * steps).amin(dim=-1) for part in torch.split(near, rows)]
         squared = torch.cat(parts).movedim(-1, axis)
-    # Rounded once, as the host's root is: some of torch's roots of single precision are off by a bit.
-    return (squared.double().sqrt().float() * edge_m).clamp(max=max_distance_m)
+    return squared
 
 
 def squared_distances(occupied: npt.NDArray[np.bool_]) -> IntArray:

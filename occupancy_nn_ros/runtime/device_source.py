@@ -14,7 +14,13 @@ from torch import Tensor
 from occupancy_nn_ros.compute.transfers import download
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.mapping.device_depth import DeviceDepth
-from occupancy_nn_ros.mapping.device_slices import band_mask, occupancy_values, occupied_voxels, probability_values
+from occupancy_nn_ros.mapping.device_slices import (
+    band_mask,
+    cost_values,
+    occupancy_values,
+    occupied_voxels,
+    probability_values,
+)
 from occupancy_nn_ros.mapping.device_view import DeviceMap, view_of
 from occupancy_nn_ros.mapping.distance_field import distance_field_on_device
 from occupancy_nn_ros.mapping.slices import LETHAL, grid_slice
@@ -71,12 +77,14 @@ class DeviceCutter:
 
     def _pieces(self, map_: DeviceMap, config: Config, needs: Collection[Need]) -> dict[str, Tensor]:
         pieces: dict[str, Tensor] = {}
-        if "slice_2d" in needs or "distances_m" in needs:
+        if not {"slice_2d", "distances_m", "costs_2d"}.isdisjoint(needs):
             pieces["slice_2d"] = occupancy_values(map_, config.grid)
         if "distances_m" in needs:
             occupied = pieces["slice_2d"] == LETHAL
             limit_m = config.outputs.max_distance_m
             pieces["distances_m"] = distance_field_on_device(occupied, map_.window.voxel_size_m, limit_m)
+        if "costs_2d" in needs:
+            pieces["costs_2d"] = cost_values(map_, config.grid, pieces["slice_2d"])
         if "probability_2d" in needs:
             pieces["probability_2d"] = probability_values(map_, config.grid)
         return pieces | (map_.voxels if "view" in needs else {})

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.config import Config, GridConfig
+from occupancy_nn_ros.mapping.costs import cost_slice
 from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.moving import Movement, MovementTracker
 from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
@@ -20,7 +21,9 @@ from occupancy_nn_ros.messages.maps import OccupiedVoxels, occupied_indices
 from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedCloud, PosedDepth, UInt8Array
 from occupancy_nn_ros.visualization.colors import listed_colors
 
-Need = Literal["view", "looks", "slice_2d", "probability_2d", "distances_m", "voxels", "voxels_of_markers"]
+Need = Literal[
+    "view", "looks", "slice_2d", "probability_2d", "costs_2d", "distances_m", "voxels", "voxels_of_markers"
+]
 """An attribute of :class:`MapSource` that a topic shows."""
 
 
@@ -66,6 +69,11 @@ class MapSource:
     def slice_2d(self) -> GridSlice:
         """The height band as a cost map."""
         return occupancy_slice(self.view, self.config.grid)
+
+    @cached_property
+    def costs_2d(self) -> GridSlice:
+        """The height band's costs by class."""
+        return cost_slice(self.view, self.config.grid, self.slice_2d)
 
     @cached_property
     def probability_2d(self) -> GridSlice:

@@ -11,7 +11,6 @@ from importlib.util import find_spec
 from typing import Literal
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.mapping.costs import cost_slice
 from occupancy_nn_ros.mapping.exports import octree
 from occupancy_nn_ros.mapping.scan import scan_ranges
 from occupancy_nn_ros.mapping.surface import surface_mesh
@@ -85,10 +84,6 @@ class OutputTopic:
         ]
 
 
-def _costs(source: MapSource) -> bytes:
-    return encode_occupancy_grid(cost_slice(source.view, source.config.grid, source.slice_2d))
-
-
 def _moving(source: MapSource) -> bytes:
     """Voxels that appeared or vanished lately, and where they go."""
     frame = cloud_frame(source.place, source.config.base_frame)
@@ -149,7 +144,9 @@ OUTPUTS = (
         "occupancy_probability", OCCUPANCY_GRID, lambda map_: encode_occupancy_grid(map_.probability_2d), True, "grid",
         needs=("probability_2d",),
     ),
-    OutputTopic("cost_grid", OCCUPANCY_GRID, _costs, True, "grid", needs=("view", "slice_2d")),
+    OutputTopic(
+        "cost_grid", OCCUPANCY_GRID, lambda map_: encode_occupancy_grid(map_.costs_2d), True, "grid", needs=("costs_2d",)
+    ),
     OutputTopic("scan", LASER_SCAN, _scan, False, "grid", needs=("slice_2d",)),
     OutputTopic("moving", POINT_CLOUD, _moving, False, "grid", is_optional=True, needs=("view", "looks")),
     OutputTopic("distance_field", POINT_CLOUD, _distances, True, "grid", needs=("slice_2d", "distances_m")),

@@ -12,7 +12,14 @@ from stand_in_device import no_host_waits, stand_in_device
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping import device_terrain
-from occupancy_nn_ros.mapping.device_slices import band_mask, occupancy_values, occupied_voxels, probability_values
+from occupancy_nn_ros.mapping.costs import cost_slice
+from occupancy_nn_ros.mapping.device_slices import (
+    band_mask,
+    cost_values,
+    occupancy_values,
+    occupied_voxels,
+    probability_values,
+)
 from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.slices import band_mask as band_mask_here
 from occupancy_nn_ros.mapping.slices import occupancy_slice, probability_slice
@@ -77,6 +84,20 @@ def test_grids_are_those_of_the_host(monkeypatch, seed):
             np.testing.assert_array_equal(host(got), occupancy_slice(view, grid).values)
             np.testing.assert_array_equal(host(percent), probability_slice(view, grid).values)
             np.testing.assert_array_equal(host(mask), band_mask_here(view, grid))
+
+
+@pytest.mark.parametrize("margins", ["", "person=0.4, object=1.05", "structure=9"])
+@pytest.mark.parametrize("costs", ["", "person=20.5, vegetation=30, ground=0"])
+def test_costs_are_those_of_the_host(monkeypatch, costs, margins):
+    with stand_in_device(monkeypatch.setattr) as device:
+        for seed, reference, down in ((0, "base", 0.0), (1, "ground", 0.2), (4, "base", 0.0)):
+            view = random_view(seed)
+            there = on_device(view, device)
+            grid = GridConfig(class_costs=costs, class_margins_m=margins, reference=reference, max_step_down_m=down)
+            with no_host_waits() as copies:
+                got = cost_values(there, grid, occupancy_values(there, grid))
+            assert not copies
+            np.testing.assert_array_equal(host(got), cost_slice(view, grid, occupancy_slice(view, grid)).values)
 
 
 @pytest.mark.parametrize("at_once", [1 << 23, 400])

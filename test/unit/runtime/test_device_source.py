@@ -15,6 +15,7 @@ from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutputEncoder
 VARIANTS = {
     "as it comes": (),
     "ground and steps": ("grid.reference=ground", "grid.max_step_down_m=0.2", "grid.max_step_up_m=0.2", "outputs.color_by=height"),
+    "costs": ("grid.class_costs=person=20, object=50", "grid.class_margins_m=object=0.6"),
     "a body, and forgetting": ("robot.body=0.2 -0.5 -0.5 1.5 0.5 1.0", "map.forget_model=linear", "map.forget_after_s=9"),
 }  # fmt: skip
 
