@@ -17,6 +17,7 @@ from stand_in import place
 from torch.utils.flop_counter import FlopCounterMode
 
 from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.compute.capture import Captured, can_capture
 from occupancy_nn_ros.config import Config, GridConfig, MapConfig, NetworkConfig
 from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.mapping.device_slices import occupancy_values
@@ -25,7 +26,6 @@ from occupancy_nn_ros.mapping.distance_field import distance_field_on_device
 from occupancy_nn_ros.mapping.ray_integration import integrate_depth
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.slices import LETHAL
-from occupancy_nn_ros.network.capture import Captured, can_capture
 from occupancy_nn_ros.network.checkpoint import find_model, load_checkpoint
 from occupancy_nn_ros.network.extraction import centers
 from occupancy_nn_ros.network.model import OccupancyNetwork

@@ -28,6 +28,8 @@ HIT, PASS, GRAZE = 4, 2, 1
 
 CELLS_AT_ONCE = 1 << 23
 
+Shift = tuple[int, int, int] | Tensor
+
 
 class Rays(NamedTuple):
     """Rays of one scan in voxels of the window; rows that are not used hold anything finite.
@@ -36,16 +38,32 @@ class Rays(NamedTuple):
         origin, end: (N, 3) float64.
         used: (N,) bool.
         share_origin: whether all begin in one place, so that of those that end in the same voxel one is followed.
+        shift: storage index of the window's first voxel by axis, three numbers or a tensor (3,).
     """
 
     origin: Tensor
     end: Tensor
     used: Tensor
     share_origin: bool
+    shift: Shift
+
+
+def storage_shift(grid: VoxelStorage) -> tuple[int, int, int]:
+    """Storage index of the window's first voxel by axis."""
+    x, y, z = (
+        (low - anchor) % size
+        for low, anchor, size in zip(grid.window.origin, grid.anchor, grid.window.shape, strict=True)
+    )
+    return x, y, z
 
 
 def integrate_pixels(
-    grid: VoxelStorage, pixels: tuple[Tensor, Tensor], pose: FloatArray, graze_share: float, rule: RayRule
+    grid: VoxelStorage,
+    pixels: tuple[Tensor, Tensor],
+    pose: FloatArray | Tensor,
+    graze_share: float,
+    rule: RayRule,
+    shift: Shift | None = None,
 ) -> Tensor:
     """Integrate a depth image; returns the counts of :class:`~occupancy_nn_ros.mapping.ray_statistics.RayStatistics`.
 
@@ -56,13 +74,16 @@ def integrate_pixels(
         pose: (4, 4) from the camera's frame into voxels of the window.
         graze_share: of a ray before its end where it grazes.
         rule: what a mark does.
+        shift: as :func:`storage_shift`, which is taken if none is given. Pose, shift and the rule's time may be tensors of the
+            device, for work that is recorded.
     """
     z, tangents = pixels[0].double(), pixels[1].double()
     x, y = tangents[:, 0] * z, tangents[:, 1] * z
     end, measured = _moved(pose, x, y, z), z > 0
     used = measured & torch.isfinite(x + y + z)
-    origin = torch.stack([torch.full_like(z, float(pose[a, 3])) for a in range(3)], dim=1)
-    hits, passes = _carve(grid, Rays(origin, end, used, True), graze_share, rule)
+    origin = torch.stack([torch.zeros_like(z) + pose[a, 3] for a in range(3)], dim=1)
+    rays = Rays(origin, end, used, True, storage_shift(grid) if shift is None else shift)
+    hits, passes = _carve(grid, rays, graze_share, rule)
     return torch.stack([used.sum(), (measured & ~used).sum(), torch.zeros_like(hits), hits, passes])
 
 
@@ -88,12 +109,13 @@ def integrate_points(
     distance = x + y + z
     finite = torch.isfinite(distance)
     used, edge = finite & (distance > ray_reference.SHORTEST_M), grid.window.voxel_size_m
-    rays = Rays(_in_window(grid, origin / edge), _in_window(grid, end / edge), used, len(origins) == 1)
+    placed = _in_window(grid, origin / edge), _in_window(grid, end / edge)
+    rays = Rays(*placed, used, len(origins) == 1, storage_shift(grid))
     hits, passes = _carve(grid, rays, graze_share, rule)
     return torch.stack([used.sum(), (~finite).sum(), (finite & ~used).sum(), hits, passes])
 
 
-def _moved(pose: FloatArray, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+def _moved(pose: FloatArray | Tensor, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
     return torch.stack([pose[a, 0] * x + pose[a, 1] * y + pose[a, 2] * z + pose[a, 3] for a in range(3)], dim=1)
 
 
@@ -108,18 +130,14 @@ def _carve(grid: VoxelStorage, rays: Rays, graze_share: float, rule: RayRule) ->
     )
     marks = torch.zeros(grid.log_odds.numel() + 1, dtype=torch.uint8, device=grid.device)
     ends, hit, used = _collect(grid, rays, marks)
-    _walk(grid, ends, hit & used, used, graze_share, marks)
+    _walk(grid, rays._replace(origin=ends[:, 3:], end=ends[:, :3], used=used), hit & used, graze_share, marks)
     return _apply(grid, marks[:-1], rule)
 
 
-def _index(grid: VoxelStorage, cells: Sequence[Tensor]) -> Tensor:
+def _index(grid: VoxelStorage, shift: Shift, cells: Sequence[Tensor]) -> Tensor:
     """Storage index (...) int64 of window cells, given by axis; of those outside of the window any number."""
-    _, y, z = grid.window.shape
-    low, anchor = grid.window.origin, grid.anchor
-    i, j, k = (
-        (part + (start - first) % size).remainder(size)
-        for part, start, first, size in zip(cells, low, anchor, grid.window.shape, strict=True)
-    )
+    x, y, z = grid.window.shape
+    i, j, k = ((cells[axis] + shift[axis]).remainder(size) for axis, size in enumerate((x, y, z)))
     return (i.long() * y + j) * z + k
 
 
@@ -130,7 +148,7 @@ def _mark(marks: Tensor, index: Tensor, value: int) -> None:
 
 def _collect(grid: VoxelStorage, rays: Rays, marks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Rays (N, 6) end and start cut to range and window, which of them hit, and which are followed."""
-    origin, end, used, share_origin = rays
+    origin, end, used, share_origin, shift = rays
     size_x, size_y, size_z = (float(count) for count in grid.window.shape)
     limits = (size_x, size_y, size_z)
     way = end - origin
@@ -146,7 +164,7 @@ def _collect(grid: VoxelStorage, rays: Rays, marks: Tensor) -> tuple[Tensor, Ten
     stop = torch.minimum((origin + last[:, None] * way).clamp(min=0.0), shape - INSIDE)
     begin = torch.minimum((origin + first[:, None] * way).clamp(min=0.0), shape - INSIDE)
     stop = torch.where(hit[:, None], end, stop)
-    index = _index(grid, torch.where(used[:, None], stop, 0.0).floor().long().unbind(dim=1))
+    index = _index(grid, shift, torch.where(used[:, None], stop, 0.0).floor().long().unbind(dim=1))
     index = torch.where(used, index, grid.log_odds.numel())
     _mark(marks, torch.where(hit, grid.log_odds.numel(), index), PASS)
     _mark(marks, torch.where(hit, index, grid.log_odds.numel()), HIT)
@@ -160,10 +178,10 @@ def _collect(grid: VoxelStorage, rays: Rays, marks: Tensor) -> tuple[Tensor, Ten
     return cut, hit, used & (earliest[key] == number)
 
 
-def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, used: Tensor, graze_share: float, marks: Tensor) -> None:
+def _walk(grid: VoxelStorage, rays: Rays, hit: Tensor, graze_share: float, marks: Tensor) -> None:
     """Mark the voxels on both sides of each plane that rays cross along their longest axis; where rays end stays marked so."""
-    lead, planes = ray_reference.planes_of(rays)
-    end, begin = rays[:, :3], rays[:, 3:]
+    end, begin, used = rays.end, rays.origin, rays.used
+    lead, planes = ray_reference.planes_of(torch.cat([end, begin], dim=1))
     tip, way = ray_reference.pick(end, lead), ray_reference.pick(begin, lead) - ray_reference.pick(end, lead)
     at = tip.floor()
     before = torch.where(way > 0, at + 1 - tip, tip - at)
@@ -175,15 +193,17 @@ def _walk(grid: VoxelStorage, rays: Tensor, hit: Tensor, used: Tensor, graze_sha
     only_grazed = torch.zeros_like(marks)
     # A ray of so many voxels' length crosses at most one plane more; one serves for rounding.
     most = min(max(grid.window.shape), int(grid.config.max_range_m / grid.window.voxel_size_m) + 2)
-    part = max(1, CELLS_AT_ONCE // max(1, len(rays)))
+    part = max(1, CELLS_AT_ONCE // max(1, len(end)))
     for low in range(0, most, part):
-        plane = torch.arange(low, min(low + part, most), device=rays.device)[:, None]
+        plane = torch.arange(low, min(low + part, most), device=end.device)[:, None]
         here, grazes = used & (plane < planes), plane < grazed
         cells = [(start[:, axis] + plane.double() * slope[:, axis]).floor().int() for axis in range(3)]
         near = at.long() + direction * plane
         for offset in (0, 1):
             along = (near + torch.where(way > 0, offset, -offset)).int()
-            index = _index(grid, [torch.where(lead == axis, along, cell) for axis, cell in enumerate(cells)])
+            index = _index(
+                grid, rays.shift, [torch.where(lead == axis, along, cell) for axis, cell in enumerate(cells)]
+            )
             _mark(passed, torch.where(here & ~grazes, index, last), 1)
             _mark(only_grazed, torch.where(here & grazes, index, last), 1)
     marks.copy_(torch.where((marks == 0) & (passed > 0), PASS, marks))

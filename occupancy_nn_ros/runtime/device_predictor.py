@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.compute.capture import Captured, can_capture, copied
 from occupancy_nn_ros.compute.devices import choose_device
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.mapping.device_depth import DeviceDepth
-from occupancy_nn_ros.network.capture import Captured, can_capture, copied
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.lifting import cumulative

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from occupancy_nn_ros.network.capture import Captured
+from occupancy_nn_ros.compute.capture import Captured
 from occupancy_nn_ros.network.model import OccupancyNetwork
 
 logger = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from occupancy_nn_ros.network.capture import Captured, copied
+from occupancy_nn_ros.compute.capture import Captured, copied
 from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.training.loop import TrainConfig, train
 from occupancy_nn_ros.training.shards import FORMAT
