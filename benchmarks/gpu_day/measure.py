@@ -23,7 +23,7 @@ from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.mapping.device_slices import occupancy_values
 from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.distance_field import distance_field_on_device
-from occupancy_nn_ros.mapping.ray_integration import integrate_depth
+from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_depths
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.slices import LETHAL
 from occupancy_nn_ros.network.checkpoint import find_model, load_checkpoint
@@ -211,10 +211,14 @@ def map_rows(stage: Stage, ceilings: Ceilings, sizes: Sizes) -> Iterator[Row]:
         frame = next(surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0)))
         rows, columns = np.arange(sizes.height), np.arange(sizes.width)
         pixels = torch.from_numpy((2.0 + np.add.outer(rows, columns) % 97 / 40).astype(np.float32)).to(device)
-        images = [DeviceDepth(image.camera, 1, pixels, image.model, image.T_map_cam) for image in frame.images]
+        images = [
+            DeviceDepth(i.camera, 1, pixels, i.model, i.T_map_cam, torch.from_numpy(i.T_map_cam).to(device))
+            for i in frame.images
+        ]
         voxels, cells = grid.log_odds.numel(), grid.log_odds[:, :, 0].numel()
         work: dict[str, tuple[Callable[[], Any], int]] = {
-            f"{len(images)} depth images of {sizes.width}x{sizes.height}": (lambda: carve(grid, images), 16 * voxels),
+            f"{len(images)} depth images of {sizes.width}x{sizes.height}": (lambda: integrate_depths(grid, images), 16 * voxels),
+            "the same, step by step": (lambda: carve(grid, images), 16 * voxels),
             "2D grid, from the map to the host": (lambda: DeviceCutter().cut(known(grid), Config(), ["slice_2d"]), 8 * voxels),
             "2D distance field, of the grid": (partial(distances, occupancy_values(known(grid), GridConfig())), 5 * cells),
             "both on the host": (lambda: DeviceCutter().cut(known(grid), Config(), ["slice_2d", "distances_m"]), 8 * voxels),
@@ -231,7 +235,7 @@ def known(grid: RollingMap) -> DeviceMap:
 
 
 def carve(grid: RollingMap, images: list[DeviceDepth]) -> None:
-    """Integrate depth images that are on the device."""
+    """Integrate depth images that are on the device, each by itself."""
     for image in images:
         integrate_depth(grid, image)
 

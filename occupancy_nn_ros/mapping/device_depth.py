@@ -16,14 +16,19 @@ class DeviceDepth(PosedDepth):
 
     Attributes:
         pixels: (H, W) float32 on its device, as ``depth_m``.
+        pose: (4, 4) float64 on its device, as ``T_map_cam``; None where it is not there.
     """
 
     pixels: Tensor
+    pose: Tensor | None
 
-    def __init__(self, camera: str, stamp_ns: int, pixels: Tensor, model: CameraModel, T_map_cam: FloatArray) -> None:
+    def __init__(
+        self, camera: str, stamp_ns: int, pixels: Tensor, model: CameraModel, T_map_cam: FloatArray,
+        pose: Tensor | None = None,
+    ) -> None:  # fmt: skip
         """Take an image; the rest is as in :class:`~occupancy_nn_ros.values.PosedDepth`."""
         given = {"camera": camera, "stamp_ns": stamp_ns, "pixels": pixels, "model": model, "T_map_cam": T_map_cam}
-        self.__dict__.update(given)
+        self.__dict__.update(given, pose=pose)
 
     @cached_property
     def depth_m(self) -> Float32Array:
@@ -42,7 +47,7 @@ class DeviceDepth(PosedDepth):
 
     def with_pixels(self, pixels: Tensor) -> DeviceDepth:
         """The same with other pixels."""
-        return DeviceDepth(self.camera, self.stamp_ns, pixels, self.model, self.T_map_cam)
+        return DeviceDepth(self.camera, self.stamp_ns, pixels, self.model, self.T_map_cam, self.pose)
 
 
 def still_there(depths: Collection[PosedDepth]) -> list[DeviceDepth]:

@@ -8,6 +8,7 @@ not carved at grazing angles, and other voxels count as seen free once at most.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -15,10 +16,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from occupancy_nn_ros.compute.capture import can_capture
 from occupancy_nn_ros.compute.compiled import run_split, use_kernels
 from occupancy_nn_ros.compute.transfers import upload
 from occupancy_nn_ros.geometry.cameras import unproject
 from occupancy_nn_ros.mapping import ray_device, ray_reference
+from occupancy_nn_ros.mapping.captured_rays import integrate_captured
 from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.mapping.marks import GRAZE, PASS, Marks
 from occupancy_nn_ros.mapping.ray_kernels import collect_depth, collect_points, walk
@@ -73,6 +76,20 @@ def integrate_depth(grid: RollingMap, depth: PosedDepth, weight: float = 1.0) ->
         points, measured, broken = ray_reference.depth_points(image, tangents, into_window)
         hits, passes = ray_reference.integrate(grid, into_window[None, :3, 3], points, GRAZE_SHARE, rule)
     return RayStatistics((measured - broken, broken, 0, hits, passes))
+
+
+def integrate_depths(grid: RollingMap, depths: Sequence[PosedDepth], weight: float = 1.0) -> None:
+    """Integrate depth images one after the other, as :func:`integrate_depth`; those that a network left on a GPU by one launch."""
+    there = [depth for depth in depths if isinstance(depth, DeviceDepth) and depth.pose is not None]
+    if there and len(there) == len(depths) and can_capture(grid.device):
+        rig = [
+            (depth, tangents_on(grid.device, depth.model), _rule(grid, depth.stamp_ns, DEPTH_SURFACE, weight))
+            for depth in there
+        ]
+        if integrate_captured(grid, rig, GRAZE_SHARE):
+            return
+    for depth in depths:
+        integrate_depth(grid, depth, weight)
 
 
 def integrate_cloud(grid: RollingMap, cloud: PosedCloud) -> RayStatistics:

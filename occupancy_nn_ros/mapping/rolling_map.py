@@ -6,6 +6,7 @@ Log-odds fusion follows Moravec and Elfes (1985), with clamps as in OctoMap (Hor
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from numbers import Integral
 from typing import Literal
 
@@ -14,6 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from occupancy_nn_ros.compute.capture import Captured
 from occupancy_nn_ros.config import Config, MapConfig
 from occupancy_nn_ros.errors import TransformError
 from occupancy_nn_ros.mapping.block_store import BlockStore
@@ -26,6 +28,7 @@ from occupancy_nn_ros.mapping.dense_update import (
     add_prediction,
     forget_unseen,
 )
+from occupancy_nn_ros.mapping.device_update import add_on_device
 from occupancy_nn_ros.mapping.device_view import DeviceMap, device_map
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
@@ -54,6 +57,7 @@ class RollingMap(VoxelStorage):
     Attributes:
         store: places that left the window, None if they are forgotten.
         clock: turns stamps into the map's time.
+        captured: work on a GPU that was recorded for this map's memory, by what fixes it; None where that failed.
         left_out: predicted voxels left out so far because they were NaN or infinite; on a GPU it is counted there, () int64.
     """
 
@@ -73,6 +77,7 @@ class RollingMap(VoxelStorage):
             else None
         )
         self.left_out: int | Tensor = 0
+        self.captured: dict[Hashable, Captured | None] = {}
         self.clock = MapClock()
         self._marks: Marks | None = None
 
@@ -144,6 +149,9 @@ class RollingMap(VoxelStorage):
         classes = prediction.class_logits
         if classes is not None:
             classes = classes.to(self.device, torch.float32).contiguous()
+        if self.device.type != "cpu":
+            self.left_out = self.left_out + add_on_device(self, prediction.window, (logit, weight, classes), rule)
+            return
         for where in self.overlap(prediction.window):
             self.left_out = self.left_out + add_prediction(storage, (logit, weight), where, rule)
             if classes is not None:

@@ -72,8 +72,13 @@ class Layout:
         return len(self.models)
 
     @property
+    def exact_bytes(self) -> int:
+        """Of what is uploaded first: the cameras' poses in the map's frame, (V, 4, 4) float64."""
+        return 128 * self.views
+
+    @property
     def numbers(self) -> tuple[tuple[int, ...], ...]:
-        """Shapes of the float32 arrays at the beginning of what is uploaded: poses, past intrinsics, voxel centres by axis."""
+        """Shapes of the float32 arrays that come next: poses, past intrinsics, voxel centres by axis."""
         return (self.views + self.past, 4, 4), (self.past, 3, 3), (sum(self.shape),)
 
 
@@ -147,9 +152,8 @@ class DevicePredictor(Predictor):
         depths: tuple[PosedDepth, ...] = ()
         if answer["depth_m"] is not None:
             K = np.stack([self._rectifiers[key].K for key in models]).astype(np.float32)
-            depths = device_depths(
-                keyframe, answer["depth_m"], depth_models(K, answer["width"], answer["depth_m"].shape[1:])
-            )
+            shown = depth_models(K, answer["width"], answer["depth_m"].shape[1:])
+            depths = device_depths(keyframe, (answer["depth_m"], answer["T_map_cam"]), shown)
         given = {name: answer[name] for name in ("logit", "weight", "class_logits", "visible")}
         return Prediction(part, **given, depths=depths, prior_log_odds=self.calibration.prior_log_odds)
 
@@ -180,7 +184,9 @@ class DevicePredictor(Predictor):
             for count, low, start in zip(part.shape, part.origin, origin, strict=True)
         ]
         numbers = np.concatenate([T_world_cam.ravel(), old_K.ravel(), *axes]).astype(np.float32)
-        pieces = [numbers.view(np.uint8), *(np.ascontiguousarray(i.image).reshape(-1) for i in keyframe.images)]
+        exact = np.stack([image.T_map_cam for image in keyframe.images]).astype(np.float64)
+        images = [np.ascontiguousarray(image.image).reshape(-1) for image in keyframe.images]
+        pieces = [exact.reshape(-1).view(np.uint8), numbers.view(np.uint8), *images]
         # Fresh memory each time, which torch does not give away again before the copy is done.
         pinned = torch.empty(sum(len(piece) for piece in pieces), dtype=torch.uint8, pin_memory=True)
         np.concatenate(pieces, out=pinned.numpy())
@@ -214,6 +220,7 @@ class DevicePredictor(Predictor):
     def _answer(self, layout: Layout, packed: Tensor) -> dict[str, Any]:
         """From bytes to the answer; shapes follow from the layout alone, and no value is looked at."""
         (poses, old_K, axes), images = self._unpack(layout, packed)
+        exact = packed[: layout.exact_bytes].view(torch.float64).view(layout.views, 4, 4)
         views = layout.views
         rectifiers = [self._device_rectifiers[key] for key in layout.models]
         K, hidden = torch.stack([r.K for r in rectifiers]), [r.hidden for r in rectifiers]
@@ -230,7 +237,7 @@ class DevicePredictor(Predictor):
         scene = self.network.lift(current, maps, logits, poses.new_zeros(3), nearer)
         x, y, z = torch.split(axes, list(layout.shape))
         points = torch.stack(torch.meshgrid(x, y, z, indexing="ij"), dim=-1)
-        return {**self._ask(scene, points, layout.edge_m), "depth_m": self._sure(scene), "width": pixels.shape[2],
+        return {**self._ask(scene, points, layout.edge_m), "depth_m": self._sure(scene), "width": pixels.shape[2], "T_map_cam": exact,
                 "match": MatchMaps(*(torch.stack(parts) for parts in zip(*match, strict=True)))}  # fmt: skip
 
     def _ask(self, scene: Scene, points: Tensor, edge_m: float) -> dict[str, Tensor]:
@@ -252,7 +259,7 @@ class DevicePredictor(Predictor):
 
     def _unpack(self, layout: Layout, packed: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """The arrays of numbers, and each camera's raw pixels (H, W, 3) uint8."""
-        numbers, start = [], 0
+        numbers, start = [], layout.exact_bytes
         for shape in layout.numbers:
             end = start + 4 * math.prod(shape)
             numbers.append(packed[start:end].view(torch.float32).view(shape))
@@ -296,11 +303,14 @@ class DevicePredictor(Predictor):
         past.bases.append((slot, T_map_base, keyframe.stamp_ns))
 
 
-def device_depths(keyframe: Keyframe, depths_m: Tensor, models: list[CameraModel]) -> tuple[PosedDepth, ...]:
-    """Depth images (V, h, w) of a keyframe's images, which stay on the device, with pinhole models for their size."""
+def device_depths(
+    keyframe: Keyframe, there: tuple[Tensor, Tensor], models: list[CameraModel]
+) -> tuple[PosedDepth, ...]:
+    """Depth images (V, h, w) of a keyframe's images, and their poses (V, 4, 4), which stay on the device, with their models."""
+    pixels, poses = (part.unbind() for part in there)
     return tuple(
-        DeviceDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
-        for image, depth_m, model in zip(keyframe.images, depths_m.unbind(), models, strict=True)
+        DeviceDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam, pose)
+        for image, depth_m, model, pose in zip(keyframe.images, pixels, models, poses, strict=True)
     )
 
 

@@ -16,7 +16,7 @@ from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform, rotation_angle
 from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
-from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth
+from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_depths
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.voxel_colors import add_colors
 from occupancy_nn_ros.mapping.warm_up import warm_up
@@ -114,8 +114,7 @@ class OccupancyPipeline:
                 self.prediction = self.body.discount(predicted, keyframe.T_map_base)
             with clock.stage("integrate"):
                 self.map.integrate(self.prediction, keyframe.stamp_ns, self.config.network.gain)
-                for depth in self.prediction.depths:
-                    integrate_depth(self.map, depth, PREDICTED_DEPTH_WEIGHT)
+                integrate_depths(self.map, self.prediction.depths, PREDICTED_DEPTH_WEIGHT)
             self._add_depth_model(keyframe, self.prediction.depths, clock)
         with clock.stage("integrate"):
             for depth in keyframe.depths:

@@ -11,9 +11,10 @@ from device_drive import DEPTHS, MAPS, keyframe, session_on
 
 from occupancy_nn_ros.config import GridConfig, MapConfig
 from occupancy_nn_ros.mapping import ray_integration
+from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.mapping.device_slices import occupancy_values
 from occupancy_nn_ros.mapping.distance_field import distance_field, distance_field_on_device
-from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_rays
+from occupancy_nn_ros.mapping.ray_integration import integrate_depth, integrate_depths, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.slices import occupancy_slice
 from occupancy_nn_ros.runtime.map_source import MapSource
@@ -88,6 +89,29 @@ def test_rays_change_the_voxels_that_they_change_on_the_cpu(monkeypatch):
     (here, expected), (there, got) = mapped("cpu"), mapped("cuda")
     assert got == expected and torch.equal(there.seen_ms.cpu(), here.seen_ms)
     torch.testing.assert_close(there.log_odds.cpu(), here.log_odds, atol=1e-5, rtol=1e-5)
+
+
+def test_recorded_rays_are_those_of_single_images():
+    maps = []
+    for recorded in (False, True):
+        rng = np.random.default_rng(5)
+        grid = RollingMap(0.2, (48, 40, 16), MapConfig(clear_in_view_s=0.5, max_range_m=6.0), device="cuda")
+        for n in range(4):
+            pose = np.array([[0.0, 0, 1, 0.5 * n], [-1, 0, 0, -0.3 * n], [0, -1, 0, 0.5], [0, 0, 0, 1]])
+            pixels, there = (
+                torch.from_numpy(rng.uniform(0.4, 5.0, (36, 48)).astype(np.float32)).cuda(),
+                torch.from_numpy(pose).cuda(),
+            )
+            depths = [DeviceDepth("c", n * 400_000_000 + k, pixels + k, CAMERA, pose, there) for k in range(2)]
+            grid.move_to(pose)
+            if recorded:
+                integrate_depths(grid, depths)
+                assert None not in grid.captured.values()
+            else:
+                for depth in depths:
+                    integrate_depth(grid, depth)
+        maps.append(grid)
+    assert torch.equal(maps[0].log_odds, maps[1].log_odds) and torch.equal(maps[0].seen_ms, maps[1].seen_ms)
 
 
 def test_grids_and_distances_are_those_of_the_host():

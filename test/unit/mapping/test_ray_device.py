@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Depth images and LiDAR sweeps into a map on a GPU: the same voxels by the same amounts as the reference, and no wait."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from stand_in_device import no_host_waits, stand_in_device
 
 from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.geometry.poses import make_transform
-from occupancy_nn_ros.mapping import ray_device, ray_integration
-from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_rays
+from occupancy_nn_ros.mapping import captured_rays, ray_device, ray_integration
+from occupancy_nn_ros.mapping.device_depth import DeviceDepth
+from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_depths, integrate_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.values import CameraModel, PosedCloud, PosedDepth
 
@@ -79,3 +82,52 @@ def test_nothing_is_waited_for(monkeypatch):
         assert copies == {"uploads": 2}  # pixels and points
         assert not torch.equal(grid.log_odds, before)
         assert done[0].hits > 100 and done[1].used == 395
+
+
+def predicted(device):
+    """Images as a network on a device leaves them there, two at a time, with the robot further on each time."""
+    looks = list(images())
+    for n in range(4):
+        pair = []
+        for look in (looks[n], looks[3 - n]):
+            pose = make_transform((0.7 * n, -0.4 * n, 0.15 * n), (0, 0, 0, 1)) @ look.T_map_cam
+            there = torch.from_numpy(look.depth_m).to(device), torch.from_numpy(pose).to(device)
+            pair.append(DeviceDepth("c", look.stamp_ns + n * 700_000_000, there[0], CAMERA, pose, there[1]))
+        yield pair
+
+
+def test_recorded_rays_are_those_of_single_images(monkeypatch):
+    """Recorded in one place and at one time, replayed in others."""
+    maps = []
+    with stand_in_device(monkeypatch.setattr) as device:
+        for recorded in (False, True):
+            grid = RollingMap(
+                0.2, (48, 40, 16), MapConfig(clear_in_view_s=0.5, max_range_m=6.0, below_m=1.0), device=device
+            )
+            for pair in predicted(device):
+                grid.move_to(pair[0].T_map_cam)
+                if not recorded:
+                    for depth in pair:
+                        integrate_depth(grid, depth, 0.5)
+                    continue
+                before = len(grid.captured)
+                with no_host_waits() if before else nullcontext() as copies:
+                    integrate_depths(grid, pair, 0.5)
+                assert not copies and len(grid.captured) == 1
+            maps.append(grid)
+    single, replayed = ([part.as_subclass(torch.Tensor) for part in (grid.log_odds, grid.seen_ms)] for grid in maps)
+    assert torch.equal(single[0], replayed[0]) and torch.equal(single[1], replayed[1])
+    assert (single[0] > 0.5).sum() > 200 and (single[0] < -0.5).sum() > 1000
+
+
+def test_what_cannot_be_recorded_is_done_step_by_step(monkeypatch, caplog):
+    def refuse(*_):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(captured_rays, "Captured", refuse)
+    with stand_in_device(monkeypatch.setattr) as device:
+        grid = RollingMap(0.2, (48, 40, 16), MapConfig(max_range_m=6.0), device=device)
+        for pair in predicted(device):
+            integrate_depths(grid, pair, 0.5)
+        assert (grid.log_odds > 0.3).sum().item() > 50
+    assert caplog.text.count("not recorded") == 1
