@@ -17,7 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from occupancy_nn_ros.adaptation.photometric import Comparison, compare, predicted_depth
+from occupancy_nn_ros.adaptation.photometric import Comparison, HeldOut, compare, predicted_depth
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.jobs.run import WorkerPool
 from occupancy_nn_ros.labelling.bags import Outcome, label_bags
@@ -35,9 +35,8 @@ HELD_OUT_SHARE = 0.2
 LEAST_HELD_OUT = 3
 
 FIT = TrainConfig(
-    name="adapted", steps=200, batch=2, learning_rate=3e-4, warmup=20, ema=0.98, save_every=50, measurement_errors=False
+    name="adapted", steps=100, batch=2, learning_rate=1e-4, warmup=6, ema=0.95, save_every=25, measurement_errors=False
 )
-"""As in ``config/train/finetune.yaml``."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ class Audience:
 def adapt(bags: Sequence[Path], out: Path, plan: AdaptPlan, audience: Audience | None = None) -> Adapted:
     """Adapt a model to what recordings show; goes on where an interrupted run stopped.
 
-    Writes to ``out``: ``labels`` (shards of the recordings), ``train`` and ``held_out`` (the same in two parts), ``run`` (the training
-    run with its curves and pictures), ``held_out.png`` (pictures and depth before and after), ``adapt.json`` (the figures), and
+    Writes to ``out``: ``labels`` (shards of the recordings), ``train`` (those that are learned from), ``run`` (the training run with its
+    curves and pictures), ``held_out.png`` (pictures and depth before and after), ``adapt.json`` (the figures), and
     ``NAME.safetensors``, named like the folder, if it is better than the model before.
 
     Raises:
@@ -135,8 +134,14 @@ def _begin(out: Path, run: dict[str, Any]) -> None:
         raise TrainingError(f"{out} holds a run with other {' and '.join(others)}, expected the same or another folder")
 
 
-def split(recordings: Sequence[Sequence[Path]], out: Path) -> list[Path]:
-    """Part each recording's shards into ``out/train`` and ``out/held_out``; the paths of the latter.
+def split(recordings: Sequence[Sequence[Path]], out: Path) -> list[HeldOut]:
+    """Write what is learned from into ``out/train``: each recording's shards without its last keyframes, and without depth.
+
+    Depth that views agree on is off by some percent. As a label it would blur distributions that are sharper than that; what it says of
+    space is robust, since many views vote.
+
+    Returns:
+        The keyframes left out.
 
     Raises:
         TrainingError: too few keyframes, a corrupt shard, or a part that cannot be written.
@@ -145,20 +150,16 @@ def split(recordings: Sequence[Sequence[Path]], out: Path) -> list[Path]:
     for shards in recordings:
         opened = [read_shard(path) for path in shards]
         count = sum(len(shard.images) for shard in opened)
-        kept = max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count))
-        learned = count - kept
+        learned = count - max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count))
         for path, shard in zip(shards, opened, strict=True):
             frames = len(shard.images)
             cut = min(max(learned, 0), frames)
-            cut = (
-                {1: 2, frames - 1: frames}.get(cut, cut) if 0 < cut < frames else cut
-            )  # a shard has at least two frames
+            cut = 0 if cut == 1 else cut  # a shard has at least two frames
             learned -= frames
             if cut:
-                _write_part(shard, slice(0, cut), out / "train" / path.name)
+                _write_part(shard, cut, out / "train" / path.name)
             if cut < frames:
-                held_out.append(out / "held_out" / path.name)
-                _write_part(shard, slice(cut, frames), held_out[-1])
+                held_out.append(HeldOut(path, cut))
     if not held_out or not any((out / "train").glob("*.safetensors")):
         raise TrainingError(
             "the recordings give too few keyframes to learn from some and judge by others, expected 5 or more"
@@ -166,15 +167,16 @@ def split(recordings: Sequence[Sequence[Path]], out: Path) -> list[Path]:
     return held_out
 
 
-def _write_part(shard: Shard, frames: slice, path: Path) -> None:
+def _write_part(shard: Shard, count: int, path: Path) -> None:
     arrays = {name: value for name, value in vars(shard).items() if value is not None}
-    part = {name: value if name == "K" else np.ascontiguousarray(value[frames]) for name, value in arrays.items()}
-    write_shard(path, part, {"part": f"{frames.start} to {frames.stop}"})
+    part = {name: value if name == "K" else np.ascontiguousarray(value[:count]) for name, value in arrays.items()}
+    part["depth_m"] = np.full_like(part["depth_m"], np.nan)
+    write_shard(path, part, {"part": f"the first {count} keyframes, without depth"})
 
 
-def _draw(before: Checkpoint, after: Checkpoint, shard_path: Path, path: Path) -> None:
+def _draw(before: Checkpoint, after: Checkpoint, held_out: HeldOut, path: Path) -> None:
     """One column for each camera: a picture kept from training, depth before and after, and depth of the labels."""
-    shard = read_shard(shard_path)
+    shard = read_shard(held_out.shard)
     frame = len(shard.images) - 1
     depths = [predicted_depth(checkpoint.network, shard, frame).numpy() for checkpoint in (before, after)]
     height, width = shard.images.shape[2:4]

@@ -30,11 +30,23 @@ AROUND = 3
 
 SOURCES = 4
 MOST_FRAMES = 40
+PARTS, LEAST_COMPARED, LEAST_PARTS = 4, 0.1, 8
+"""Along each side, so many parts of a picture give a difference each, if this share of their pixels can be compared; with fewer
+differences in all nothing is said."""
+
 LEAST_TEXTURE = 0.3
 """Squared length of an interpolated patch: with less, noise begins to outweigh contrast."""
 
 NOISE = 0.1
 """Lengths of patches, multiplied, below which correlation says nothing."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Keyframes of a shard, from the first on, that nothing was learned from."""
+
+    shard: Path
+    first: int
 
 
 @dataclass(frozen=True)
@@ -45,7 +57,7 @@ class Comparison:
         before, after: mean of (1 - correlation) / 2, from 0 to 1.
         pixels: how many were compared.
         frames: in how many keyframes.
-        differences: (frames,) after less before, keyframe by keyframe.
+        differences: after less before in each part of each picture.
     """
 
     before: float
@@ -56,35 +68,43 @@ class Comparison:
 
     @property
     def improved(self) -> bool:
-        """Whether the second is better by more than two standard errors of its keyframes' differences."""
-        if self.frames < 2 or not self.after < self.before:
+        """Whether the second is better, by more than two standard errors of the differences."""
+        if len(self.differences) < LEAST_PARTS or not self.after < self.before:
             return False
-        error = float(np.std(self.differences, ddof=1)) / self.frames**0.5
+        error = float(np.std(self.differences, ddof=1)) / len(self.differences) ** 0.5
         return bool(np.mean(self.differences) < -2 * error)
 
 
-def compare(before: OccupancyNetwork, after: OccupancyNetwork, shards: Sequence[Path]) -> Comparison:
-    """Score two networks on keyframes of shards, at most ``MOST_FRAMES`` of them, evenly chosen.
+def compare(before: OccupancyNetwork, after: OccupancyNetwork, held_out: Sequence[HeldOut]) -> Comparison:
+    """Score two networks on keyframes, at most ``MOST_FRAMES`` of them, evenly chosen.
 
     Raises:
         TrainingError: a shard is corrupt.
     """
-    opened = [read_shard(path) for path in shards]
-    every = [(shard, frame) for shard in opened for frame in range(1, len(shard.images))]
+    opened = [(read_shard(item.shard), item.first) for item in held_out]
+    every = [(shard, frame) for shard, first in opened for frame in range(max(1, first), len(shard.images))]
     chosen = np.unique(np.linspace(0, len(every) - 1, min(len(every), MOST_FRAMES)).round().astype(int))
-    sums, differences = np.zeros(3), []
+    sums, differences = np.zeros(3), list[float]()
     for number in chosen:
         shard, frame = every[number]
         errors = [frame_errors(shard, frame, predicted_depth(network, shard, frame)) for network in (before, after)]
         both = np.isfinite(errors[0]) & np.isfinite(errors[1])
-        if both.any():
-            first, second = (float(error[both].mean()) for error in errors)
-            sums += np.array([first, second, 1.0]) * both.sum()
-            differences.append(second - first)
-    count = max(1.0, sums[2])
-    return Comparison(
-        float(sums[0] / count), float(sums[1] / count), int(sums[2]), len(differences), tuple(differences)
-    )
+        sums += np.array([errors[0][both].sum(), errors[1][both].sum(), both.sum()])
+        differences += _by_parts(np.where(both, errors[1] - errors[0], np.nan))
+    first, second, count = (float(value) for value in sums)
+    pixels = max(1.0, count)
+    return Comparison(first / pixels, second / pixels, int(count), len(chosen), tuple(differences))
+
+
+def _by_parts(difference: np.ndarray) -> list[float]:
+    """Means (V * PARTS^2,) over parts of pictures (V, h, w), of those in which enough was compared."""
+    tiles = [
+        tile
+        for view in difference
+        for row in np.array_split(view, PARTS, axis=0)
+        for tile in np.array_split(row, PARTS, axis=1)
+    ]
+    return [float(np.nanmean(tile)) for tile in tiles if np.isfinite(tile).mean() > LEAST_COMPARED]
 
 
 @torch.inference_mode()

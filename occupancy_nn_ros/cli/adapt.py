@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for all that comes of it, such as runs/site")
     parser.add_argument("--model", default="nano", help="model to start from: name or path (default: nano)")
-    parser.add_argument("--steps", type=int, default=200, metavar="N", help="training steps (default: 200)")
+    parser.add_argument("--steps", type=int, default=100, metavar="N", help="training steps (default: 100)")
     parser.add_argument(
         "--every", type=float, default=0.1, metavar="S", help="keyframes are at least this far apart (default: 0.1)"
     )

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from occupancy_nn_ros.mapping.ray_integration import pixel_tangents
-from occupancy_nn_ros.values import FloatArray, PosedDepth
+from occupancy_nn_ros.values import CameraModel, FloatArray, PosedDepth
 
 TOLERANCE = 0.05
 """Depths that differ by at most this part of them agree; what is further away by twice as much is seen through."""
@@ -69,6 +69,19 @@ def agree(depths: Sequence[PosedDepth]) -> Iterator[Agreed]:
         near = np.array([] if tree is None else tree.query_ball_point(places[index], NEAR_M), dtype=np.int64)
         others = choose_views(places[index], places[near], ways[near] @ ways[index])
         yield _compare(view, [views[number] for number in near[others]])
+
+
+def finer(depth: PosedDepth) -> PosedDepth:
+    """A pinhole depth image with twice as many rows and columns: inverse depth between pixels of one surface, exact on planes."""
+    model = depth.model
+    K = np.diag([2.0, 2.0, 1.0]) @ model.K
+    K[:2, 2] += 0.5  # pixel centres lie at integers
+    dense = CameraModel(2 * model.width, 2 * model.height, K, "none", np.zeros(0))
+    tangents = pixel_tangents(dense).astype(np.float64)
+    index, _, seen = _View.of(depth).seen_at(np.column_stack([tangents, np.ones(len(tangents))]))
+    image = np.zeros(len(tangents), np.float32)
+    image[index] = seen
+    return replace(depth, model=dense, depth_m=image.reshape(dense.height, dense.width))
 
 
 def choose_views(place: FloatArray, places: FloatArray, cosines: FloatArray) -> npt.NDArray[np.int64]:

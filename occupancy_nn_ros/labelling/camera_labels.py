@@ -18,7 +18,7 @@ from occupancy_nn_ros.compute.devices import choose_device
 from occupancy_nn_ros.compute.threads import available_cores
 from occupancy_nn_ros.errors import BagError, ImplausibleError, TrainingError
 from occupancy_nn_ros.jobs.run import Report
-from occupancy_nn_ros.labelling.agreement import Agreed, agree
+from occupancy_nn_ros.labelling.agreement import Agreed, agree, finer
 from occupancy_nn_ros.labelling.frames import FrameMaker, ShardWriter
 from occupancy_nn_ros.labelling.motion_checks import CalibrationCheck, check_motion
 from occupancy_nn_ros.labelling.plan import BagLabels, LabelPlan
@@ -181,7 +181,8 @@ class CameraLabeller:
             posed = zip(keyframe.images, scans, strict=True)
             keyframe = replace(keyframe, images=tuple(replace(i, T_map_cam=s.T_map_cam) for i, s in posed))
             doubts = [view.doubtful for view in views]
-            writer.add(maker.make(keyframe, scans, votes.settle_without(doubts, keyframe.T_map_base)))
+            dense = [finer(scan) for scan in scans]  # labels of depth want a ray at the centre of each cell
+            writer.add(maker.make(keyframe, dense, votes.settle_without(doubts, keyframe.T_map_base)))
 
     def _keyframes(self, done: float, until: float, *, count: bool = False) -> Iterator[Keyframe]:
         """Keyframes of all cameras, the same each time; reports progress, and counts what is left out if asked to."""

@@ -7,7 +7,7 @@ import textured_walls as walls
 import torch
 
 from occupancy_nn_ros.adaptation import photometric
-from occupancy_nn_ros.adaptation.photometric import Comparison, compare, frame_errors, predicted_depth
+from occupancy_nn_ros.adaptation.photometric import Comparison, HeldOut, compare, frame_errors, predicted_depth
 from occupancy_nn_ros.network.checkpoint import load_checkpoint
 from occupancy_nn_ros.training.shards import DEPTH_STRIDE, Shard, write_shard
 
@@ -74,7 +74,7 @@ def test_what_has_no_texture_is_not_compared(shard):
 def paths(tmp_path):
     path = tmp_path / "walls.safetensors"
     write_shard(path, arrays(), {})
-    return [path]
+    return [HeldOut(path, 0)]
 
 
 def stand_in(monkeypatch, factors):
@@ -89,16 +89,28 @@ def test_the_better_network_is_told_from_the_worse(paths, monkeypatch, before, a
     stand_in(monkeypatch, {"before": before, "after": after})
     found = compare("before", "after", paths)
     assert found.improved is improved
-    assert found.frames == FRAMES - 1 and found.pixels > 2000 and len(found.differences) == found.frames
+    assert found.frames == FRAMES - 1 and found.pixels > 2000 and len(found.differences) > 12 * found.frames
     assert (found.after < found.before) is improved
 
 
+def test_only_what_was_held_out_is_scored(paths, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        photometric, "predicted_depth", lambda network, shard, frame: seen.append(frame) or true_depth(frame)
+    )
+    found = compare("before", "after", [HeldOut(paths[0].shard, 5)])
+    assert sorted(set(seen)) == [5, 6, 7] and found.frames == 3
+
+
 def test_a_difference_within_chance_is_none():
-    differences = (-0.02, 0.015, -0.01, 0.012)
-    assert not Comparison(0.2, 0.199, 1000, 4, differences).improved
-    assert Comparison(0.2, 0.19, 1000, 4, (-0.01, -0.011, -0.009, -0.01)).improved
-    assert not Comparison(0.2, 0.1, 1000, 1, (-0.1,)).improved
-    assert not Comparison(0.0, 0.0, 0, 0, ()).improved
+    def comparison(before, after, differences):
+        return Comparison(before, after, 1000, 4, differences)
+
+    assert comparison(0.2, 0.19, (-0.01, -0.011, -0.009, -0.01) * 2).improved
+    assert not comparison(0.2, 0.199, (-0.02, 0.015, -0.01, 0.012) * 2).improved
+    assert not comparison(0.2, 0.1, (-0.1,) * 7).improved  # too few to tell
+    assert not comparison(0.2, 0.21, (0.01, 0.011) * 8).improved
+    assert not comparison(0.0, 0.0, ()).improved
 
 
 def test_depth_of_a_network_has_a_value_for_each_cell(shard, tiny_model):

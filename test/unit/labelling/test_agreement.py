@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.labelling import agreement
-from occupancy_nn_ros.labelling.agreement import agree, choose_views
+from occupancy_nn_ros.labelling.agreement import agree, choose_views, finer
 from occupancy_nn_ros.values import CameraModel, PosedDepth
 
 MODEL = CameraModel(48, 36, np.array([[40.0, 0, 23.5], [0, 40, 17.5], [0, 0, 1]]), "none", np.zeros(0))
@@ -104,6 +104,21 @@ def test_unknown_pixels_stay_unknown():
     found = list(agree(depths))[3]
     assert not (found.depth.depth_m[:20] > 0).any() and (found.depth.depth_m[20:] > 0).any()
     assert np.isfinite(found.depth.depth_m).all()
+
+
+def test_a_finer_image_shows_the_same_surfaces():
+    depth, _ = look(PATH[3])
+    depth.depth_m[:6] = 0
+    found = finer(depth)
+    assert found.depth_m.shape == (72, 96) and (found.model.width, found.model.height) == (96, 72)
+    u, v = np.meshgrid(np.arange(96), np.arange(72))
+    K, pose = found.model.K, found.T_map_cam
+    ways = np.stack([(u - K[0, 2]) / K[0, 0], (v - K[1, 2]) / K[1, 1], np.ones(u.shape)], axis=-1) @ pose[:3, :3].T
+    with np.errstate(divide="ignore"):
+        true = (np.where(ways > 0, ROOM[1] - pose[:3, 3], ROOM[0] - pose[:3, 3]) / ways).min(axis=-1)
+    assert not (found.depth_m[:12] > 0).any() and (found.depth_m[12:] > 0).all()
+    error = np.abs(found.depth_m[12:] / true[12:] - 1)
+    assert np.median(error) < 1e-5 and (error < 0.02).mean() > 0.95 and error.max() < 0.06
 
 
 def test_nothing_comes_of_nothing():
