@@ -93,14 +93,19 @@ def read_map(path: Path) -> RollingMap:
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            header, names = file.metadata() or {}, set(file.keys())
-            classes = file.get_slice("class_evidence").get_shape()[-1] if "class_evidence" in names else 0
+            header = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise MapFileError(f"cannot read map {path}: {error}") from None
     edge, _, shape = _parse_header(path, header)
+    classes = shapes.get("class_evidence", ())[3:]
+    if len(classes) != 1 or any(
+        found[:3] != shape for found in shapes.values()
+    ):  # no memory for what is not in the file
+        raise MapFileError(f"map {path} says {shape} voxels and holds {shapes}")
     try:
-        grid = RollingMap(edge, shape, MapConfig(), num_classes=classes)
-        if COLORS in names:
+        grid = RollingMap(edge, shape, MapConfig(), num_classes=classes[0])
+        if COLORS in shapes:
             grid.keep_colors()
     except ConfigError as error:
         raise MapFileError(f"{path}: {error}") from None

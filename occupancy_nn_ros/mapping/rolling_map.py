@@ -88,7 +88,7 @@ class RollingMap(VoxelStorage):
         side = max(1, round(config.map.size_xy_m / edge))
         height = max(1, round((config.map.below_m + config.map.above_m) / edge))
         grid = cls(edge, (side, side, height), config.map, device=device)
-        if config.outputs.color_by == "camera":
+        if config.outputs.color_by == "camera" and config.source == "network":  # else once a camera looks
             grid.keep_colors()
         return grid
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from stand_in_device import stand_in_device
 
 from occupancy_nn_ros.cli.main import main
@@ -14,7 +15,7 @@ from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.color_kernels import find_open_faces
 from occupancy_nn_ros.mapping.exports import save_ply
-from occupancy_nn_ros.mapping.map_file import load_map, read_map, save_map
+from occupancy_nn_ros.mapping.map_file import FORMAT, VERSION, load_map, read_map, save_map
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.surface import surface_mesh
 from occupancy_nn_ros.mapping.voxel_colors import LOOKS, _faces_towards, add_colors
@@ -206,6 +207,15 @@ def test_colours_that_are_none_are_refused(tmp_path):
         load_map(wall_map(), tmp_path / "map.safetensors")
 
 
+def test_a_file_that_claims_more_than_it_holds_takes_no_memory(tmp_path):
+    save_map(wall_map(), tmp_path / "map.safetensors", "odom")
+    content = load_file(tmp_path / "map.safetensors")
+    claims = {"format": FORMAT, "version": str(VERSION), "frame_id": "odom", "checksum": ""}
+    save_file(content, tmp_path / "lie.safetensors", {**claims, "window": "[0.5, [0, 0, 0], [900, 900, 900]]"})
+    with pytest.raises(MapFileError, match=r"says \(900, 900, 900\) voxels and holds"):
+        read_map(tmp_path / "lie.safetensors")
+
+
 def test_clouds_pictures_and_surfaces_show_them(tmp_path):
     grid = wall_map()
     add_colors(grid, look(picture(RED, BLUE)))
@@ -262,6 +272,8 @@ def test_colours_are_kept_where_they_are_asked_for():
         load_config([], ["outputs.color_by=camera", "map.size_xy_m=4"]),
     )
     assert RollingMap.from_config(plain).colors is None
+    lidar = load_config([], ["outputs.color_by=camera", "map.size_xy_m=4", "source=lidar"])
+    assert RollingMap.from_config(lidar).colors is None  # no camera looks: heights tell more than grey
     assert RollingMap.from_config(colored).colors.shape == (*RollingMap.from_config(plain).window.shape, 4)
     view = RollingMap.from_config(plain).view(0, "odom", np.eye(4))
     cells = np.zeros((1, 3), np.int64)
