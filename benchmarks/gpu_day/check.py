@@ -100,7 +100,7 @@ def map_rows(device: str) -> Iterator[Row]:
 def test_rows(stage: Stage) -> Iterator[Row]:
     """The tests that need CUDA."""
     command = [sys.executable, "-m", "pytest", "-rs", "test/cuda", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(20, stage.seconds))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=max(10.0, stage.left_s))
     last = (done.stdout.strip().splitlines() or ["no output"])[-1]
     (stage.out / "check.log").write_text(done.stdout[-100_000:] + done.stderr[-10_000:], encoding="utf-8")
     skipped = stage.dry and not torch.cuda.is_available()

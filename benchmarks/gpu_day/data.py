@@ -15,7 +15,7 @@ from report import Stage, read_stage
 SCALES = {"nano": 1.0, "base": 2.0}
 """Size of the pictures by model, as its recipe says."""
 
-PLENTY = 100_000
+PLENTY = 5_000
 DRY_SHARDS = 1
 
 

@@ -7,7 +7,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Stage:
         seconds: that it may take.
         dry: a rehearsal with tiny sizes on whatever there is.
         model: name of the model to train.
+        began: when, by the monotonic clock.
     """
 
     name: str
@@ -36,6 +37,12 @@ class Stage:
     seconds: float
     dry: bool
     model: str
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self.began + self.seconds - time.monotonic()
 
     @property
     def device(self) -> torch.device:

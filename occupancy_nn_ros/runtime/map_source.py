@@ -21,9 +21,7 @@ from occupancy_nn_ros.messages.maps import OccupiedVoxels, occupied_indices
 from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedCloud, PosedDepth, UInt8Array
 from occupancy_nn_ros.visualization.colors import listed_colors
 
-Need = Literal[
-    "view", "looks", "slice_2d", "probability_2d", "costs_2d", "distances_m", "voxels", "voxels_of_markers"
-]
+Need = Literal["view", "looks", "slice_2d", "probability_2d", "costs_2d", "distances_m", "voxels", "voxels_of_markers"]
 """An attribute of :class:`MapSource` that a topic shows."""
 
 

@@ -50,7 +50,7 @@ def test_no_keyframe_waits_for_the_device(tiny_model, watched, settings):
     messages = session.process(keyframe(4), "odom", MAPS | DEPTHS)
     torch.cuda.set_sync_debug_mode("default")
     source = MapSource(session.view(), session.config)
-    source.tracker = tracker
+    source.tracker, source.looks = tracker, session.pipeline.looks
     expected = OutputEncoder(session.config).encode([topic for topic in OUTPUTS if topic.is_available], source)
     made = {message.name: message.cdr for message in messages}
     assert {name: made[name] for name in MAPS} == {message.name: message.cdr for message in expected}
