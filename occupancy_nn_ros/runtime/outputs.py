@@ -39,6 +39,7 @@ from occupancy_nn_ros.messages.octomap import encode_octomap
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image
 from occupancy_nn_ros.runtime.cloud_frame import cloud_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.free_space import FreeSource, encode_free_cloud
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource, Need
 from occupancy_nn_ros.runtime.moving_points import moving_points
 from occupancy_nn_ros.visualization.colors import surface_colors
@@ -51,7 +52,8 @@ class OutputTopic:
     Attributes:
         name: below the node's own name.
         msgtype: its message type.
-        encode: makes the message's bytes from a :class:`MapSource`, or from the :class:`DepthSource` of its camera.
+        encode: makes the message's bytes from a :class:`MapSource`, or from the :class:`DepthSource` or
+            :class:`~occupancy_nn_ros.runtime.free_space.FreeSource` of its camera.
         is_latched: reliable and transient local, so that late joiners get the last message.
         group: whose period it has in ``outputs``; the voxels share a bandwidth as well.
         camera: whose depth it shows; empty for topics of the map.
@@ -174,13 +176,22 @@ def depth_topics(camera: str) -> tuple[OutputTopic, OutputTopic]:
     )
 
 
+def free_topic(camera: str) -> OutputTopic:
+    """What a camera's rays pass in the map, for costmap layers that clear along rays."""
+    return OutputTopic(
+        f"free/{topic_token(camera)}/points", POINT_CLOUD, encode_free_cloud, False, "voxels", camera, is_optional=True
+    )
+
+
 def output_topics(config: Config, sensors: Iterable[SensorStream] = ()) -> tuple[OutputTopic, ...]:
-    """All topics of a node with these sensors: those of the map, and the depth of each camera that the network sees.
+    """All topics of a node with these sensors: those of the map, what each camera's rays pass, and the depth that the network sees.
 
     With ``network.sure_depth`` at 1 the network is never sure, so that there are no depth images.
     """
-    cameras = [sensor.name for sensor in sensors if sensor.kind == "image"] if config.network.sure_depth < 1 else []
-    return (*OUTPUTS, *(topic for camera in cameras for topic in depth_topics(camera)))
+    cameras = [sensor for sensor in sensors if sensor.kind != "cloud"]
+    seeing = [sensor for sensor in cameras if sensor.kind == "image" and config.network.sure_depth < 1]
+    depths = (topic for sensor in seeing for topic in depth_topics(sensor.name))
+    return (*OUTPUTS, *depths, *(free_topic(sensor.name) for sensor in cameras))
 
 
 @dataclass(frozen=True)
@@ -222,7 +233,7 @@ class OutputEncoder:
         self.held_back.update(topic.name for topic in due if topic.group == "voxels")
         return [topic for topic in due if topic.group != "voxels"]
 
-    def encode(self, topics: Iterable[OutputTopic], source: MapSource | DepthSource) -> list[OutMessage]:
+    def encode(self, topics: Iterable[OutputTopic], source: MapSource | DepthSource | FreeSource) -> list[OutMessage]:
         """Messages of these topics, all of which show this source."""
         messages = [OutMessage(topic, source.stamp_ns, topic.encode(source)) for topic in topics]
         self._sent_ns.update((message.name, source.stamp_ns) for message in messages)

@@ -24,6 +24,7 @@ from occupancy_nn_ros.mapping.map_file import read_map_frame
 from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.device_source import DeviceCutter
+from occupancy_nn_ros.runtime.free_space import FreeSource
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
@@ -34,6 +35,7 @@ from occupancy_nn_ros.runtime.outputs import (
     OutputEncoder,
     OutputTopic,
     depth_topics,
+    free_topic,
 )
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.plausibility import Plausibility
@@ -289,6 +291,9 @@ class MappingSession:
         messages = [] if source is None else self._encoder.encode(topics, source)
         for due, shown in depths:
             messages += self._encoder.encode(due, shown)
+        for frame in raw.frames:
+            free = self._encoder.due([free_topic(frame.sensor.name)], frame.stamp_ns, wanted)
+            messages += self._encoder.encode(free, FreeSource(self.pipeline.map, frame)) if free else []
         return messages
 
     def _source(self, topics: Sequence[OutputTopic], depths: Sequence[DepthSource]) -> MapSource | None:

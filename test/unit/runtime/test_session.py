@@ -13,6 +13,7 @@ from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.names import IMAGE, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
 from occupancy_nn_ros.messages.sensors import encode_depth_image, encode_point_cloud
 from occupancy_nn_ros.messages.typestore import deserialize
@@ -23,7 +24,7 @@ from occupancy_nn_ros.runtime.outputs import OUTPUTS
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
-from occupancy_nn_ros.values import CameraModel
+from occupancy_nn_ros.values import CameraModel, VoxelState
 
 NODE = Path(__file__).parents[3] / "occupancy_nn_ros" / "ros" / "node.py"
 SECOND = 1_000_000_000
@@ -63,6 +64,25 @@ def test_a_wall_becomes_lethal_the_space_before_it_free_and_behind_it_unknown(se
     assert grid_cell(grid.cdr, 1.1, 0.1) == 0
     assert grid_cell(grid.cdr, 3.0, 0.1) == -1
     assert session.keyframes == 3
+
+
+def test_voxel_layers_rays_to_the_free_endpoints_clear_what_is_free_and_nothing_else(session):
+    """By the documented rule: a ray ends two cells before its point and clears all cells up to there."""
+    for n in range(3):
+        (cloud,) = session.process(wall(n * SECOND), "odom", {"free/depth/points"})
+    header, points = decode_point_cloud(cloud.cdr)
+    assert header.frame_id == "cam" and len(points) > 2000
+    length = np.linalg.norm(points, axis=1)
+    cleared = (length - 2 * 0.25) / length
+    along = points[:, None] * (cleared[:, None] * np.linspace(0, 1, 40))[..., None]
+    passed = along.reshape(-1, 3) @ CAMERA[:3, :3].T + CAMERA[:3, 3]
+    states = session.query(passed, interpolate=False).state.reshape(len(points), 40)
+    assert not (states == VoxelState.OCCUPIED).any()
+    beyond = length * cleared > 1.25  # nearer than that nothing is seen at first
+    assert (states[beyond, -1] == VoxelState.FREE).all()
+    ends = points[:, 2] * cleared
+    middle = (np.abs(points[:, :2]) < 0.3 * points[:, 2:]).all(axis=1)
+    assert ends[middle] == pytest.approx(1.9, abs=0.2)  # the voxels before the wall, which begins at 2 m
 
 
 def test_only_what_is_wanted_and_due_goes_out(session):
