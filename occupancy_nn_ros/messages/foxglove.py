@@ -3,7 +3,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
+
+from occupancy_nn_ros.errors import MessageError
 from occupancy_nn_ros.messages.cdr import CdrWriter
+from occupancy_nn_ros.messages.maps import MAX_COORDINATE_M
+from occupancy_nn_ros.messages.names import FOXGLOVE_VOXEL_GRID
+from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.values import LatticeWindow, UInt8Array
 
 UINT8 = 1
@@ -35,3 +43,24 @@ def encode_foxglove_voxels(stamp_ns: int, frame_id: str, window: LatticeWindow, 
         writer.put("B", UINT8)
     writer.block(slices * rows * columns * cell, rgba.transpose(2, 1, 0, 3), 1)  # x changes fastest
     return writer.bytes()
+
+
+def decode_foxglove_voxels(cdr: bytes) -> tuple[LatticeWindow, UInt8Array]:
+    """Window and cells (X, Y, Z, 4) of a grid that :func:`encode_foxglove_voxels` made.
+
+    Raises:
+        MessageError: the bytes do not decode, or are those of another grid.
+    """
+    message = deserialize(FOXGLOVE_VOXEL_GRID, cdr)
+    rows, columns, edge = int(message.row_count), int(message.column_count), round(float(message.cell_size.x), 6)
+    corner = np.array([message.pose.position.x, message.pose.position.y, message.pose.position.z])
+    fields = tuple(field.name for field in message.fields)
+    layer = rows * columns * len(CHANNELS)
+    if fields != CHANNELS or not 0 < edge < math.inf or not (np.abs(corner) < MAX_COORDINATE_M).all():
+        raise MessageError(f"voxels of {edge} m at {corner.tolist()} with fields {fields}, expected {CHANNELS}")
+    if not layer or len(message.data) % layer:
+        raise MessageError(f"{len(message.data)} bytes of cells are no layers of {rows} x {columns}")
+    slices = len(message.data) // layer
+    i, j, k = (int(v) for v in np.round(corner / edge))
+    cells = np.asarray(message.data, np.uint8).reshape(slices, rows, columns, len(CHANNELS)).transpose(2, 1, 0, 3)
+    return LatticeWindow(edge, (i, j, k), (columns, rows, slices)), cells

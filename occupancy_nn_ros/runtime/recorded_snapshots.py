@@ -4,27 +4,40 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 
+import numpy as np
+
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.decode import decode_camera_info, decode_tf
+from occupancy_nn_ros.messages.foxglove import decode_foxglove_voxels
 from occupancy_nn_ros.messages.headers import Header
 from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.messages.maps import decode_voxel_grid
-from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, IMAGE, TF_MESSAGE, VOXEL_GRID
+from occupancy_nn_ros.messages.names import (
+    CAMERA_INFO,
+    COMPRESSED_IMAGE,
+    FOXGLOVE_VOXEL_GRID,
+    IMAGE,
+    TF_MESSAGE,
+    VOXEL_GRID,
+)
 from occupancy_nn_ros.values import (
+    NO_COLOR,
     CameraModel,
     Float32Array,
     FloatArray,
+    LatticeWindow,
     MapView,
     PosedDepth,
     PosedImage,
     StampedTransform,
     UInt8Array,
+    VoxelState,
 )
 from occupancy_nn_ros.visualization.snapshot import Snapshot
 
@@ -44,7 +57,7 @@ def recorded_snapshots(path: Path) -> Iterator[Snapshot]:
         if VOXEL_GRID not in types.values():
             raise BagError(f"{path} has no {VOXEL_GRID}; it has {', '.join(sorted(types))}")
         pictures = {topic for topic in types if PICTURE.fullmatch(topic)}
-        wanted = {topic for topic, msgtype in types.items() if msgtype == VOXEL_GRID} | pictures
+        wanted = {topic for topic, msgtype in types.items() if msgtype in (VOXEL_GRID, FOXGLOVE_VOXEL_GRID)} | pictures
         if pictures:  # else transforms are those of a robot's recording, which says nothing of its keyframes
             wanted |= {topic for topic, msgtype in types.items() if msgtype == TF_MESSAGE}
         places: list[StampedTransform] = []
@@ -63,6 +76,7 @@ class _Moment:
     def __init__(self, places: list[StampedTransform]) -> None:
         self.view: MapView | None = None
         self.places = places
+        self._colored: list[tuple[LatticeWindow, UInt8Array]] = []
         self._models: dict[str, CameraModel] = {}
         self._images: dict[str, tuple[Header, UInt8Array]] = {}
         self._depths: dict[str, tuple[Header, Float32Array]] = {}
@@ -72,6 +86,8 @@ class _Moment:
         found = PICTURE.fullmatch(topic)
         if msgtype == VOXEL_GRID:
             self.view = decode_voxel_grid(cdr)
+        elif msgtype == FOXGLOVE_VOXEL_GRID:
+            self._colored.append(decode_foxglove_voxels(cdr))
         elif msgtype == TF_MESSAGE:
             self.places = decode_tf(cdr)
         elif found and msgtype == CAMERA_INFO:
@@ -83,6 +99,8 @@ class _Moment:
 
     def snapshot(self, view: MapView) -> Snapshot:
         """All of it; pictures without calibration or place are left out."""
+        if self._colored:
+            view = replace(view, colors=_colors_in(view, self._colored[-2:]))  # the newest, in two parts
         poses = {place.source_frame: place.T_target_source for place in self.places}
         if self.places:  # the robot comes first
             view = replace(view, T_map_base=self.places[0].T_target_source)
@@ -104,3 +122,17 @@ class _Moment:
         """Calibration and pose of a picture, or nothing."""
         if base in self._models and header.frame_id in poses:
             yield self._models[base], poses[header.frame_id]
+
+
+def _colors_in(view: MapView, parts: Sequence[tuple[LatticeWindow, UInt8Array]]) -> UInt8Array:
+    """Colours (X, Y, Z, 3) of the occupied voxels that were recorded with them."""
+    colors = np.zeros((*view.window.shape, 3), np.uint8)
+    colors[view.state == VoxelState.OCCUPIED] = NO_COLOR
+    for window, rgba in parts:
+        if abs(window.voxel_size_m - view.window.voxel_size_m) > 1e-9:
+            continue
+        cells = np.argwhere(rgba[..., 3] > 0)
+        placed = cells + np.subtract(window.origin, view.window.origin)
+        inside = ((placed >= 0) & (placed < view.window.shape)).all(axis=1)
+        colors[tuple(placed[inside].T)] = rgba[tuple(cells[inside].T)][:, :3]
+    return colors

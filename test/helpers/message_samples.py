@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from occupancy_nn_ros.geometry.poses import make_transform
-from occupancy_nn_ros.messages import decode, images, maps, names, sensors
+from occupancy_nn_ros.messages import decode, foxglove, images, maps, names, sensors
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.typestore import header, make, serialize
 from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, StampedTransform
@@ -63,6 +63,10 @@ MESSAGES = {
                 np.zeros((3, 2, 2), np.float32), np.zeros((3, 2, 2), np.uint8),
             )
         ),
+    ),
+    "foxglove VoxelGrid": (
+        foxglove.decode_foxglove_voxels,
+        foxglove.encode_foxglove_voxels(1, "odom", LatticeWindow(0.2, (0, 0, 0), (3, 2, 2)), np.ones((3, 2, 2, 4), np.uint8)),
     ),
     "header": (peek_header, sensors.encode_image(1, "cam", PIXELS)),
 }  # fmt: skip

@@ -149,6 +149,10 @@ def test_rerun_shows_pictures_cameras_places_and_voxels(played, tmp_path):
         assert archetype in columns[entity], entity
 
 
+def stamp_of(cdr):
+    return decode_voxel_grid(cdr).stamp_ns
+
+
 def test_view_shows_pictures_depth_and_robot_in_their_places(played, read):
     _, messages = read
     shown = list(recorded_snapshots(played / "map.mcap"))
@@ -164,6 +168,13 @@ def test_view_shows_pictures_depth_and_robot_in_their_places(played, read):
             mount = np.linalg.inv(snapshot.view.T_map_base) @ image.T_map_cam
             assert mount[:3, 3] == pytest.approx((0.2 if image.camera == "front" else -0.2, 0, 0.5), abs=1e-9)
             assert image.image.shape == (120, 160, 3) and image.model.K[0, 0] == pytest.approx(110)
+    for snapshot in shown:  # colours are those of the cubes for Foxglove
+        cdr = dict(messages[f"{NODE}/viewer/voxels"])[
+            next(t for t, c in grids.items() if stamp_of(c) == snapshot.view.stamp_ns)
+        ]
+        cells = np.asarray(deserialize(FOXGLOVE_VOXEL_GRID, cdr).data).reshape(-1, 4)
+        occupied = snapshot.view.colors[snapshot.view.state == 1]
+        assert sorted(map(tuple, occupied.tolist())) == sorted(map(tuple, cells[cells[:, 3] > 0, :3].tolist()))
     drive = [snapshot.view.T_map_base[0, 3] for snapshot in shown]
     assert drive == sorted(drive) and drive[-1] > drive[0] + 0.2
 

@@ -2,13 +2,16 @@
 """What viewers find in a recorded map: each thing once, in its place, at its time."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from occupancy_nn_ros.config import Config, load_config
+from occupancy_nn_ros.errors import MessageError
 from occupancy_nn_ros.geometry.cameras import project, resized
 from occupancy_nn_ros.messages.decode import decode_camera_info, decode_tf
+from occupancy_nn_ros.messages.foxglove import decode_foxglove_voxels
 from occupancy_nn_ros.messages.images import decode_image
 from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, FOXGLOVE_VOXEL_GRID
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
@@ -69,6 +72,17 @@ def test_voxels_stand_where_they_are_in_their_colours():
     assert seen_voxels(messages[1].cdr) == {(-1.25, 3.25, 2.75): structure}
     grid = deserialize(FOXGLOVE_VOXEL_GRID, messages[0].cdr)
     assert (grid.timestamp.sec * 10**9 + grid.timestamp.nanosec, grid.frame_id) == (STAMP, "odom")
+
+
+def test_cubes_are_read_back_and_what_is_none_is_refused():
+    voxels, _ = voxel_messages(view_of({(1, 2, 3): 5, (5, 0, 0): 1}), "class")
+    window, rgba = decode_foxglove_voxels(voxels.cdr)
+    assert (window.voxel_size_m, window.origin, window.shape) == (EDGE, (-2, 2, -1), (5, 3, 4))
+    assert rgba[0, 2, 3].tolist() == [*CLASS_COLORS[5].tolist(), 255] and int((rgba[..., 3] > 0).sum()) == 2
+    message = deserialize(FOXGLOVE_VOXEL_GRID, voxels.cdr)
+    for field, value in (("row_count", 0), ("column_count", 7), ("fields", message.fields[:3])):
+        with pytest.raises(MessageError):
+            decode_foxglove_voxels(serialize(replace(message, **{field: value})))
 
 
 def test_a_map_without_occupied_voxels_shows_none():
