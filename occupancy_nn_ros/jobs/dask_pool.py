@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from occupancy_nn_ros.errors import ClusterError, MissingDependencyError
+from occupancy_nn_ros.errors import ClusterError, MissingDependencyError, OccupancyError
 from occupancy_nn_ros.jobs.release import RELEASE
 from occupancy_nn_ros.jobs.run import Ended, Event, Lost, Progress, Report, do_job, one_line
 
@@ -43,15 +43,17 @@ class DaskPool:
 
     Raises:
         MissingDependencyError: Dask is not installed.
-        ClusterError: no scheduler answers.
+        ClusterError: no scheduler answers, or the folder cannot be written to.
     """
 
     def __init__(self, scheduler: str, shared: Path | None) -> None:
-        self.scheduler, self._client = scheduler, _connect(scheduler)
         self._topic = f"occupancy_nn_ros-{uuid4().hex}"
-        self._mark = None if shared is None else shared.absolute() / f".{self._topic}"
-        if self._mark is not None:
-            self._mark.touch()
+        self._mark = None if shared is None else _leave_mark(shared.absolute() / f".{self._topic}")
+        try:
+            self.scheduler, self._client = scheduler, _connect(scheduler)
+        except OccupancyError:
+            self._remove_mark()
+            raise
         self._reasons: dict[str, str] = {}  # why each worker that is known cannot be used; empty if it can
         self._alive: set[str] = set()
         self._looked_s, self._looks_at_none = -LOOK_EVERY_S, 0
@@ -114,6 +116,9 @@ class DaskPool:
         with suppress(Exception):
             self._client.cancel([future for _, future in self._jobs.values()])
         self._client.close(timeout=PART_S)
+        self._remove_mark()
+
+    def _remove_mark(self) -> None:
         if self._mark is not None:
             self._mark.unlink(missing_ok=True)
 
@@ -172,6 +177,16 @@ class DaskPool:
             yield
         except (OSError, CancelledError, RuntimeError):  # timeouts and closed connections are kinds of OSError
             raise ClusterError(f"the scheduler at {self.scheduler} is gone; what was finished is kept") from None
+
+
+def _leave_mark(path: Path) -> Path:
+    """An empty file, by which a worker shows that it sees the same folder."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    except OSError as error:
+        raise ClusterError(f"cannot write to {path.parent}: {error}") from None
+    return path
 
 
 def _connect(scheduler: str) -> Client:

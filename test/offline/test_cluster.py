@@ -139,9 +139,11 @@ def test_the_command_uses_workers_that_have_the_package_and_tells_of_others(
 def test_a_scheduler_that_is_none_or_goes_is_one_line_and_keeps_what_is_finished(cluster, bags, tmp_path, monkeypatch):
     monkeypatch.setattr("occupancy_nn_ros.jobs.dask_pool.CONNECT_S", 2.0)
     with pytest.raises(ClusterError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1: "):
-        DaskPool("tcp://127.0.0.1:1", tmp_path)
+        DaskPool("tcp://127.0.0.1:1", tmp_path / "out")
     out = tmp_path / "out"
-    out.mkdir()
+    assert files(out) == {}
+    with pytest.raises(ClusterError, match="cannot write to"):
+        DaskPool(cluster.address, bags[0] / "below_a_file")
     cluster.start_worker()
     elsewhere = DaskPool(cluster.address, out)
     elsewhere._mark.unlink()  # as for a worker that has another folder of this name
