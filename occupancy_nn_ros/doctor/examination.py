@@ -38,6 +38,7 @@ from occupancy_nn_ros.runtime.discovery import (
     wanted_types,
 )
 from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
@@ -130,6 +131,8 @@ class Examination:
         found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent)
         found += check_statics(self.late_statics_s)
         found += self._looks.findings()
+        if doubt := OwnBody(self.config.robot.body).doubt(self.config.map):
+            found.append(problem("robot.body", doubt, "give boxes around the robot alone, x y z of both corners in metres"))
         if self._looks.keyframes and not self._looks.usable:
             text = f"no map update would be made: no frame is usable, {self._looks.cause}"
             return [*found, problem("map", text, "solve the problems above")]

@@ -9,11 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occupancy_nn_ros.config import body_boxes
+from occupancy_nn_ros.config import MapConfig, body_boxes
 from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.mapping.ray_integration import pixel_tangents, tangents_on
 from occupancy_nn_ros.values import FloatArray, Keyframe, LatticeWindow, PosedCloud, PosedDepth, Prediction
+
+MOST_SHARE = 0.25
+"""Boxes that hold more of the map than this are none of a robot's: in millimetres, or of another frame."""
 
 
 class OwnBody:
@@ -30,6 +33,20 @@ class OwnBody:
             ConfigError: it does not hold six numbers for each box.
         """
         self.boxes = np.array(body_boxes(text), dtype=np.float64).reshape(-1, 2, 3)
+
+    def doubt(self, map_: MapConfig) -> str:
+        """What speaks against the boxes, worded for people; empty if nothing does."""
+        half = map_.size_xy_m / 2
+        low, high = np.array([-half, -half, -map_.below_m]), np.array([half, half, map_.above_m])
+        inside = np.clip(self.boxes, low, high)
+        volumes_m3 = (inside[:, 1] - inside[:, 0]).prod(axis=1)
+        share = float(volumes_m3.sum() / (high - low).prod())
+        if (volumes_m3 <= 0).any():
+            box = self.boxes[volumes_m3 <= 0][0].reshape(-1).tolist()
+            return f"a box of robot.body, {box}, lies outside of the map; expected metres in the base frame"
+        if share <= MOST_SHARE:
+            return ""
+        return f"robot.body holds {min(share, 1.0):.0%} of the map, where nothing is ever marked; expected metres in the base frame"
 
     def leave_out(self, keyframe: Keyframe) -> Keyframe:
         """The keyframe without depth pixels and LiDAR points that lie in the body."""

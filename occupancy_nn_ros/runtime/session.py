@@ -100,6 +100,8 @@ class MappingSession:
         self.keyframes = 0
         self.dropped: Counter[str] = Counter()
         self.problems: dict[str, str] = {}
+        if doubt := pipeline.body.doubt(config.map):
+            self.problems["robot.body"] = doubt
         self.frame_id = config.map_frame
         self.viewers: tuple[Viewer, ...] = ()
         self._has_content = False

@@ -10,6 +10,7 @@ from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedCloud, PosedDepth, Prediction, VoxelState
 
 ARM = "0.4 -0.1 0.2 0.8 0.1 0.6"
@@ -71,6 +72,22 @@ def test_the_map_shows_the_wall_and_not_the_arm():
         _, state = pipeline.map.query([(0.65, 0.02, 0.42), (2.55, 0.82, 0.42)])
         marked[body] = (state == VoxelState.OCCUPIED).tolist()
     assert marked == {"": [True, True], ARM: [False, True]}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (ARM, None), ("-1 -1 0 1 1 1; 1 -1 0 2 1 1", None), ("-9 -9 -1 9 9 9", "robot.body holds 53% of the map"),
+        ("-12 -12 -1.2 12 12 2.8", "robot.body holds 100% of the map"), ("-300 -250 50 300 250 600", "lies outside of the map"),
+    ],
+)  # fmt: skip
+def test_boxes_that_are_none_of_a_robot_are_told_of_and_the_map_goes_on(body, told):
+    config = load_config(overrides=["source=depth", f"robot.body={body}"])
+    problems = MappingSession(config, OccupancyPipeline(config)).problems
+    if told is None:
+        assert not problems
+    else:
+        assert told in problems["robot.body"] and "\n" not in problems["robot.body"]
 
 
 @pytest.mark.parametrize("text", ["1 2 3", "0 0 0 1 1 x", "0 0 0 -1 1 1", "0 0 0 1 1 nan", "0 0 0 0 1 1"])
