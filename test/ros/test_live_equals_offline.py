@@ -3,6 +3,7 @@
 
 from importlib.util import find_spec
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,8 +20,17 @@ DEPTH = "/occupancy_nn/depth/front/image"
 SETTINGS = {"map.size_xy_m": 8.0, "network.threads": 1, "network.sure_depth": 0.1}
 
 
+def write_mask(folder):
+    """The back camera sees the robot in the lower third of its pictures."""
+    mask = np.zeros((120, 160), np.uint8)
+    mask[80:] = 255
+    assert cv2.imwrite(str(folder / "back.png"), mask)
+    return folder / "back.png"
+
+
 def play_offline(bag, model, out):
-    config = load_config([], [f"model={model}", *(f"{key}={value}" for key, value in SETTINGS.items())])
+    cameras = [f"cameras.back.mask={write_mask(out)}", "cameras.front.mask="]
+    config = load_config([], [f"model={model}", *cameras, *(f"{key}={value}" for key, value in SETTINGS.items())])
     with BagReader(bag) as reader:
         play_bag(reader, plan_play(reader, config), out)
     with BagReader(out / "map.mcap") as reader:
@@ -60,7 +70,8 @@ def test_same_bag_same_map(tf_source, graph, start_node, small_bag, tiny_model, 
     offline = play_offline(small_bag, tiny_model, tmp_path)
     stamps = [peek_header(cdr).stamp_ns for cdr in offline[GRID][:-1]]
     assert len(stamps) == 6  # the robot moves 8 cm from frame to frame, a keyframe is due every 10 cm
-    settings = {"model": tiny_model, "tf_source": tf_source, **SETTINGS}
+    cameras = {"cameras": "[back, front]", "back.mask": tmp_path / "back.png"}
+    settings = {"model": tiny_model, "tf_source": tf_source, **cameras, **SETTINGS}
     node = start_node(*(part for key, value in settings.items() for part in ("-p", f"{key}:={value}")))
     graph.listen(GRID, names.OCCUPANCY_GRID, LATCHED_QOS)
     graph.listen(DEPTH, names.IMAGE, STREAM_QOS)
