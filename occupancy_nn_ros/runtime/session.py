@@ -54,6 +54,11 @@ from occupancy_nn_ros.values import (
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
 
 RATE_WINDOW = 10
+
+NO_DROP_OFFS = (
+    "grid.max_step_down_m is set, and no depth camera or LiDAR is among the sensors: a network that was trained on level ground, as the "
+    "shipped one, misses most drop-offs"
+)
 LATE = "waited longer than keyframes.max_age_s"
 
 
@@ -145,6 +150,8 @@ class MappingSession:
             return []
         if self.pipeline.depth_model is not None:
             self.dropped |= self.pipeline.depth_model.left_out  # totals: the larger count is the newer one
+        if self.config.grid.max_step_down_m > 0 and not (keyframe.depths or keyframe.clouds):
+            self.problems["drop-offs"] = NO_DROP_OFFS
         self.keyframes += 1
         self._has_content = True
         self._recent.append(keyframe.stamp_ns)

@@ -15,7 +15,7 @@ from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.messages.decode import decode_point_cloud
 from occupancy_nn_ros.messages.names import IMAGE, OCCUPANCY_GRID, POINT_CLOUD, VOXEL_GRID
-from occupancy_nn_ros.messages.sensors import encode_depth_image, encode_point_cloud
+from occupancy_nn_ros.messages.sensors import encode_depth_image, encode_image, encode_point_cloud
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
@@ -117,6 +117,20 @@ def test_a_jump_back_in_time_frees_the_link_of_the_heavy_outputs(session):
     assert sizes(session.process(wall(100 * SECOND), "odom", ALL)) > 10_000  # ten seconds' worth and more
     assert sizes(session.process(wall(101 * SECOND), "odom", ALL)) == 0
     assert sizes(session.process(wall(SECOND), "odom", ALL)) > 10_000
+
+
+def test_drop_offs_need_more_than_the_network(tiny_model):
+    """Where only pictures come in, it is said that edges are missed; a depth camera is enough to say nothing."""
+    settings = [f"model={tiny_model}", "voxel_size_m=0.25", "map.size_xy_m=8", "grid.max_step_down_m=0.2"]
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    camera = SensorStream("front", "/front/image", IMAGE, "/front/camera_info")
+    picture = RawFrame(camera, 0, "cam", encode_image(0, "cam", pixels), MODEL, CAMERA)
+    for raw, is_said in ((RawKeyframe(0, np.eye(4), (picture,)), True), (wall(0), False)):
+        config = load_config([], settings if is_said else [*settings, "source=depth"])
+        session = MappingSession(config, OccupancyPipeline(config))
+        session.process(raw, "odom", set())
+        assert session.keyframes == 1
+        assert ("misses most drop-offs" in session.problems.get("drop-offs", "")) == is_said
 
 
 def test_a_depth_camera_and_a_lidar_mark_the_map_beside_each_other(session):
