@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the rays of depth images and LiDAR sweeps end, as points of the map frame."""
+"""What a keyframe sees of surfaces, as points of the map frame: where rays of depth images and sweeps end, and what is predicted."""
 
 from __future__ import annotations
 
@@ -8,19 +8,37 @@ from collections.abc import Iterable
 import numpy as np
 
 from occupancy_nn_ros.mapping.ray_integration import pixel_tangents
-from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth
+from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth, Prediction
+
+Look = PosedDepth | PosedCloud | Prediction
 
 MOST_POINTS = 20_000
 """Of one image or sweep; of more, evenly spread ones are taken."""
 
-
-def surface_points(looks: Iterable[PosedDepth | PosedCloud], range_m: float) -> FloatArray:
-    """Points (N, 3) float64 in the map frame within a distance of their sensors."""
-    parts = [np.zeros((0, 3)), *(_points(look, range_m) for look in looks)]
-    return np.concatenate(parts)
+LEAST_LOG_ODDS, LEAST_VISIBLE = -0.7, 0.5
+"""Predicted voxels that count: a third of a chance to be occupied, in somebody's sight. The network is not sure of people who walk, since
+what it matches stands still: at evens a quarter of them was found, at this two thirds."""
 
 
-def _points(look: PosedDepth | PosedCloud, range_m: float) -> FloatArray:
+def surface_points(looks: Iterable[Look], range_m: float) -> FloatArray:
+    """Points (N, 3) float64 in the map frame; measured ones lie within a distance of their sensors.
+
+    A prediction on a GPU is waited for.
+    """
+    parts = [_predicted(look) if isinstance(look, Prediction) else _measured(look, range_m) for look in looks]
+    return np.concatenate([np.zeros((0, 3)), *parts])
+
+
+def _predicted(prediction: Prediction) -> FloatArray:
+    seen = (prediction.logit > LEAST_LOG_ODDS) & (prediction.weight > 0)
+    if prediction.visible is not None:
+        seen &= prediction.visible > LEAST_VISIBLE
+    window = prediction.window
+    cells = seen.nonzero().cpu().numpy()
+    return np.asarray((cells + np.asarray(window.origin) + 0.5) * window.voxel_size_m, dtype=np.float64)
+
+
+def _measured(look: PosedDepth | PosedCloud, range_m: float) -> FloatArray:
     if isinstance(look, PosedCloud):
         step = max(1, -(-len(look.points_m) // MOST_POINTS))
         points, pose = look.points_m[::step].astype(np.float64), look.T_map_sensor

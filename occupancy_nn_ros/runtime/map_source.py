@@ -16,9 +16,9 @@ from occupancy_nn_ros.mapping.costs import cost_slice
 from occupancy_nn_ros.mapping.distance_field import distance_field
 from occupancy_nn_ros.mapping.moving import Movement, MovementTracker
 from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
-from occupancy_nn_ros.mapping.surface_points import surface_points
+from occupancy_nn_ros.mapping.surface_points import Look, surface_points
 from occupancy_nn_ros.messages.maps import OccupiedVoxels, occupied_indices
-from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedCloud, PosedDepth, UInt8Array
+from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedDepth, UInt8Array
 from occupancy_nn_ros.visualization.colors import listed_colors
 
 Need = Literal["view", "looks", "slice_2d", "probability_2d", "costs_2d", "distances_m", "voxels", "voxels_of_markers"]
@@ -38,7 +38,7 @@ class MapSource:
     def __init__(self, place: MapPlace, config: Config, ready: Mapping[Need, Any] | None = None) -> None:
         """Show a view of the map, or what is ``ready`` of a map that stayed where it is."""
         self.place, self.config, self.tracker = place, config, MovementTracker()
-        self.looks: tuple[PosedDepth | PosedCloud, ...] = ()
+        self.looks: tuple[Look, ...] = ()
         self.__dict__.update({str(name): value for name, value in (ready or {}).items()})
 
     @property

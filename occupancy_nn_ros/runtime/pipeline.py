@@ -18,6 +18,7 @@ from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_depths
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
+from occupancy_nn_ros.mapping.surface_points import Look
 from occupancy_nn_ros.mapping.voxel_colors import add_colors
 from occupancy_nn_ros.mapping.warm_up import warm_up
 from occupancy_nn_ros.runtime.allocator import give_back_freed_memory
@@ -32,7 +33,6 @@ from occupancy_nn_ros.values import (
     FloatArray,
     Keyframe,
     MapView,
-    PosedCloud,
     PosedDepth,
     PosedImage,
     Prediction,
@@ -55,7 +55,7 @@ class OccupancyPipeline:
         depth_model: a depth network of the user's choice, None where there is none.
         alignment: corrects the poses of cameras, None where they are not to be.
         prediction: the network's answer to the latest keyframe, None where it had no images.
-        looks: what the latest keyframe knows of surfaces: depth that the network is sure of, measured depth, sweeps.
+        looks: what the latest keyframe knows of surfaces: the prediction and its sure depth, measured depth, sweeps.
         between_stages: called before each stage; what it raises ends the work there.
     """
 
@@ -79,7 +79,7 @@ class OccupancyPipeline:
         has_depth_model = needs_network and config.network.depth_model
         self.depth_model = DepthModel.load(Path(config.network.depth_model).expanduser()) if has_depth_model else None
         self.prediction: Prediction | None = None
-        self.looks: tuple[PosedDepth | PosedCloud, ...] = ()
+        self.looks: tuple[Look, ...] = ()
         self.between_stages: Callable[[], None] = lambda: None
         self._last: tuple[int, FloatArray] | None = None
 
@@ -121,8 +121,8 @@ class OccupancyPipeline:
                 integrate_depth(self.map, depth)
             for cloud in keyframe.clouds:
                 integrate_cloud(self.map, cloud)
-        sure = () if self.prediction is None else self.prediction.depths
-        self.looks = (*sure, *keyframe.depths, *keyframe.clouds)
+        told: tuple[Look, ...] = () if self.prediction is None else (self.prediction, *self.prediction.depths)
+        self.looks = (*told, *keyframe.depths, *keyframe.clouds)
         if self.config.outputs.color_by == "camera" and keyframe.images:
             with clock.stage("color"):
                 self.map.keep_colors()

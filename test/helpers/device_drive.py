@@ -19,7 +19,7 @@ MODEL = CameraModel(160, 120, np.array([[110.0, 0, 80], [0, 110, 60], [0, 0, 1]]
 LOOKS = (make_transform((0, 0, 0.5), (-0.5, 0.5, -0.5, 0.5)), make_transform((0, 0.1, 0.5), (-0.35, 0.61, -0.61, 0.35)))
 SENSORS = [SensorStream(name, f"/{name}", IMAGE) for name in ("left", "right")]
 LIDAR = SensorStream("top", "/points", POINT_CLOUD, kind="cloud")
-MAPS = {topic.name for topic in OUTPUTS if topic.is_available}
+MAPS = {topic.name for topic in OUTPUTS if topic.is_available} - {"moving"}  # which waits for what the network says
 DEPTHS = {f"depth/{sensor.name}/{part}" for sensor in SENSORS for part in ("image", "camera_info")}
 SETTINGS = (
     "source=network",

@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from occupancy_nn_ros.config import GridConfig, load_config
 from occupancy_nn_ros.geometry.poses import make_transform
@@ -13,7 +14,7 @@ from occupancy_nn_ros.messages.names import POINT_CLOUD
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.map_source import MapSource
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
-from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, PosedCloud, PosedDepth, VoxelState
+from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, PosedCloud, PosedDepth, Prediction, VoxelState
 
 EDGE, SHAPE = 0.2, (60, 60, 12)
 SECOND = 1_000_000_000
@@ -139,6 +140,15 @@ def test_points_of_depth_images_and_sweeps_lie_where_they_should(rng):
     some = surface_points([PosedCloud("top", 1, sweep, np.eye(4))], 100.0)
     assert 10_000 < len(some) <= 20_000
     assert surface_points([], 8.0).shape == (0, 3)
+
+
+def test_predicted_voxels_count_where_somebody_sees_them():
+    window = LatticeWindow(0.5, (2, -3, 0), (3, 1, 1))
+    logit, visible, weight = (torch.tensor(v).view(3, 1, 1) for v in ([-0.6, -0.8, 2.0], [0.9, 0.9, 0.4], [1.0, 1.0, 1.0]))
+    prediction = Prediction(window, logit, weight, visible=visible)
+    np.testing.assert_allclose(surface_points([prediction], 8.0), [[1.25, -1.25, 0.25]])
+    hidden = Prediction(window, logit, weight * 0, visible=visible)  # in the robot's body
+    assert len(surface_points([hidden], 8.0)) == 0
 
 
 def test_the_cloud_holds_velocity_doubt_track_and_change():
