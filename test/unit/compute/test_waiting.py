@@ -66,7 +66,19 @@ def keyframes():
     return [keyframe(n) for n in range(4)]
 
 
-def test_two_threads_take_hardly_more_time_of_the_processor_than_one(keyframes, tiny_model):
+@pytest.fixture
+def neighbours(request):
+    """Other processes that compute all the time."""
+    command = [sys.executable, "-c", "while True: sum(range(10_000))"]
+    others = [subprocess.Popen(command) for _ in range(request.param)]
+    yield
+    for other in others:
+        other.kill()
+        other.wait()
+
+
+@pytest.mark.parametrize("neighbours", [0, 4], indirect=True)
+def test_two_threads_take_hardly_more_time_of_the_processor_than_one(keyframes, tiny_model, neighbours):
     """Spinning would take twice as much, or many times that beside other processes; counted in processor time, not on a clock."""
     window, spent = LatticeWindow(0.2, (-30, -30, -8), (60, 60, 16)), {}
     try:
