@@ -7,7 +7,6 @@ then the command line or ROS parameters. ROS parameters and ``docs/parameters.md
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.parameter_files import settings_of
+from occupancy_nn_ros.setting_texts import body_boxes, class_values
 from occupancy_nn_ros.settings import (
     CheckedSettings,
     from_mapping,
@@ -24,7 +24,6 @@ from occupancy_nn_ros.settings import (
     setting,
     settings_file,
 )
-from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 
 @dataclass(frozen=True)
@@ -145,24 +144,6 @@ class GridConfig(CheckedSettings):
                     raise ConfigError(f"grid.{name}: {entry} is {value:g}, expected 0 to {high:g}")
 
 
-def class_values(entries: str) -> dict[str, float]:
-    """Numbers by class name from a setting such as ``person=0.5, vehicle=1``.
-
-    Raises:
-        ConfigError: an entry that is none, or an unknown class.
-    """
-    values = {}
-    for entry in filter(None, (part.strip() for part in entries.split(","))):
-        name, _, text = entry.partition("=")
-        try:
-            values[name.strip()] = float(text)
-        except ValueError:
-            raise ConfigError(f"'{entry}' is no cost of a class, expected CLASS=NUMBER such as person=0.5") from None
-        if name.strip() not in SEMANTIC_CLASSES:
-            raise ConfigError(f"'{name.strip()}' is no class, expected one of {', '.join(SEMANTIC_CLASSES)}")
-    return values
-
-
 @dataclass(frozen=True)
 class RobotConfig(CheckedSettings):
     """The robot itself."""
@@ -177,24 +158,6 @@ class RobotConfig(CheckedSettings):
         """Check that the boxes are boxes."""
         super().__post_init__()
         body_boxes(self.body)
-
-
-def body_boxes(text: str) -> list[list[float]]:
-    """Six numbers for each box of ``robot.body``.
-
-    Raises:
-        ConfigError: other than six finite numbers, or a corner that is not below the other.
-    """
-    boxes = []
-    for part in filter(None, (piece.strip() for piece in text.split(";"))):
-        try:
-            box = [float(value) for value in part.split()]
-        except ValueError:
-            raise ConfigError(f"robot.body: '{part}' holds more than numbers") from None
-        if len(box) != 6 or not all(math.isfinite(v) for v in box) or any(box[n] >= box[n + 3] for n in range(3)):
-            raise ConfigError(f"robot.body: '{part}', expected x y z of the lowest corner, then of the highest")
-        boxes.append(box)
-    return boxes
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from occupancy_nn_ros.config import GridConfig, class_values
+from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, grid_slice
+from occupancy_nn_ros.setting_texts import class_values
 from occupancy_nn_ros.values import SEMANTIC_CLASSES, FloatArray, GridSlice, MapView, UInt8Array, VoxelState
 
 

@@ -9,10 +9,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from occupancy_nn_ros.config import MapConfig, body_boxes
+from occupancy_nn_ros.config import MapConfig
 from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.mapping.ray_integration import pixel_tangents, tangents_on
+from occupancy_nn_ros.setting_texts import body_boxes
 from occupancy_nn_ros.values import FloatArray, Keyframe, LatticeWindow, PosedCloud, PosedDepth, Prediction
 
 MOST_SHARE = 0.25
