@@ -29,14 +29,14 @@ PLAYED = {
     "48 m window, 512 MiB of remembered places": ["map.size_xy_m=48", "map.remember_mib=512"],
     "four times the pixels": ["network.canvas_pixels=393216"],
 }
-LIVE_S = 40.0
+PLAYED_S, LIVE_S = "6", 30.0
 COMMAND = [sys.executable, "-c", "import sys; from occupancy_nn_ros.cli.main import main; sys.exit(main())"]
 
 
 def play(name: str, settings: list[str], out: str) -> dict[str, Any]:
     """A row of the player, in a process of its own so that its peak is."""
     overrides = [part for setting in (*settings, NO_LIMIT) for part in ("--set", setting)]
-    command = [*COMMAND, "play", "demo/drive.mcap", "--out", out, *overrides]
+    command = [*COMMAND, "play", "demo/drive.mcap", "--end", PLAYED_S, "--out", out, *overrides]
     peak_mib, text = _run(command)
     return {"command_name": "play", "name": name, "peak_mib": peak_mib, "planned_mib": _planned(text)}
 

@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from occupancy_nn_ros.alignment.pose_alignment import PoseAlignment
 from occupancy_nn_ros.compute.compiled import are_compiled
@@ -30,12 +31,14 @@ from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.runtime.stage_clock import StageClock
 from occupancy_nn_ros.values import (
     CameraModel,
+    Float32Array,
     FloatArray,
     Keyframe,
     MapView,
     PosedDepth,
     PosedImage,
     Prediction,
+    UInt8Array,
 )
 
 POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
@@ -44,6 +47,21 @@ POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
 PREDICTED_DEPTH_WEIGHT = 0.5
 """Depth that the network is sure of counts half as much as measured depth. It is sharper than the occupancy beside which it
 is fused: on eight simulated drives of the training kind IoU of the map was 0.483 without and 0.501 with it."""
+
+
+@dataclass(frozen=True)
+class PointAnswers:
+    """What the map knows at N points.
+
+    Attributes:
+        probability: (N,) float32 occupied-probability, NaN where unknown.
+        state: (N,) int8 of :class:`~occupancy_nn_ros.values.VoxelState`.
+        classes: (N,) uint8 class ids, 0 where none is known.
+    """
+
+    probability: Float32Array
+    state: npt.NDArray[np.int8]
+    classes: UInt8Array
 
 
 class OccupancyPipeline:
@@ -157,6 +175,11 @@ class OccupancyPipeline:
             return None
         stamp_ns, T_map_base = self._last
         return self.map.content(stamp_ns, frame_id, T_map_base)
+
+    def query(self, points_m: FloatArray, *, interpolate: bool) -> PointAnswers:
+        """What the map knows at points (N, 3) of the map frame."""
+        probability, state = self.map.query(points_m, mode="trilinear" if interpolate else "nearest")
+        return PointAnswers(probability, state, self.map.classes_at(points_m))
 
     def clear(self) -> None:
         """Forget the map and the past keyframes."""

@@ -9,12 +9,11 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from occupancy_nn_ros.config import Config
@@ -37,18 +36,16 @@ from occupancy_nn_ros.runtime.outputs import (
     depth_topics,
     free_topic,
 )
-from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline, PointAnswers
 from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import (
-    Float32Array,
     FloatArray,
     Keyframe,
     MapView,
     NodeState,
     NodeStatus,
     PosedDepth,
-    UInt8Array,
     VoxelState,
 )
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
@@ -60,21 +57,6 @@ NO_DROP_OFFS = (
     "shipped one, misses most drop-offs"
 )
 LATE = "waited longer than keyframes.max_age_s"
-
-
-@dataclass(frozen=True)
-class PointAnswers:
-    """What the map knows at N points.
-
-    Attributes:
-        probability: (N,) float32 occupied-probability, NaN where unknown.
-        state: (N,) int8 of :class:`~occupancy_nn_ros.values.VoxelState`.
-        classes: (N,) uint8 class ids, 0 where none is known.
-    """
-
-    probability: Float32Array
-    state: npt.NDArray[np.int8]
-    classes: UInt8Array
 
 
 class MappingSession:
@@ -238,8 +220,7 @@ class MappingSession:
 
     def query(self, points_m: FloatArray, *, interpolate: bool) -> PointAnswers:
         """What the map knows at points (N, 3) of the map frame."""
-        probability, state = self.pipeline.map.query(points_m, mode="trilinear" if interpolate else "nearest")
-        return PointAnswers(probability, state, self.pipeline.map.classes_at(points_m))
+        return self.pipeline.query(points_m, interpolate=interpolate)
 
     def troubles(self) -> tuple[Counter[str], dict[str, str]]:
         """Copies of ``dropped`` and ``problems`` for another thread; a plain copy of a dictionary is one step."""
