@@ -52,7 +52,8 @@ def run_one(name: str, busy: int, args: argparse.Namespace) -> dict[str, Any]:
     share = min(1.0, cores / (own + busy)) * own
     return {
         "busy": busy, "name": name, "keyframes": len(wall), "p50_s": float(np.median(wall)), "p95_s": float(np.percentile(wall, 95)),
-        "wall_s": time.perf_counter() - began, "cpu_s": processor_s() - computed, "fair_s": float(np.median(cpu)) / share,
+        "wall_s": time.perf_counter() - began, "cpu_s": processor_s() - computed,
+        "cpu_each_s": float(np.median(cpu)), "fair_s": float(np.median(cpu)) / share,
     }  # fmt: skip
 
 

@@ -48,3 +48,11 @@ RECEIVE_DIGITS = {
     "without_network_p95_ms": 0, "decode_p50_ms": 1, "integrate_p50_ms": 1, "encode_p50_ms": 1, "dropped": 0,
 }  # fmt: skip
 RECEIVE_GOALS = {"cores_no_keyframe_due": "0.25", "without_network_p95_ms": "30"}
+BUSY_COLUMNS = {
+    "p50, s": "p50_s", "p95, s": "p95_s", "at a fair share, s": "fair_s", "processor, s a keyframe": "cpu_each_s",
+    "keyframes": "keyframes",
+}  # fmt: skip
+PRIORITY_COLUMNS = {
+    "late p50, ms": "late_p50_ms", "p95": "late_p95_ms", "p99": "late_p99_ms", "most": "late_most_ms",
+    "a keyframe, s": "keyframe_p50_s",
+}  # fmt: skip

@@ -27,9 +27,11 @@ from pathlib import Path
 from typing import Any
 
 from columns import (
+    BUSY_COLUMNS,
     CLASS_COLUMNS,
     GRID_COLUMNS,
     PERSON_COLUMNS,
+    PRIORITY_COLUMNS,
     REAL_COLUMNS,
     RECEIVE_COLUMNS,
     RECEIVE_DIGITS,
@@ -99,6 +101,18 @@ TABLES = {
     "pose_errors": Table("pose_errors", POSE_COLUMNS, {"poses": "name"}),
     "outputs": Table(
         "outputs", OUTPUT_COLUMNS, {"output": "name"}, {"ms": 1, "kb": 0, "rate_hz": 1, "mb_s": 2, "share": 3}
+    ),
+    "busy": Table(
+        "busy", BUSY_COLUMNS, {"busy processes": "busy", "": "name"},
+        {**dict.fromkeys(BUSY_COLUMNS.values(), 2), "keyframes": 0},
+    ),
+    "priorities": Table(
+        "priorities", PRIORITY_COLUMNS, {"busy processes": "busy", "threads that compute": "name"},
+        {**dict.fromkeys(PRIORITY_COLUMNS.values(), 1), "keyframe_p50_s": 2},
+    ),
+    "memory": Table(
+        "memory", {"peak, MiB": "peak_mib", "planned, MiB": "planned_mib"}, {"": "command_name", "with": "name"},
+        {"peak_mib": 0, "planned_mib": 0},
     ),
     "map": Table(
         "map",
