@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -59,6 +60,14 @@ class AssetRecord:
     def is_heldout(self) -> bool:
         """Whether it is kept for held-out worlds: by name, so that it is the same wherever it is imported."""
         return int.from_bytes(hashlib.sha256(self.name.encode()).digest()[:4], "big") % HELDOUT_ONE_OF == 0
+
+
+DAMAGED_ARCHIVE = (
+    OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile, zlib.error,
+    RuntimeError,  # encrypted, or a way of compression that is not known
+    MemoryError,  # an array that claims more than there is
+)  # fmt: skip
+"""What numpy and zipfile raise of a damaged ``.npz`` file."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +166,6 @@ def load_asset(name: str) -> Asset:
             for number in range(count):
                 values = {key: file[f"{key}_{number}"] for key in AssetPart.__dataclass_fields__}
                 parts.append(AssetPart(**{**values, "shine": float(values["shine"])}))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except DAMAGED_ARCHIVE as error:
         raise SimulationError(f"cannot read asset {path}: {error}") from None
     return Asset(tuple(parts), grid)

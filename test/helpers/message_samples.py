@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from occupancy_nn_ros.geometry.poses import make_transform
-from occupancy_nn_ros.messages import decode, foxglove, images, maps, names, sensors
+from occupancy_nn_ros.messages import decode, foxglove, images, maps, names, sensors, video
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.typestore import header, make, serialize
 from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, StampedTransform
@@ -23,6 +23,46 @@ def _depth_png():
         data=np.frombuffer(data, np.uint8),
     )  # fmt: skip
     return serialize(message)
+
+
+def rvl_nibbles(depth):
+    """The encoder of the paper, number by number: runs of zeros and of zigzag differences, three bits to a nibble."""
+    flat, numbers, at, last = depth.reshape(-1).tolist(), [], 0, 0
+    while at < len(flat):
+        begin = at
+        while at < len(flat) and flat[at] == 0:
+            at += 1
+        numbers.append(at - begin)
+        begin = at
+        while at < len(flat) and flat[at] != 0:
+            at += 1
+        numbers.append(at - begin)
+        for value in flat[begin:at]:
+            numbers.append((value - last) << 1 ^ (value - last) >> 63)
+            last = value
+    nibbles = []
+    for number in numbers:
+        while number > 7:
+            nibbles.append(number & 7 | 8)
+            number >>= 3
+        nibbles.append(number)
+    nibbles += [0] * (-len(nibbles) % 8)
+    words = [int("".join(f"{n:x}" for n in nibbles[i : i + 8]), 16) for i in range(0, len(nibbles), 8)]
+    return struct.pack(f"<ii{len(words)}I", depth.shape[1], depth.shape[0], *words)
+
+
+def _compressed(data, form):
+    message = make(
+        "sensor_msgs/CompressedImage", header=header(1, "cam"), format=form, data=np.frombuffer(data, np.uint8)
+    )
+    return serialize(message)
+
+
+def _video():
+    """A picture of MJPEG in a CompressedVideo message."""
+    jpeg = cv2.imencode(".jpg", PIXELS)[1].reshape(-1)
+    stamp = make("builtin_interfaces/Time", sec=0, nanosec=1)
+    return serialize(make("foxglove_msgs/CompressedVideo", timestamp=stamp, frame_id="cam", data=jpeg, format="mjpeg"))
 
 
 def _pose_stamped():
@@ -45,6 +85,15 @@ MESSAGES = {
         lambda b: images.decode_image(names.COMPRESSED_IMAGE, b), sensors.encode_compressed_image(1, "cam", PIXELS)
     ),
     "compressedDepth": (lambda b: images.decode_depth(names.COMPRESSED_IMAGE, b), _depth_png()),
+    "webp": (
+        lambda b: images.decode_image(names.COMPRESSED_IMAGE, b),
+        _compressed(cv2.imencode(".webp", PIXELS)[1].tobytes(), "webp"),
+    ),
+    "rvl": (
+        lambda b: images.decode_depth(names.COMPRESSED_IMAGE, b),
+        _compressed(bytes(12) + rvl_nibbles(np.array([[0, 900, 901], [1200, 0, 0]])), "16UC1; compressedDepth rvl"),
+    ),
+    "CompressedVideo": (lambda b: video.read_packet(names.COMPRESSED_VIDEO, b), _video()),
     "CameraInfo": (
         decode.decode_camera_info,
         sensors.encode_camera_info(1, "cam", CameraModel(64, 48, np.eye(3) * 40, "plumb_bob", np.zeros(5))),

@@ -4,6 +4,7 @@ import struct
 import cv2
 import numpy as np
 import pytest
+from message_samples import rvl_nibbles
 
 from occupancy_nn_ros.errors import ImageError, MessageError
 from occupancy_nn_ros.messages import images, names, sensors
@@ -457,32 +458,6 @@ def test_a_jpeg_of_a_thousand_scans_is_refused(rng):
     scan = data[data.index(b"\xff\xda") : -2]
     with pytest.raises(ImageError, match="more than 100 scans"):
         of_jpeg(data[:-2] + scan * 1000 + data[-2:])
-
-
-def rvl_nibbles(depth):
-    """The encoder of the paper, number by number: runs of zeros and of zigzag differences, three bits to a nibble."""
-    flat, numbers, at, last = depth.reshape(-1).tolist(), [], 0, 0
-    while at < len(flat):
-        begin = at
-        while at < len(flat) and flat[at] == 0:
-            at += 1
-        numbers.append(at - begin)
-        begin = at
-        while at < len(flat) and flat[at] != 0:
-            at += 1
-        numbers.append(at - begin)
-        for value in flat[begin:at]:
-            numbers.append((value - last) << 1 ^ (value - last) >> 63)
-            last = value
-    nibbles = []
-    for number in numbers:
-        while number > 7:
-            nibbles.append(number & 7 | 8)
-            number >>= 3
-        nibbles.append(number)
-    nibbles += [0] * (-len(nibbles) % 8)
-    words = [int("".join(f"{n:x}" for n in nibbles[i : i + 8]), 16) for i in range(0, len(nibbles), 8)]
-    return struct.pack(f"<ii{len(words)}I", depth.shape[1], depth.shape[0], *words)
 
 
 @pytest.mark.parametrize("holes", [0.0, 0.3, 1.0])
