@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,13 @@ import torch
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
-from occupancy_nn_ros.mapping.device_depth import still_there
 from occupancy_nn_ros.mapping.map_file import read_map_frame
 from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
-from occupancy_nn_ros.runtime.device_source import DeviceCutter
 from occupancy_nn_ros.runtime.free_space import FreeSource
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
+from occupancy_nn_ros.runtime.map_shown import MapShown
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
 from occupancy_nn_ros.runtime.memory import MemoryWatch
 from occupancy_nn_ros.runtime.outputs import (
@@ -45,7 +44,6 @@ from occupancy_nn_ros.values import (
     MapView,
     NodeState,
     NodeStatus,
-    PosedDepth,
     VoxelState,
 )
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
@@ -92,9 +90,7 @@ class MappingSession:
         self.frame_id = config.map_frame
         self.viewers: tuple[Viewer, ...] = ()
         self._has_content = False
-        self._tracker = MovementTracker()
-        self._encoder = OutputEncoder(config)
-        self._cutter = DeviceCutter()
+        self._encoder, self._shown = OutputEncoder(config), MapShown()
         self._recent: deque[int] = deque(maxlen=RATE_WINDOW)
 
     @property
@@ -166,7 +162,7 @@ class MappingSession:
     def final_outputs(self, wanted: Collection[str]) -> list[OutMessage]:
         """The wanted outputs for the map as it is now, whatever their rate."""
         topics = [topic for topic in OUTPUTS if topic.name in wanted]
-        source = self._source(topics, [])
+        source = self._shown.source(self.pipeline, self.config, self.frame_id, topics)
         return [] if source is None else self._encoder.encode(topics, source)
 
     def unknown_grids(self, wanted: Collection[str]) -> list[OutMessage]:
@@ -193,7 +189,7 @@ class MappingSession:
     def clear(self) -> None:
         """Forget the map."""
         self.pipeline.clear()
-        self._tracker = MovementTracker()
+        self._shown.tracker = MovementTracker()
         self._has_content = False
         if not self.keyframes:
             self.frame_id = self.config.map_frame
@@ -277,32 +273,15 @@ class MappingSession:
         """The wanted outputs of a keyframe that are due: of the map, and of what its cameras see."""
         topics = self._encoder.due(OUTPUTS, raw.stamp_ns, wanted)
         depths = self._due_depths(raw, wanted)
-        source = self._source(topics, [shown for _, shown in depths])
+        shown = [depth for _, depth in depths]
+        source = self._shown.source(self.pipeline, self.config, self.frame_id, topics, shown)
         messages = [] if source is None else self._encoder.encode(topics, source)
-        for due, shown in depths:
-            messages += self._encoder.encode(due, shown)
+        for due, depth in depths:
+            messages += self._encoder.encode(due, depth)
         for frame in raw.frames:
             free = self._encoder.due([free_topic(frame.sensor.name)], frame.stamp_ns, wanted)
             messages += self._encoder.encode(free, FreeSource(self.pipeline.map, frame)) if free else []
         return messages
-
-    def _source(self, topics: Sequence[OutputTopic], depths: Sequence[DepthSource]) -> MapSource | None:
-        """What topics show of the map, None if that is nothing. From a GPU depth images come along, in one download."""
-        needs = {need for topic in topics for need in topic.needs}
-        looks = self.pipeline.looks if "looks" in needs else ()
-        shown = {
-            id(depth): depth for depth in (*(due.depth for due in depths), *looks) if isinstance(depth, PosedDepth)
-        }
-        there = still_there(shown.values())
-        if self.pipeline.map.device.type == "cpu" or not (topics or there):
-            view = self.view() if topics else None
-            source = None if view is None else MapSource(view, self.config)
-        else:
-            content = self.pipeline.content(self.frame_id)
-            source = None if content is None else self._cutter.cut(content, self.config, needs - {"looks"}, there)
-        if source is not None:
-            source.tracker, source.looks = self._tracker, looks
-        return source
 
     def _due_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[tuple[list[OutputTopic], DepthSource]]:
         """Depth images of the keyframe's cameras, each in its camera's own frame and at its own stamp, and the topics due."""
@@ -318,7 +297,7 @@ class MappingSession:
     def _note_left_out(self) -> None:
         """Say that the network gave numbers that are none; what a GPU counted comes with the outputs."""
         counted, reason = self.pipeline.map.left_out, "predicted voxel that is not finite"
-        voxels = counted if isinstance(counted, int) else self._cutter.left_out
+        voxels = counted if isinstance(counted, int) else self._shown.left_out
         if voxels > self.dropped[reason]:
             self.dropped[reason] = voxels
             self.problems[reason] = f"the network gave NaN or infinity for {voxels} voxels so far, which were left out"

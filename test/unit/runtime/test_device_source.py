@@ -48,7 +48,7 @@ def test_what_moves_is_what_the_host_makes_of_the_same_looks(monkeypatch, tiny_m
         session = session_on("auto", tiny_model)
         for n in range(3):
             session.process(keyframe(n), "odom", {"moving"})
-        tracker = deepcopy(session._tracker)
+        tracker = deepcopy(session._shown.tracker)
         (message,) = session.process(keyframe(3), "odom", {"moving"})
         source = MapSource(session.view(), session.config)
         source.tracker, source.looks = tracker, session.pipeline.looks
