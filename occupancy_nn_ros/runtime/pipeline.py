@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from occupancy_nn_ros.alignment.pose_alignment import PoseAlignment
 from occupancy_nn_ros.compute.compiled import are_compiled
@@ -105,6 +106,12 @@ class OccupancyPipeline:
     def has_map(self) -> bool:
         """Whether there is something to show: a keyframe came, or a saved map."""
         return self._last is not None
+
+    @property
+    def device_memory_bytes(self) -> int:
+        """Memory taken on a GPU, 0 on the CPU."""
+        device = self.map.device
+        return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
     def step(self, keyframe: Keyframe) -> StageClock:
         """Fuse one keyframe; returns what knows the seconds that each stage took. On a GPU the work may still go on.

@@ -14,7 +14,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
@@ -256,7 +255,7 @@ class MappingSession:
             stages=tuple(latency),
             latency_p50_ms=tuple(item.p50_ms for item in latency.values()),
             latency_p95_ms=tuple(item.p95_ms for item in latency.values()),
-            device_memory_bytes=self._device_memory(),
+            device_memory_bytes=self.pipeline.device_memory_bytes,
         )
 
     def _show(self, keyframe: Keyframe, times: Mapping[str, float]) -> None:
@@ -338,7 +337,3 @@ class MappingSession:
     def _drop(self, reason: str, text: str) -> None:
         self.dropped[reason] += 1
         self.problems[reason] = text
-
-    def _device_memory(self) -> int:
-        device = self.pipeline.map.device
-        return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
