@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -86,17 +86,19 @@ class Encodings:
 def worth_asking(config: Config, topics: Mapping[str, str]) -> dict[str, str]:
     """The image topics whose encodings decide which sensors are taken, with their types.
 
-    Where all cameras are named with their topics, these; else all that are not left out by their names. Other nodes' maps and
-    masks are never asked: many compute only what somebody listens to.
+    None where all cameras are named with their topics, or only LiDARs are looked for; else all that are not left out by their names.
+    Other nodes' maps and masks are never asked: many compute only what somebody listens to.
 
     Args:
         config: names the cameras.
         topics: message type of every topic that may be taken.
     """
-    named = {camera.image_topic for camera in config.cameras.values()}
-    wanted: Collection[str] = named
-    if "" in named or not named:
-        own = own_outputs(topics)
-        is_blind = config.source == "lidar" and not named
-        wanted = () if is_blind else [t for t in topics if t not in own and content(t, "") != "neither"]
-    return {topic: topics[topic] for topic in wanted if topics.get(topic) in IMAGE_TYPES}
+    named = [camera.image_topic for camera in config.cameras.values()]
+    if (named and all(named)) or (config.source == "lidar" and not named):
+        return {}
+    own = own_outputs(topics)
+    return {
+        topic: msgtype
+        for topic, msgtype in topics.items()
+        if msgtype in IMAGE_TYPES and topic not in own and content(topic, "") != "neither"
+    }
