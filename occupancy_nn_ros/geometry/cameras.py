@@ -50,6 +50,9 @@ LENS_NAMES = {
 MAX_TANGENT = 1.5
 """Rectified images end at this tangent of the angle to the axis (56 degrees): beyond, a pinhole wastes pixels."""
 
+MASKED_GREY = 114
+"""Grey level of masked pixels, which is nothing to the network: what is black seems near to it."""
+
 MAX_MISS_PX = 1e-4
 """An undistorted pixel that does not come back to within this was no image of any ray."""
 
@@ -232,7 +235,7 @@ class RectifiedImage:
     """A pinhole image.
 
     Attributes:
-        image: (H, W, 3) uint8 RGB, black outside the camera's field of view and under its mask.
+        image: (H, W, 3) uint8 RGB, black outside the camera's field of view, grey under its mask.
         mask: (H, W) bool, where the source image has pixels that may be looked at.
         K: (3, 3) float64, zero skew, equal focal lengths.
     """
@@ -287,6 +290,8 @@ class Rectifier:
             image = np.asarray(cv2.resize(image, self.reduced, interpolation=cv2.INTER_AREA), dtype=np.uint8)
         rectified = cv2.remap(image, self._maps[0], self._maps[1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         rectified[~self.mask] = 0
+        if self.masked is not None:
+            rectified[self.masked] = MASKED_GREY
         return RectifiedImage(np.asarray(rectified, dtype=np.uint8), self.mask, self.K)
 
     def _reach_of(self, mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from occupancy_nn_ros.geometry.cameras import Rectifier
+from occupancy_nn_ros.geometry.cameras import MASKED_GREY, Rectifier
 from occupancy_nn_ros.network.masking import HiddenCells
 from occupancy_nn_ros.network.precision import in_float32
 from occupancy_nn_ros.values import Float32Array
@@ -32,16 +32,18 @@ class DeviceRectifier:
         place = (rectifier.source_px + 0.5) / np.array([width, height]) * 2 - 1
         self._place = torch.from_numpy(place.astype(np.float32)).to(device)[None]
         self._mask = torch.from_numpy(rectifier.mask).to(device)
+        masked = np.zeros_like(rectifier.mask) if rectifier.masked is None else rectifier.masked
+        self._fill = torch.from_numpy(masked.astype(np.float32) * MASKED_GREY).to(device)
         self.hidden = None if rectifier.masked is None else HiddenCells.of(rectifier.masked, device)
 
     @in_float32
     def __call__(self, pixels: Tensor) -> Tensor:
-        """Pixels (H, W, 3) uint8 of the camera as a pinhole image (H', W', 3) uint8, black where there is nothing to see."""
+        """Pixels (H, W, 3) uint8 of the camera as a pinhole image (H', W', 3) uint8, black outside the field of view."""
         image = pixels.permute(2, 0, 1).float()
         if self._is_reduced:
             image = (self._rows @ image @ self._columns.T).round()
         looked_up = functional.grid_sample(image[None], self._place, padding_mode="border", align_corners=False)[0]
-        return torch.where(self._mask, looked_up.round(), 0.0).permute(1, 2, 0).to(torch.uint8)
+        return torch.where(self._mask, looked_up.round(), self._fill).permute(1, 2, 0).to(torch.uint8)
 
 
 def area_weights(count: int, fewer: int) -> Float32Array:
