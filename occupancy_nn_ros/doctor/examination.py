@@ -132,7 +132,9 @@ class Examination:
         found += check_statics(self.late_statics_s)
         found += self._looks.findings()
         if doubt := OwnBody(self.config.robot.body).doubt(self.config.map):
-            found.append(problem("robot.body", doubt, "give boxes around the robot alone, x y z of both corners in metres"))
+            found.append(
+                problem("robot.body", doubt, "give boxes around the robot alone, x y z of both corners in metres")
+            )
         if self._looks.keyframes and not self._looks.usable:
             text = f"no map update would be made: no frame is usable, {self._looks.cause}"
             return [*found, problem("map", text, "solve the problems above")]

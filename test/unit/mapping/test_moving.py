@@ -144,7 +144,9 @@ def test_points_of_depth_images_and_sweeps_lie_where_they_should(rng):
 
 def test_predicted_voxels_count_where_somebody_sees_them():
     window = LatticeWindow(0.5, (2, -3, 0), (3, 1, 1))
-    logit, visible, weight = (torch.tensor(v).view(3, 1, 1) for v in ([-0.6, -0.8, 2.0], [0.9, 0.9, 0.4], [1.0, 1.0, 1.0]))
+    logit, visible, weight = (
+        torch.tensor(v).view(3, 1, 1) for v in ([-0.6, -0.8, 2.0], [0.9, 0.9, 0.4], [1.0, 1.0, 1.0])
+    )
     prediction = Prediction(window, logit, weight, visible=visible)
     np.testing.assert_allclose(surface_points([prediction], 8.0), [[1.25, -1.25, 0.25]])
     hidden = Prediction(window, logit, weight * 0, visible=visible)  # in the robot's body
