@@ -20,6 +20,7 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -44,6 +45,7 @@ from columns import (
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+PAGE_WIDTH = 140
 MARKED = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.S)
 Row = dict[str, Any]
 
@@ -263,7 +265,9 @@ def render(table: Table) -> str:
         f"{', '.join(names)}: {origin[0].lower()}{origin[1:]}" if len(made) > 1 else origin
         for origin, names in made.items()
     ]
-    return "\n".join([head, "|---" * len(lines[0]) + "|", *body, "", *"<br>\n".join(notes).splitlines()])
+    told = "<br>\n".join(notes).splitlines()
+    wrapped = [textwrap.fill(line, PAGE_WIDTH, break_on_hyphens=False, break_long_words=False) for line in told]
+    return "\n".join([head, "|---" * len(lines[0]) + "|", *body, "", *wrapped])
 
 
 def _origin(row: Row) -> str:

@@ -30,6 +30,11 @@ def test_links_between_pages_lead_somewhere():
     assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
 
 
+def test_lines_of_pages_fit_an_editor():
+    lines = [(page.name, line) for page in records.pages() for line in page.read_text(encoding="utf-8").splitlines()]
+    assert [line for line in lines if len(line[1]) > records.PAGE_WIDTH and not line[1].startswith("|")] == []
+
+
 def test_tables_hold_the_newest_results():
     assert records.main(["--check"]) == 0
     used = {name for page in records.pages() for _, name, _ in records.MARKED.findall(page.read_text(encoding="utf-8"))}
