@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import cv2
@@ -55,6 +56,18 @@ class PoseQuality:
         return self.given_px <= AGREES_RATIO * self.best_px
 
 
+def disagreement_of(qualities: Collection[PoseQuality]) -> str:
+    """How poses and pictures of these keyframes disagree; empty where they do not, or where matches miss under any poses."""
+    told = np.array([(quality.given_px, quality.best_px) for quality in qualities]).reshape(-1, 2)
+    told = told[np.isfinite(told).all(axis=1)]  # a keyframe that shares nothing with others tells nothing
+    if not len(told):
+        return ""
+    given, best = np.median(told, axis=0)
+    if given < TELLING_PX or given < TELLING_RATIO * best:
+        return ""
+    return f"poses and pictures disagree: features miss by {given:.1f} px where {best:.1f} px are possible"
+
+
 @dataclass(frozen=True)
 class Followed:
     """Features of one camera that the last keyframe shares with earlier ones; M of each.
@@ -101,14 +114,7 @@ class PoseAlignment:
     @property
     def disagreement(self) -> str:
         """How poses and pictures disagree for many keyframes in a row; empty where they do not."""
-        if len(self._qualities) < TELLING_KEYFRAMES:
-            return ""
-        given, best = (
-            float(np.median([getattr(q, name) for q in self._qualities])) for name in ("given_px", "best_px")
-        )
-        if given < TELLING_PX or given < TELLING_RATIO * best:
-            return ""
-        return f"poses and pictures disagree: features miss by {given:.1f} px where {best:.1f} px are possible"
+        return disagreement_of(self._qualities) if len(self._qualities) == TELLING_KEYFRAMES else ""
 
     def reset(self) -> None:
         """Forget all keyframes, as after a jump in time or pose."""

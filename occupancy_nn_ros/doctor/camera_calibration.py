@@ -12,7 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.alignment.camera_fit import EXPLAINED_PX, CameraFit, Matches, fit_camera
-from occupancy_nn_ros.alignment.pose_alignment import Followed, PoseAlignment
+from occupancy_nn_ros.alignment.pose_alignment import Followed, PoseAlignment, PoseQuality, disagreement_of
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, OccupancyError
@@ -37,11 +37,13 @@ class CameraCalibration:
         camera: its name.
         model: intrinsics as they are.
         fit: what its matches ask for, None for too few of them.
+        poses_disagree: whether other poses would explain the pictures much better.
     """
 
     camera: str
     model: CameraModel
     fit: CameraFit | None
+    poses_disagree: bool = False
 
     @property
     def is_wrong(self) -> bool:
@@ -51,7 +53,7 @@ class CameraCalibration:
     @property
     def is_unexplained(self) -> bool:
         """Whether poses and pictures disagree by more than any calibration could mend."""
-        return self.fit is not None and self.fit.best_px > EXPLAINED_PX
+        return self.poses_disagree and self.fit is not None and self.fit.best_px > EXPLAINED_PX
 
     @property
     def corrected(self) -> CameraModel:
@@ -96,6 +98,7 @@ class MatchCollector:
         """Nothing was seen yet."""
         self.models: dict[str, CameraModel] = {}
         self._alignment = PoseAlignment()
+        self._qualities: list[PoseQuality] = []
         self._poses: dict[tuple[str, int], tuple[FloatArray, FloatArray]] = {}
         self._found: dict[str, list[Matches]] = defaultdict(list)
 
@@ -110,6 +113,8 @@ class MatchCollector:
             self.models[image.camera] = image.model
             self._poses[image.camera, keyframe.stamp_ns] = (image.T_map_cam, motions[image.camera])
         self._alignment.align(keyframe)
+        if self._alignment.quality is not None:
+            self._qualities.append(self._alignment.quality)
         for number, image in enumerate(keyframe.images):
             followed = self._alignment.followed(number)
             if followed is not None:
@@ -117,7 +122,8 @@ class MatchCollector:
 
     def calibrations(self) -> list[CameraCalibration]:
         """What the matches say, camera by camera."""
-        return [CameraCalibration(name, model, self._fit(name)) for name, model in self.models.items()]
+        disagree = bool(disagreement_of(self._qualities))
+        return [CameraCalibration(name, model, self._fit(name), disagree) for name, model in self.models.items()]
 
     def _fit(self, camera: str) -> CameraFit | None:
         found = self._found.get(camera)

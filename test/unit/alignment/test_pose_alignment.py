@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from occupancy_nn_ros.alignment.pose_alignment import PoseAlignment
+from occupancy_nn_ros.alignment.pose_alignment import PoseAlignment, PoseQuality, disagreement_of
 from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedImage
 
@@ -135,3 +135,17 @@ def test_poses_that_stay_wrong_are_named_and_good_ones_are_not(pictures):
     assert right_ones.disagreement == ""
     assert not any(said[:11])
     assert said[-1].startswith("poses and pictures disagree: features miss by")
+
+
+def test_keyframes_that_tell_nothing_do_not_count():
+    nothing, wrong_one, right_one = (
+        PoseQuality(np.nan, np.nan, 0.0),
+        PoseQuality(3.0, 0.5, 0.01),
+        PoseQuality(0.4, 0.3, 0.0),
+    )
+    assert disagreement_of([]) == disagreement_of([nothing]) == ""
+    assert disagreement_of([nothing, right_one, right_one, wrong_one]) == ""
+    assert "miss by 3.0 px where 0.5 px" in disagreement_of([nothing, wrong_one, nothing, wrong_one, right_one])
+    assert (
+        disagreement_of([PoseQuality(3.0, 2.5, 0.01)] * 3) == ""
+    )  # matches that miss under any poses are wrong themselves

@@ -94,6 +94,7 @@ def test_threads_inside_an_operation_are_no_more_than_free_cores_unless_a_number
     machine = Machine()
     monkeypatch.setattr("occupancy_nn_ros.compute.threads.available_cores", lambda: 4)
     try:
+        use_threads(0)
         heed_load(FreeCores(machine.times))
         machine.run(3.0, others=2.0, itself=1.0)
         assert run_each(lambda _: torch.get_num_threads(), ["part"]) == [2]
