@@ -52,6 +52,7 @@ BUSY_COLUMNS = {
     "p50, s": "p50_s", "p95, s": "p95_s", "at a fair share, s": "fair_s", "processor, s a keyframe": "cpu_each_s",
     "keyframes": "keyframes",
 }  # fmt: skip
+KEYFRAME_COLUMNS = {"wall p50, ms": "p50_ms", "p95": "p95_ms", "processor, ms": "cpu_ms"}
 PRIORITY_COLUMNS = {
     "late p50, ms": "late_p50_ms", "p95": "late_p95_ms", "p99": "late_p99_ms", "most": "late_most_ms",
     "a keyframe, s": "keyframe_p50_s",

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A keyframe of the demo by stage, beside other processes that compute, and beside a vision transformer for depth.
 
-    .venv/bin/python benchmarks/keyframe.py --busy 0 2 4 8
+    .venv/bin/python benchmarks/keyframe.py --busy 0 2 4 8 --record
 
 Everything is measured in one run, in turns: a round is a keyframe of each variant, then the transformer on the same number of
 pictures. Processor time says what the work costs, wall time what is left of the machine for it. The transformer has the size of
@@ -74,10 +74,14 @@ class Spent:
 
         setattr(owner, attribute, timed)
 
-    def line(self, name: str) -> str:
-        """Median and 95th percentile of the wall, median of the processor time."""
+    def figures(self, name: str) -> dict[str, float]:
+        """Median and 95th percentile of the wall, median of the processor time, in ms."""
         wall, cpu = np.array(self.rows[name]).T * 1e3
-        return f"| {name} | {np.median(wall):.0f} | {np.percentile(wall, 95):.0f} | {np.median(cpu):.0f} |"
+        return {"p50_ms": np.median(wall), "p95_ms": np.percentile(wall, 95), "cpu_ms": np.median(cpu)}
+
+    def line(self, name: str) -> str:
+        """The figures as a row of a table."""
+        return f"| {name} | " + " | ".join(f"{value:.0f}" for value in self.figures(name).values()) + " |"
 
 
 def processor_s() -> float:
@@ -234,12 +238,17 @@ def main() -> None:
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 2, 4, 8], help="other processes that compute")
     parser.add_argument("--keyframes", type=int, default=20)
     parser.add_argument("--warm", type=int, default=9, help="keyframes at the beginning that are not counted")
+    parser.add_argument("--record", action="store_true", help="append the rows to benchmarks/results/keyframe.jsonl")
     args = parser.parse_args()
     keyframes, runs = list(demo_keyframes(args.keyframes)), transformers()
     header = "| {} | wall p50, ms | p95 | processor, ms |\n|---|---|---|---|"
     for busy in args.busy:
         spent = measure(busy, keyframes, args.warm, runs)
         print(header.format(f"{busy} busy processes"), *map(spent.line, spent.rows), "", sep="\n", flush=True)
+        if args.record:
+            from records import record
+
+            record("keyframe", [{"busy": busy, "name": name, **spent.figures(name)} for name in spent.rows])
     spent = stages(keyframes, args.warm)
     print(header.format("stage, one thread, each call"), *map(spent.line, spent.rows), sep="\n")
 

@@ -31,6 +31,7 @@ from columns import (
     BUSY_COLUMNS,
     CLASS_COLUMNS,
     GRID_COLUMNS,
+    KEYFRAME_COLUMNS,
     PERSON_COLUMNS,
     PRIORITY_COLUMNS,
     REAL_COLUMNS,
@@ -107,6 +108,9 @@ TABLES = {
     "busy": Table(
         "busy", BUSY_COLUMNS, {"busy processes": "busy", "": "name"},
         {**dict.fromkeys(BUSY_COLUMNS.values(), 2), "keyframes": 0},
+    ),
+    "keyframe": Table(
+        "keyframe", KEYFRAME_COLUMNS, {"busy processes": "busy", "": "name"}, dict.fromkeys(KEYFRAME_COLUMNS.values(), 0)
     ),
     "priorities": Table(
         "priorities", PRIORITY_COLUMNS, {"busy processes": "busy", "threads that compute": "name"},
