@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from occupancy_nn_ros.config import Config, load_config
 from occupancy_nn_ros.evaluation.drop_offs import EdgeScore, watch_edges
@@ -22,6 +24,10 @@ from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rigs import named_rig
 from occupancy_nn_ros.simulation.terrains import TERRAINS, build_terrain
 
+Watched = list[tuple[OccupancyPipeline, bool, Any]]
+"""Maps, whether they are made of perfect depth, and their scores."""
+
+Figures = dict[str, dict[str, float]]
 WORLDS = ("indoor_heldout", "street_heldout")
 EDGE_SETTINGS = ("voxel_size_m=0.1", "grid.max_step_down_m=0.1", "map.size_xy_m=12", "map.below_m=1.6")
 
@@ -58,26 +64,31 @@ def _pipelines(configs: dict[str, Config], predictor: Predictor | None) -> dict[
     return {name: OccupancyPipeline(config, predictor) for name, config in configs.items()}
 
 
-def _edges(kind: str, args: argparse.Namespace, config: Config) -> dict[str, dict[str, float]]:
-    configs = _makers(args, config)
-    predictor = None if args.model == "none" else Predictor.load(args.model, config.network)
-    scores = {name: EdgeScore() for name in configs}
-    for seed in args.seeds:
-        maps = _pipelines(configs, predictor)
-        watched = [(maps[name], name == "depth", scores[name]) for name in configs]
+def _edges(kind: str, args: argparse.Namespace, config: Config) -> Figures:
+    def watch(seed: int, watched: Watched) -> None:
         watch_edges(build_terrain(kind, seed), named_rig(args.rig), config, watched)
-    return {name: score.figures() for name, score in scores.items()}
+
+    return _judged(args, config, EdgeScore, watch)
 
 
-def _walkers(kind: str, args: argparse.Namespace, config: Config) -> dict[str, dict[str, float]]:
-    configs = _makers(args, config)
-    predictor = None if args.model == "none" else Predictor.load(args.model, config.network)
-    scores = {name: WalkerScore() for name in configs}
-    for seed in args.seeds:
-        maps = _pipelines(configs, predictor)
-        watched = [(maps[name], name == "depth", scores[name]) for name in configs]
+def _walkers(kind: str, args: argparse.Namespace, config: Config) -> Figures:
+    def watch(seed: int, watched: Watched) -> None:
         scene = plan_walk(build_world(kind, seed), seed, args.duration)
         watch_walkers(scene, named_rig(args.rig), config, watched)
+
+    return _judged(args, config, WalkerScore, watch)
+
+
+def _judged(
+    args: argparse.Namespace, config: Config, score: Callable[[], Any], watch: Callable[[int, Watched], None]
+) -> Figures:
+    """Figures of each map over all seeds; ``watch`` adds to the scores what a drive gives."""
+    configs = _makers(args, config)
+    predictor = None if args.model == "none" else Predictor.load(args.model, config.network)
+    scores = {name: score() for name in configs}
+    for seed in args.seeds:
+        maps = _pipelines(configs, predictor)
+        watch(seed, [(maps[name], name == "depth", scores[name]) for name in configs])
     return {name: score.figures() for name, score in scores.items()}
 
 

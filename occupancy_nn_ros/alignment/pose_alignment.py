@@ -28,9 +28,9 @@ LEAST_SHARE = 0.2
 MOST_RAD = 0.0105
 """Standard deviation of a pose's rotation at most, 0.6 degrees; that of its shift is 2 cm then."""
 
-TELLING_KEYFRAMES, TELLING_PX, TELLING_RATIO = 12, 1.0, 2.5
-"""Over so many keyframes features have to miss by more than this, and so many times more than under the best poses, before poses and
-pictures are said to disagree."""
+TELLING_KEYFRAMES, TELLING_PX = 12, 1.0
+"""Over so many keyframes features have to miss by more than this, and clearly more than under the best poses, before poses and pictures are
+said to disagree."""
 
 AGREES_RATIO = 2.5
 """Poses under which features miss at most this many times more than under the best ones stay as they are, bit for bit."""
@@ -62,8 +62,8 @@ def disagreement_of(qualities: Collection[PoseQuality]) -> str:
     told = told[np.isfinite(told).all(axis=1)]  # a keyframe that shares nothing with others tells nothing
     if not len(told):
         return ""
-    given, best = np.median(told, axis=0)
-    if given < TELLING_PX or given < TELLING_RATIO * best:
+    given, best = (float(value) for value in np.median(told, axis=0))
+    if given < TELLING_PX or PoseQuality(given, best, 0.0).agrees:
         return ""
     return f"poses and pictures disagree: features miss by {given:.1f} px where {best:.1f} px are possible"
 

@@ -14,7 +14,7 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
-from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, progress_bar, read_settings
+from occupancy_nn_ros.cli.settings import add_part, add_settings, bag_progress, make_folder, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.doctor.camera_files import write_calibrations
 
     config = read_settings(args)
-    with progress_bar(args.json) as progress:
-        task = progress.add_task("matching", total=None)
-        found = calibrate_bag(
-            args.bag,
-            config,
-            lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3)),
-            BagPart(args.start, args.end),
-        )
+    with bag_progress(args, "matching") as report:
+        found = calibrate_bag(args.bag, config, report, BagPart(args.start, args.end))
     if args.json:
         fits = {item.camera: None if item.fit is None else _plain(asdict(item.fit)) for item in found}
         print(json.dumps(fits))

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occupancy_nn_ros.cli.pools import add_pool, open_pool
-from occupancy_nn_ros.cli.settings import add_config, add_depth_model, add_part, progress_bar
+from occupancy_nn_ros.cli.settings import add_config, add_depth_model, add_part, bag_progress, progress_bar
 from occupancy_nn_ros.config import Config, load_config
 from occupancy_nn_ros.errors import OccupancyError
 
@@ -81,14 +81,8 @@ def _run_bag(args: argparse.Namespace, config: Config) -> int:
         raise OccupancyError(
             "--processes, --cluster and --keep are for simulated drives, expected none of them with --bag"
         )
-    with progress_bar(args.json) as progress:
-        task = progress.add_task("mapping", total=None)
-        scores = evaluate_bag(
-            args.bag,
-            config,
-            lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3)),
-            part=BagPart(args.start, args.end),
-        )
+    with bag_progress(args, "mapping") as report:
+        scores = evaluate_bag(args.bag, config, report, part=BagPart(args.start, args.end))
     figures = {**scores.figures(), **(scores.breakdown.figures() if args.errors is not None else {})}
     _print(figures, protocol(config), args.json)
     if args.errors is not None:

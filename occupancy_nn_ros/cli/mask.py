@@ -13,7 +13,7 @@ from pathlib import Path
 
 import yaml
 
-from occupancy_nn_ros.cli.settings import add_part, add_settings, make_folder, progress_bar, read_settings
+from occupancy_nn_ros.cli.settings import add_part, add_settings, bag_progress, make_folder, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +33,8 @@ def run(args: argparse.Namespace) -> int:
     from occupancy_nn_ros.doctor.mask_proposals import propose_masks, write_masks
 
     config = read_settings(args)
-    with progress_bar(args.json) as progress:
-        task = progress.add_task("looking", total=None)
-        found = propose_masks(
-            args.bag,
-            config,
-            lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3)),
-            BagPart(args.start, args.end),
-        )
+    with bag_progress(args, "looking") as report:
+        found = propose_masks(args.bag, config, report, BagPart(args.start, args.end))
     files, settings = write_masks(found, make_folder(args.out))
     if args.json:
         shares = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from occupancy_nn_ros.runtime.decoding import FurtherDecoders
+    from occupancy_nn_ros.runtime.player import PlayProgress
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -128,3 +129,11 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
     )
     with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=True) as progress:
         yield progress
+
+
+@contextmanager
+def bag_progress(args: argparse.Namespace, doing: str) -> Iterator[Callable[[PlayProgress], None]]:
+    """A progress display of going through a bag, unless ``--json`` is given; yields who is told about it."""
+    with progress_bar(args.json) as progress:
+        task = progress.add_task(doing, total=None)
+        yield lambda p: progress.update(task, completed=p.done_s, total=max(p.total_s, 1e-3))

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +19,7 @@ from occupancy_nn_ros.errors import BagError, ImplausibleError, TrainingError
 from occupancy_nn_ros.jobs.run import Report
 from occupancy_nn_ros.labelling.agreement import Agreed, agree, finer
 from occupancy_nn_ros.labelling.frames import FrameMaker, ShardWriter
+from occupancy_nn_ros.labelling.left_out import LeftOut
 from occupancy_nn_ros.labelling.motion_checks import CalibrationCheck, check_motion
 from occupancy_nn_ros.labelling.plan import BagLabels, LabelPlan
 from occupancy_nn_ros.labelling.recording_sweep import Look, RecordingSweep
@@ -75,8 +75,7 @@ class CameraLabeller:
         self.network = load_checkpoint(find_model(self.config.model)).network.to(
             choose_device(self.config.network.device)
         )
-        self.dropped: Counter[str] = Counter()
-        self.problem = "nothing was recorded in this part"
+        self.left_out = LeftOut()
 
     def run(self, writer: ShardWriter) -> BagLabels:
         """Write the shards.
@@ -92,11 +91,7 @@ class CameraLabeller:
             agreed = self._agree(moments)
         votes = self._vote(moments, agreed)
         self._write(writer, moments, agreed, votes)
-        if writer.keyframes < 2:
-            made = f"{writer.keyframes} keyframes could be made of {self.reader.path}"
-            raise BagError(f"{made}, expected at least 2; {self.problem}")
-        shards = writer.finish()
-        return BagLabels(shards, writer.keyframes, writer.free, writer.occupied, dict(sorted(self.dropped.items())))
+        return self.left_out.labels(writer, self.reader.path)
 
     def _sweep(self) -> list[_Moment]:
         """The network over all pictures."""
@@ -112,9 +107,7 @@ class CameraLabeller:
                     f"{len(moments)} keyframes of {self.reader.path} take {size >> 20} MiB of depth images, "
                     f"expected at most {MOST_BYTES >> 20}; label parts of it, or with a larger --every"
                 )
-        if len(moments) < 2:
-            made = f"{len(moments)} keyframes could be made of {self.reader.path}"
-            raise BagError(f"{made}, expected at least 2; {self.problem}")
+        self.left_out.expect_two(len(moments), self.reader.path)
         check_motion(self.reader.path, [moment.depths for moment in moments])
         calibration.judge(self.reader.path)
         return moments
@@ -153,7 +146,9 @@ class CameraLabeller:
             for image, view in zip(keyframe.images, agreed[index], strict=True):
                 depth = teacher.measure(replace(image, T_map_cam=view.depth.T_map_cam), view.depth)
                 if depth is None:
-                    self._drop(f"{image.camera}: nothing anchors the depth model's scale", "nothing anchors its scale")
+                    self.left_out.drop(
+                        f"{image.camera}: nothing anchors the depth model's scale", "nothing anchors its scale"
+                    )
                 depths.append(depth if depth is not None else _nothing(view.depth))
             posed = self.body.leave_out(Keyframe(moment.stamp_ns, moment.T_map_base, depths=tuple(depths)))
             taught.append(replace(moment, depths=posed.depths))
@@ -176,7 +171,7 @@ class CameraLabeller:
             views = known.get(keyframe.stamp_ns, ())
             scans = [view.depth for view in views]
             if not any((scan.depth_m > 0).any() for scan in scans):
-                self._drop("keyframe of which no depth is sure", "no views agree with those of a keyframe")
+                self.left_out.drop("keyframe of which no depth is sure", "no views agree with those of a keyframe")
                 continue
             posed = zip(keyframe.images, scans, strict=True)
             keyframe = replace(keyframe, images=tuple(replace(i, T_map_cam=s.T_map_cam) for i, s in posed))
@@ -200,18 +195,11 @@ class CameraLabeller:
                 elif count:
                     for frame, error in bad:
                         reason = error.reason if isinstance(error, ImplausibleError) else "picture does not decode"
-                        self._drop(f"{frame.sensor.name}: {reason}", f"{frame.sensor.topic}: {error}")
+                        self.left_out.drop(f"{frame.sensor.name}: {reason}", f"{frame.sensor.topic}: {error}")
                     if not bad:
-                        self._drop("keyframe without all cameras", "a camera stopped")
+                        self.left_out.drop("keyframe without all cameras", "a camera stopped")
         if count:
-            self.dropped += intake.dropped
-            self.problem = next(reversed(intake.problems.values()), "") or self.problem
-            missing = intake.waiting_for()
-            self.problem = missing[0] if missing else self.problem
-
-    def _drop(self, reason: str, text: str) -> None:
-        self.dropped[reason] += 1
-        self.problem = text
+            self.left_out.note(intake)
 
 
 def _nothing(depth: PosedDepth) -> PosedDepth:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -16,6 +16,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
 from occupancy_nn_ros.jobs.run import Report
 from occupancy_nn_ros.labelling.frames import FrameMaker, ShardWriter
+from occupancy_nn_ros.labelling.left_out import LeftOut
 from occupancy_nn_ros.labelling.plan import BagLabels, LabelPlan
 from occupancy_nn_ros.labelling.space_votes import Scan, SpaceVotes
 from occupancy_nn_ros.runtime.decoding import decode_cloud_frame, decode_depth_frame, decode_image_frame
@@ -59,8 +60,7 @@ class RangeLabeller:
                 f"{reader.path} has no range sensor, expected depth images or point clouds; it has: {topics}",
                 advice="--from cameras makes labels of the pictures alone",
             )
-        self.dropped: Counter[str] = Counter()
-        self.problem = "nothing was recorded in this part"
+        self.left_out = LeftOut()
 
     def run(self, writer: ShardWriter) -> BagLabels:
         """Write the shards.
@@ -74,17 +74,15 @@ class RangeLabeller:
             scans = [scan for frame in near if (scan := self._decode_scan(frame)) is not None]
             images = self._decode_images(raw)
             if not scans:
-                self._drop("keyframe without a range scan", f"no scan lies within {MOMENT_NS * 1e-9:g} s of a keyframe")
+                self.left_out.drop(
+                    "keyframe without a range scan", f"no scan lies within {MOMENT_NS * 1e-9:g} s of a keyframe"
+                )
             elif len(raw.frames) < len(self.cameras):
-                self._drop("keyframe without all cameras", "a camera stopped")
+                self.left_out.drop("keyframe without all cameras", "a camera stopped")
             elif images:
                 keyframe = Keyframe(raw.stamp_ns, raw.T_map_base, images)
                 writer.add(maker.make(keyframe, scans, votes.settle(scans, raw.T_map_base)))
-        if writer.keyframes < 2:
-            made = f"{writer.keyframes} keyframes could be made of {self.reader.path}"
-            raise BagError(f"{made}, expected at least 2; {self.problem}")
-        shards = writer.finish()
-        return BagLabels(shards, writer.keyframes, writer.free, writer.occupied, dict(sorted(self.dropped.items())))
+        return self.left_out.labels(writer, self.reader.path)
 
     def _gather_votes(self) -> SpaceVotes:
         votes, scans = SpaceVotes(self.config.voxel_size_m, self.config.map), 0
@@ -94,7 +92,7 @@ class RangeLabeller:
                 votes.add(scan, raw.T_map_base)
                 scans += 1
         if not scans:
-            raise BagError(f"no range scan of {self.reader.path} can be used; {self.problem}")
+            raise BagError(f"no range scan of {self.reader.path} can be used; {self.left_out.problem}")
         return votes
 
     def _scans_in_order(self) -> Iterator[RawKeyframe]:
@@ -107,7 +105,7 @@ class RangeLabeller:
                     yield from intake.receive(message.topic, message.cdr)
         for intake in intakes:
             yield from intake.flush()
-            self._note(intake)
+            self.left_out.note(intake)
 
     def _moments(self) -> Iterator[tuple[RawKeyframe, list[RawFrame]]]:
         """Keyframes of the cameras, each with the scan of every range sensor that is nearest in time, if near enough."""
@@ -132,7 +130,7 @@ class RangeLabeller:
             frames.extend(raw.frames[0] for raw in intake.flush())
         for raw in waiting:
             yield raw, _nearest(recent, raw.stamp_ns)
-        self._note(cameras)
+        self.left_out.note(cameras)
 
     def _messages(self, topics: Collection[str], done: float, until: float) -> Iterator[BagMessage]:
         """Messages of these topics, as far as the recording has them; reports progress from ``done`` to ``until``."""
@@ -153,25 +151,15 @@ class RangeLabeller:
             far = np.linalg.norm(cloud.points_m, axis=1) >= NEAREST_CLOUD_M
             return replace(cloud, points_m=cloud.points_m[far])
         except (MessageError, CalibrationError) as error:
-            self._drop(f"{frame.sensor.name}: scan does not decode", str(error))
+            self.left_out.drop(f"{frame.sensor.name}: scan does not decode", str(error))
             return None
 
     def _decode_images(self, raw: RawKeyframe) -> tuple[PosedImage, ...] | None:
         try:
             return tuple(decode_image_frame(frame) for frame in raw.frames)
         except MessageError as error:
-            self._drop("keyframe with a picture that does not decode", str(error))
+            self.left_out.drop("keyframe with a picture that does not decode", str(error))
             return None
-
-    def _note(self, intake: Intake) -> None:
-        self.dropped += intake.dropped
-        self.problem = next(reversed(intake.problems.values()), "") or self.problem
-        missing = intake.waiting_for()
-        self.problem = missing[0] if missing else self.problem
-
-    def _drop(self, reason: str, text: str) -> None:
-        self.dropped[reason] += 1
-        self.problem = text
 
 
 def _range_sensors(reader: BagReader, config: Config) -> tuple[SensorStream, ...]:
