@@ -3,12 +3,68 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 
 from occupancy_nn_ros.messages.cdr import CdrWriter
 from occupancy_nn_ros.messages.names import MAP_STATUS
 from occupancy_nn_ros.messages.typestore import header, serialize, typestore
-from occupancy_nn_ros.values import NodeStatus
+
+NodeState = Literal["unconfigured", "configuring", "inactive", "mapping", "paused", "waiting"]
+
+
+@dataclass(frozen=True)
+class NodeStatus:
+    """How the mapper is doing, as in ``MapStatus.msg``. Names and values are parallel tuples.
+
+    Attributes:
+        stamp_ns: when this was true.
+        frame_id: the map frame.
+        state: what the node is doing.
+        waiting_for: what is missing while ``waiting``, or done while ``configuring``, worded for people; goes into
+            diagnostics alone.
+        keyframes: map updates since start.
+        keyframe_rate: map updates a second over the last ten.
+        map_age: seconds since the newest data in the map; -1 before there is any.
+        camera_names: cameras, in configuration order.
+        frames_received: images received from each camera.
+        drop_reasons: why frames, frame sets or messages were not used.
+        drop_counts: how many for each reason, since start.
+        stages: steps of a map update.
+        latency_p50_ms: median of recent updates for each stage.
+        latency_p95_ms: 95th percentile of the same.
+        device_memory_bytes: of the compute device, 0 on a CPU.
+    """
+
+    stamp_ns: int
+    frame_id: str = ""
+    state: NodeState = "waiting"
+    keyframes: int = 0
+    keyframe_rate: float = 0.0
+    map_age: float = -1.0
+    camera_names: tuple[str, ...] = ()
+    frames_received: tuple[int, ...] = ()
+    drop_reasons: tuple[str, ...] = ()
+    drop_counts: tuple[int, ...] = ()
+    stages: tuple[str, ...] = ()
+    latency_p50_ms: tuple[float, ...] = ()
+    latency_p95_ms: tuple[float, ...] = ()
+    device_memory_bytes: int = 0
+    waiting_for: str = ""
+
+    def __post_init__(self) -> None:
+        """Check that parallel tuples are parallel."""
+        groups = (
+            (self.camera_names, self.frames_received),
+            (self.drop_reasons, self.drop_counts),
+            (self.stages, self.latency_p50_ms, self.latency_p95_ms),
+        )
+        for names, *values in groups:
+            if any(len(column) != len(names) for column in values):
+                raise ValueError(f"{len(names)} names {names} with {[len(v) for v in values]} values, expected as many")
+
 
 OK, WARN, ERROR = 0, 1, 2
 OLD_MAP_S, DEAD_MAP_S = 5.0, 10.0

@@ -11,7 +11,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 
 from occupancy_nn_ros.messages.names import DIAGNOSTIC_ARRAY, MAP_STATUS
-from occupancy_nn_ros.messages.status import encode_diagnostics, encode_map_status
+from occupancy_nn_ros.messages.status import NodeState, NodeStatus, encode_diagnostics, encode_map_status
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.publishers import OutputPublishers
@@ -21,7 +21,6 @@ from occupancy_nn_ros.ros.silence import Silence
 from occupancy_nn_ros.ros.worker import Worker
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
-from occupancy_nn_ros.values import NodeState, NodeStatus
 
 PERIOD_S = 1.0
 BUSY = "worker busy: newer keyframe came first"

@@ -19,6 +19,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
 from occupancy_nn_ros.mapping.map_file import read_map_frame
 from occupancy_nn_ros.mapping.moving import MovementTracker
+from occupancy_nn_ros.messages.status import NodeState, NodeStatus
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.free_space import FreeSource
 from occupancy_nn_ros.runtime.intake import Intake
@@ -41,8 +42,6 @@ from occupancy_nn_ros.values import (
     FloatArray,
     Keyframe,
     MapView,
-    NodeState,
-    NodeStatus,
     VoxelState,
 )
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer

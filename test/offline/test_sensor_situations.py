@@ -32,10 +32,10 @@ from occupancy_nn_ros.messages.sensors import (
     encode_point_cloud,
     encode_tf,
 )
-from occupancy_nn_ros.messages.status import encode_map_status
+from occupancy_nn_ros.messages.status import NodeStatus, encode_map_status
 from occupancy_nn_ros.messages.typestore import deserialize, make, serialize, typestore
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
-from occupancy_nn_ros.values import CameraModel, NodeStatus
+from occupancy_nn_ros.values import CameraModel
 
 FRONT, BACK = "/front/image_raw", "/back/image_raw"
 MODEL = CameraModel(160, 120, np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]]), "none", np.zeros(0))

@@ -12,8 +12,9 @@ from rclpy.serialization import deserialize_message, serialize_message
 from occupancy_nn_ros.errors import ImageError, LayoutError, OccupancyError, UnknownEncodingError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages import decode, images, maps, names, sensors, status
+from occupancy_nn_ros.messages.status import NodeStatus
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
-from occupancy_nn_ros.values import CameraModel, GridSlice, LatticeWindow, MapView, NodeStatus, StampedTransform
+from occupancy_nn_ros.values import CameraModel, GridSlice, LatticeWindow, MapView, StampedTransform
 
 STAMP = 1_700_000_000_123_456_789
 RNG = np.random.default_rng(3)

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.messages import names, status
+from occupancy_nn_ros.messages.status import NodeStatus
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
-from occupancy_nn_ros.values import NodeStatus
 
 RUNNING = NodeStatus(
     stamp_ns=1_700_000_000_000_000_005, frame_id="odom", state="mapping", keyframes=2**40, keyframe_rate=4.5,
