@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.compute.threads import use_threads
-from occupancy_nn_ros.compute.waiting import OPENCV, PASSIVE
+from occupancy_nn_ros.compute.waiting import PASSIVE, SINGLE
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedImage
 
 ROOT = Path(__file__).resolve().parents[3]
 
+LOADED = "any(name in sys.modules for name in ('numpy', 'torch'))"
+
 
 def started(code, **more):
-    environment = {name: value for name, value in os.environ.items() if name not in PASSIVE | OPENCV} | more
+    environment = {name: value for name, value in os.environ.items() if name not in PASSIVE | SINGLE} | more
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
@@ -28,7 +30,8 @@ def started(code, **more):
 
 def test_every_command_waits_passively_before_torch_is_loaded():
     code = (
-        "import os, sys\nfrom occupancy_nn_ros.cli import main\nseen = 'torch' in sys.modules\n"
+        "import os, sys\nfrom occupancy_nn_ros.cli import main\n"
+        f"seen = {LOADED}\n"
         "main.main([])\nprint('before', seen, os.environ['OMP_WAIT_POLICY'])"
     )
     assert started(code)[-3:] == ["before", "False", "PASSIVE"]
@@ -44,10 +47,20 @@ def test_opencv_keeps_to_the_thread_that_calls_it_in_this_process_and_in_those_i
     assert started(code, OPENCV_FOR_THREADS_NUM="2") == ["2", "2"]
 
 
+def test_matrices_are_multiplied_by_the_thread_that_asks():
+    """Whatever library numpy and scipy multiply with, its threads would spin between the small matrices of pose alignment."""
+    code = (
+        "from occupancy_nn_ros.compute.waiting import wait_passively\nwait_passively()\nimport numpy as np, os, scipy.linalg, time\n"
+        "a = np.ones((600, 600))\nbefore = len(os.listdir('/proc/self/task'))\na @ a\nscipy.linalg.solve(a + 600 * np.eye(600), a)\n"
+        "print(before, len(os.listdir('/proc/self/task')))"
+    )
+    assert started(code) == ["1", "1"]
+
+
 def test_the_node_waits_passively_before_torch_is_loaded():
     lines = (ROOT / "scripts" / "occupancy_node").read_text().splitlines()
     before = "\n".join(lines[: next(n for n, line in enumerate(lines) if "ros.running" in line)])
-    code = f"{before}\nimport os, sys\nprint('torch' in sys.modules, os.environ['OMP_WAIT_POLICY'])"
+    code = f"{before}\nimport os, sys\nprint({LOADED}, os.environ['OMP_WAIT_POLICY'])"
     assert started(code) == ["False", "PASSIVE"]
 
 
