@@ -73,8 +73,8 @@ class Terrain:
         return Drive(stamps, poses)
 
 
-def build_terrain(kind: str, seed: int) -> Terrain:
-    """A random terrain of a kind (see ``TERRAINS``), the same for the same seed.
+def build_terrain(kind: str, seed: int, *, photos: bool = False) -> Terrain:
+    """A random terrain of a kind (see ``TERRAINS``), perhaps with photographic textures; the same for the same seed.
 
     Raises:
         SimulationError: unknown kind, and names the known ones.
@@ -88,7 +88,9 @@ def build_terrain(kind: str, seed: int) -> Terrain:
     _walls(build, level)
     _furnish(build, level, path)
     bounds: Bounds = (BACK_X_M, -SIDE_Y_M, END_X_M, SIDE_Y_M)
-    world = World(kind, seed, tuple(build.solids), bounds, ground_texture=int(rng.integers(TEXTURES)))
+    texture = int(rng.integers(TEXTURES))
+    family = "photo" if photos else "train"
+    world = World(kind, seed, tuple(build.solids), bounds, ground_texture=texture, texture_family=family)
     return Terrain(world, level, path)
 
 

@@ -11,11 +11,12 @@ import numpy as np
 
 from occupancy_nn_ros.errors import SimulationError
 from occupancy_nn_ros.jobs.run import Report, WorkerPool, run_jobs
-from occupancy_nn_ros.simulation.drives import plan_drive
+from occupancy_nn_ros.simulation.drives import Drive, plan_drive
 from occupancy_nn_ros.simulation.furniture import load_furniture
 from occupancy_nn_ros.simulation.layouts import build_world
 from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, random_rig
+from occupancy_nn_ros.simulation.terrains import TERRAINS, build_terrain
 from occupancy_nn_ros.simulation.world import World
 from occupancy_nn_ros.training.point_sampling import sample_points
 from occupancy_nn_ros.training.shards import DEPTH_STRIDE, FRAMES, IGNORED, POINTS, write_shard
@@ -29,6 +30,12 @@ KINDS = ("indoor", "workspace", "warehouse", "street", "clutter")
 
 FURNISHED_KINDS = ("home", "office", "home", "hall")
 """World of every second shard where imported furniture is asked for."""
+
+TERRAIN_KINDS = tuple(TERRAINS)
+"""World of every eighth shard: ground on two levels."""
+
+SLOWEST_RATE_HZ = 4.0
+"""Of drives on terrains, the shortest of which take six seconds."""
 
 HANDHELD_SHARE = {"workspace": 0.7, "home": 0.6, "office": 0.6}
 """Share of drives with a hand-held rig by kind of world, ``HANDHELD_ELSEWHERE`` in the others."""
@@ -63,6 +70,8 @@ class ShardProgress:
 
 def kind_of(number: int, *, furnished: bool) -> str:
     """World of a shard by its number."""
+    if number % 8 == 6:
+        return TERRAIN_KINDS[number // 8 % len(TERRAIN_KINDS)]
     if furnished and number % 2:
         return FURNISHED_KINDS[number // 2 % len(FURNISHED_KINDS)]
     return KINDS[(number // 2 if furnished else number) % len(KINDS)]
@@ -116,11 +125,10 @@ def _simulate(job: _Job, report: Report) -> bool:
 def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale: float = 1.0) -> bool:
     """Simulate a drive and write its shard; False, with a note in its place, if the world offers nowhere to drive."""
     rng = np.random.default_rng([seed, 11])
-    world = build_world(kind, seed, photos=photos)
-    handheld = bool(rng.random() < HANDHELD_SHARE.get(kind, HANDHELD_ELSEWHERE))
-    rig = random_rig(rng, handheld=handheld, scale=scale)
     try:
-        drive = plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=handheld)
+        world, rig, drive = (on_terrain if kind in TERRAINS else _on_floor)(
+            kind, seed, photos=photos, scale=scale, rng=rng
+        )
     except SimulationError as error:
         path.with_suffix(NOWHERE).write_text(f"{error}\n", encoding="utf-8")
         return False
@@ -132,6 +140,28 @@ def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale:
     arrays["K"] = np.stack([camera.model.K for camera in rig.cameras]).astype(np.float32)
     write_shard(path, arrays, {"world": kind, "seed": str(seed)})
     return True
+
+
+def _on_floor(
+    kind: str, seed: int, *, photos: bool, scale: float, rng: np.random.Generator
+) -> tuple[World, Rig, Drive]:
+    """A drive through a world on one level, wheeled or by hand."""
+    world = build_world(kind, seed, photos=photos)
+    handheld = bool(rng.random() < HANDHELD_SHARE.get(kind, HANDHELD_ELSEWHERE))
+    rig = random_rig(rng, handheld=handheld, scale=scale)
+    return world, rig, plan_drive(world, seed, FRAMES / rig.rate_hz + 0.5, rig.rate_hz, handheld=handheld)
+
+
+def on_terrain(
+    kind: str, seed: int, *, photos: bool, scale: float, rng: np.random.Generator
+) -> tuple[World, Rig, Drive]:
+    """Any part of a drive to where two levels meet, wheeled."""
+    terrain = build_terrain(kind, seed, photos=photos)
+    rig = random_rig(rng, scale=scale)
+    drive = terrain.drive(max(rig.rate_hz, SLOWEST_RATE_HZ))
+    first = int(rng.integers(len(drive.stamps_s) - FRAMES + 1))
+    part = slice(first, first + FRAMES)
+    return terrain.world, rig, Drive(drive.stamps_s[part], drive.T_map_base[part])
 
 
 def _render_frame(
