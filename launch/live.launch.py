@@ -120,7 +120,7 @@ def tf_remappings(context: LaunchContext) -> list[tuple[str, str]]:
 
 def rviz() -> IncludeLaunchDescription:
     """RViz on the topics of the node."""
-    names = ("namespace", "global_tf", "name", "use_sim_time")
+    names = ("namespace", "global_tf", "name", "use_sim_time", "map_frame")
     return IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([FindPackageShare(PACKAGE), "launch", "rviz.launch.py"])),
         launch_arguments=[(name, LaunchConfiguration(name)) for name in names],

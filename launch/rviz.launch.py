@@ -13,9 +13,11 @@ from launch_ros.substitutions import FindPackageShare
 BOOLEAN = ["true", "false", "True", "False"]
 
 # The displays of config/rviz/occupancy.rviz name these below /occupancy_nn, and these without a folder.
-NODE_TOPICS = ("occupancy_grid", "occupancy_grid_updates", "markers", "occupied_voxels")
+NODE_TOPICS = (
+    "occupancy_grid", "occupancy_grid_updates", "cost_grid", "cost_grid_updates", "markers", "occupied_voxels", "mesh", "moving",
+    "pictures",
+)  # fmt: skip
 ROBOT_TOPICS = ("goal_pose", "plan", "local_costmap/costmap", "local_costmap/costmap_updates")
-CAMERA = "front"
 TF_TOPICS = ("tf", "tf_static")
 
 
@@ -37,10 +39,7 @@ def generate_launch_description() -> LaunchDescription:
                 "use_sim_time", default_value="false", choices=["", *BOOLEAN], description="Take time from /clock."
             ),
             DeclareLaunchArgument(
-                "camera", default_value=CAMERA, description="Camera, by the node's name for it, to show with its depth."
-            ),
-            DeclareLaunchArgument(
-                "image_topic", default_value="", description="Its images; empty: CAMERA/image_raw in the namespace."
+                "map_frame", default_value="", description="Fixed frame to show; empty: the display file's."
             ),
             OpaqueFunction(function=rviz),
         ]
@@ -55,11 +54,12 @@ def rviz(context: LaunchContext) -> list[Action]:
         package = f"ros-{os.environ.get('ROS_DISTRO', 'DISTRO')}-rviz2"
         return [LogInfo(msg=f"RViz is not installed and is left out: apt install {package}, or say rviz:=false")]
     use_sim_time = LaunchConfiguration("use_sim_time").perform(context).lower() == "true"
+    fixed_frame = LaunchConfiguration("map_frame").perform(context)
     return [
         Node(
             package="rviz2",
             executable="rviz2",
-            arguments=["-d", LaunchConfiguration("rviz_config")],
+            arguments=["-d", LaunchConfiguration("rviz_config"), *(["-f", fixed_frame] if fixed_frame else [])],
             parameters=[{"use_sim_time": use_sim_time}],
             remappings=remappings(context),
             on_exit=Shutdown(reason="RViz was closed"),
@@ -69,15 +69,12 @@ def rviz(context: LaunchContext) -> list[Action]:
 
 def remappings(context: LaunchContext) -> list[tuple[str, str]]:
     """From the topics of the display file to those of the robot and its node."""
-    names = ("namespace", "name", "global_tf", "camera", "image_topic")
+    names = ("namespace", "name", "global_tf")
     values = {name: LaunchConfiguration(name).perform(context) for name in names}
     robot = f"/{values['namespace'].strip('/')}".rstrip("/")
     node = f"{robot}/{values['name'].strip('/')}"
     of_robot = [*ROBOT_TOPICS, *(TF_TOPICS if values["global_tf"].lower() != "true" else ())]
-    pictures = values["image_topic"] or f"{robot}/{values['camera']}/image_raw"
     return [
         *((f"/{topic}", f"{robot}/{topic}") for topic in of_robot),
         *((f"/occupancy_nn/{topic}", f"{node}/{topic}") for topic in NODE_TOPICS),
-        (f"/{CAMERA}/image_raw", pictures),
-        (f"/occupancy_nn/depth/{CAMERA}/image", f"{node}/depth/{values['camera']}/image"),
     ]

@@ -9,7 +9,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.mapping.device_depth import still_there
 from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.runtime.device_source import DeviceCutter
-from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
+from occupancy_nn_ros.runtime.map_source import MapSource
 from occupancy_nn_ros.runtime.outputs import OutputTopic
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.values import PosedDepth
@@ -34,7 +34,7 @@ class MapShown:
 
     def source(
         self, pipeline: OccupancyPipeline, config: Config, frame_id: str, topics: Sequence[OutputTopic],
-        depths: Sequence[DepthSource] = (),
+        depths: Sequence[PosedDepth] = (),
     ) -> MapSource | None:  # fmt: skip
         """What topics show of the map, None if that is nothing. From a GPU depth images come along, in one download.
 
@@ -47,9 +47,7 @@ class MapShown:
         """
         needs = {need for topic in topics for need in topic.needs}
         looks = pipeline.looks if "looks" in needs else ()
-        shown = {
-            id(depth): depth for depth in (*(due.depth for due in depths), *looks) if isinstance(depth, PosedDepth)
-        }
+        shown = {id(depth): depth for depth in (*depths, *looks) if isinstance(depth, PosedDepth)}
         there = still_there(shown.values())
         if pipeline.map.device.type == "cpu" or not (topics or there):
             view = pipeline.view(frame_id) if topics else None

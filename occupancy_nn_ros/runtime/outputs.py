@@ -42,7 +42,10 @@ from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.free_space import FreeSource, encode_free_cloud
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource, Need
 from occupancy_nn_ros.runtime.moving_points import moving_points
+from occupancy_nn_ros.runtime.pictures import PictureSource, encode_pictures
 from occupancy_nn_ros.visualization.colors import surface_colors
+
+EVERY_CAMERA = "*"
 
 
 @dataclass(frozen=True)
@@ -53,10 +56,11 @@ class OutputTopic:
         name: below the node's own name.
         msgtype: its message type.
         encode: makes the message's bytes from a :class:`MapSource`, or from the :class:`DepthSource` or
-            :class:`~occupancy_nn_ros.runtime.free_space.FreeSource` of its camera.
+            :class:`~occupancy_nn_ros.runtime.free_space.FreeSource` of its camera, or from the
+            :class:`~occupancy_nn_ros.runtime.pictures.PictureSource` of all.
         is_latched: reliable and transient local, so that late joiners get the last message.
         group: whose period it has in ``outputs``; the voxels share a bandwidth as well.
-        camera: whose depth it shows; empty for topics of the map.
+        camera: whose depth it shows, :data:`EVERY_CAMERA` for all; empty for topics of the map.
         is_optional: for other programs, or from what other topics hold too: not written to bags, and not offered where its message
             type or ``extra`` is missing.
         extra: a Python module that it needs and that not everybody has.
@@ -160,6 +164,9 @@ OUTPUTS = (
 )  # fmt: skip
 """Topics that every node has."""
 
+PICTURES = OutputTopic("pictures", IMAGE, encode_pictures, False, "depth", EVERY_CAMERA, is_optional=True)
+"""What viewers show of the cameras without knowing their names."""
+
 
 def topic_token(name: str) -> str:
     """A camera's name as a part of a topic's name, which cannot begin with a digit."""
@@ -186,12 +193,13 @@ def free_topic(camera: str) -> OutputTopic:
 def output_topics(config: Config, sensors: Iterable[SensorStream] = ()) -> tuple[OutputTopic, ...]:
     """All topics of a node with these sensors: those of the map, what each camera's rays pass, and the depth that the network sees.
 
-    With ``network.sure_depth`` at 1 the network is never sure, so that there are no depth images.
+    With ``network.sure_depth`` at 1 the network is never sure, so that there are no depth images, and no pictures beside them.
     """
     cameras = [sensor for sensor in sensors if sensor.kind != "cloud"]
     seeing = [sensor for sensor in cameras if sensor.kind == "image" and config.network.sure_depth < 1]
     depths = (topic for sensor in seeing for topic in depth_topics(sensor.name))
-    return (*OUTPUTS, *depths, *(free_topic(sensor.name) for sensor in cameras))
+    pictures = (PICTURES,) if seeing else ()
+    return (*OUTPUTS, *pictures, *depths, *(free_topic(sensor.name) for sensor in cameras))
 
 
 @dataclass(frozen=True)
@@ -233,7 +241,9 @@ class OutputEncoder:
         self.held_back.update(topic.name for topic in due if topic.group == "voxels")
         return [topic for topic in due if topic.group != "voxels"]
 
-    def encode(self, topics: Iterable[OutputTopic], source: MapSource | DepthSource | FreeSource) -> list[OutMessage]:
+    def encode(
+        self, topics: Iterable[OutputTopic], source: MapSource | DepthSource | FreeSource | PictureSource
+    ) -> list[OutMessage]:
         """Messages of these topics, all of which show this source."""
         messages = [OutMessage(topic, source.stamp_ns, topic.encode(source)) for topic in topics]
         self._sent_ns.update((message.name, source.stamp_ns) for message in messages)

@@ -29,21 +29,18 @@ from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
 from occupancy_nn_ros.runtime.memory import MemoryWatch
 from occupancy_nn_ros.runtime.outputs import (
     OUTPUTS,
+    PICTURES,
     OutMessage,
     OutputEncoder,
     OutputTopic,
     depth_topics,
     free_topic,
 )
+from occupancy_nn_ros.runtime.pictures import PictureSource, paired
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline, PointAnswers
 from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
-from occupancy_nn_ros.values import (
-    FloatArray,
-    Keyframe,
-    MapView,
-    VoxelState,
-)
+from occupancy_nn_ros.values import FloatArray, Keyframe, MapView, VoxelState
 from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
 
 RATE_WINDOW = 10
@@ -132,7 +129,7 @@ class MappingSession:
         self._has_content = True
         self._recent.append(keyframe.stamp_ns)
         encoding = time.perf_counter()
-        messages = self._encode(raw, wanted)
+        messages = self._encode(raw, keyframe, wanted)
         self._note_left_out()
         self._note_poses()
         encoded = time.perf_counter()
@@ -267,15 +264,17 @@ class MappingSession:
         for viewer in viewers:
             viewer.offer(Snapshot(keyframe.images, depths, view, latency_ms, dict(self.dropped)))
 
-    def _encode(self, raw: RawKeyframe, wanted: Collection[str]) -> list[OutMessage]:
+    def _encode(self, raw: RawKeyframe, keyframe: Keyframe, wanted: Collection[str]) -> list[OutMessage]:
         """The wanted outputs of a keyframe that are due: of the map, and of what its cameras see."""
         topics = self._encoder.due(OUTPUTS, raw.stamp_ns, wanted)
         depths = self._due_depths(raw, wanted)
-        shown = [depth for _, depth in depths]
+        pictures = self._due_pictures(keyframe, wanted)
+        shown = [*(source.depth for _, source in depths), *(depth for each in pictures for _, depth in each.looks)]
         source = self._shown.source(self.pipeline, self.config, self.frame_id, topics, shown)
         messages = [] if source is None else self._encoder.encode(topics, source)
         for due, depth in depths:
             messages += self._encoder.encode(due, depth)
+        messages += [message for each in pictures for message in self._encoder.encode([PICTURES], each)]
         for frame in raw.frames:
             free = self._encoder.due([free_topic(frame.sensor.name)], frame.stamp_ns, wanted)
             messages += self._encoder.encode(free, FreeSource(self.pipeline.map, frame)) if free else []
@@ -291,6 +290,14 @@ class MappingSession:
             if topics:
                 found.append((topics, DepthSource(depth, frames[depth.camera])))
         return found
+
+    def _due_pictures(self, keyframe: Keyframe, wanted: Collection[str]) -> tuple[PictureSource, ...]:
+        """What the cameras saw, if that is due and their depth is known; else nothing."""
+        prediction = self.pipeline.prediction
+        if prediction is None or not self._encoder.due([PICTURES], keyframe.stamp_ns, wanted):
+            return ()
+        looks = paired(keyframe.images, prediction.depths)
+        return (PictureSource(keyframe.stamp_ns, self.config.base_frame, looks),) if looks else ()
 
     def _note_left_out(self) -> None:
         """Say that the network gave numbers that are none; what a GPU counted comes with the outputs."""

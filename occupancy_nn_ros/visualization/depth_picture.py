@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Each camera's picture, and below it the depth that the network is sure of."""
+"""Each camera's picture, and below or beside it the depth that the network is sure of."""
 
 from __future__ import annotations
 
@@ -30,33 +30,43 @@ def draw_depths(looks: Sequence[tuple[PosedImage, PosedDepth]], file: Path | str
         raise OSError(f"cannot write {file}")
 
 
-def render_depths(looks: Sequence[tuple[PosedImage, PosedDepth]]) -> UInt8Array:
-    """RGB (H, W, 3) of :func:`draw_depths`."""
-    height = max(_scaled_height(image.image) for image, _ in looks)
-    columns = [
+def render_depths(
+    looks: Sequence[tuple[PosedImage, PosedDepth]], tile_width: int = TILE_WIDTH, *, in_rows: bool = False
+) -> UInt8Array:
+    """RGB (H, W, 3) of :func:`draw_depths`.
+
+    Args:
+        looks: an image and its depth for each camera, at least one.
+        tile_width: width of an image in pixels.
+        in_rows: a row for each camera, its depth at the right, instead of a column.
+    """
+    height = max(_scaled_height(image.image, tile_width) for image, _ in looks)
+    cameras = [
         np.concatenate(
             [
-                _tile(image.image, height, cv2.INTER_AREA),
-                _tile(depth_colors(_known(depth)), height, cv2.INTER_NEAREST),
-            ]
+                _tile(image.image, (height, tile_width), cv2.INTER_AREA),
+                _tile(depth_colors(_known(depth)), (height, tile_width), cv2.INTER_NEAREST),
+            ],
+            axis=int(in_rows),
         )
         for image, depth in looks
     ]
-    return np.concatenate(columns, axis=1)[:-GAP, :-GAP]
+    return np.concatenate(cameras, axis=int(not in_rows))[:-GAP, :-GAP]
 
 
-def _scaled_height(picture: UInt8Array) -> int:
+def _scaled_height(picture: UInt8Array, tile_width: int) -> int:
     height, width = picture.shape[:2]
-    return int(TILE_WIDTH * height / width + 0.5)
+    return int(tile_width * height / width + 0.5)
 
 
 def _known(depth: PosedDepth) -> np.ndarray:
     return np.where(depth.depth_m > 0, depth.depth_m, np.nan)
 
 
-def _tile(picture: UInt8Array, height: int, interpolation: int) -> UInt8Array:
-    """A picture (H, W, 3) of the common width, with white below and to the right."""
-    tile = np.full((height + GAP, TILE_WIDTH + GAP, 3), 255, np.uint8)
-    own = min(_scaled_height(picture), height)  # a depth image may be a pixel higher, in proportion
-    tile[:own, :TILE_WIDTH] = cv2.resize(picture, (TILE_WIDTH, own), interpolation=interpolation)
+def _tile(picture: UInt8Array, size: tuple[int, int], interpolation: int) -> UInt8Array:
+    """A picture (H, W, 3) of the common (height, width), with white below and to the right."""
+    height, width = size
+    tile = np.full((height + GAP, width + GAP, 3), 255, np.uint8)
+    own = min(_scaled_height(picture, width), height)  # a depth image may be a pixel higher, in proportion
+    tile[:own, :width] = cv2.resize(picture, (width, own), interpolation=interpolation)
     return tile

@@ -23,7 +23,7 @@ pytest.importorskip("launch_ros.actions", reason="no launch_ros: not part of ROS
 from ament_index_python.packages import PackageNotFoundError, get_package_share_directory  # noqa: E402
 from launch import LaunchContext  # noqa: E402
 from launch.actions import DeclareLaunchArgument, ExecuteProcess, LogInfo, RegisterEventHandler  # noqa: E402
-from launch.utilities import perform_substitutions  # noqa: E402
+from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions  # noqa: E402
 from launch_ros.utilities import evaluate_parameters, normalize_parameters  # noqa: E402
 
 
@@ -199,15 +199,27 @@ def test_rviz_shows_the_node_that_was_named(namespace: str, name: str, expected:
     assert rules["/tf"] == f"{expected.removesuffix('/' + name)}/tf"
 
 
+@pytest.mark.parametrize(("map_frame", "given"), [("", []), ("world", ["-f", "world"])])
+def test_rviz_shows_the_frame_of_the_map(map_frame: str, given: list[str], monkeypatch):
+    context = configured("rviz", map_frame=map_frame)
+    context.launch_configurations["rviz_config"] = "mine.rviz"
+    module = load("rviz")
+    monkeypatch.setattr(module, "get_package_prefix", lambda name: f"/opt/{name}")
+    (node,) = module.rviz(context)
+    words = [perform_substitutions(context, normalize_to_list_of_substitutions(word)) for word in node._Node__arguments]
+    assert words == ["-d", "mine.rviz", *given]
+    included = load("live").rviz()
+    assert "map_frame" in {name for name, _ in included.launch_arguments}
+
+
 def test_rviz_remaps_every_topic_of_its_display_file():
     text = (ROOT / "config" / "rviz" / "occupancy.rviz").read_text(encoding="utf-8")
     shown = {line.split(": /")[1].strip() for line in text.split("\n") if "Value: /" in line or "Topic: /" in line}
     module = load("rviz")
     known = {f"occupancy_nn/{topic}" for topic in module.NODE_TOPICS} | set(module.ROBOT_TOPICS)
-    assert shown == known | {"front/image_raw", "occupancy_nn/depth/front/image"}
-    rules = dict(module.remappings(configured("rviz", namespace="r", camera="rear")))
-    assert rules["/front/image_raw"] == "/r/rear/image_raw"
-    assert rules["/occupancy_nn/depth/front/image"] == "/r/occupancy_nn/depth/rear/image"
+    assert shown == known
+    rules = dict(module.remappings(configured("rviz", namespace="r")))
+    assert rules["/occupancy_nn/pictures"] == "/r/occupancy_nn/pictures"
     assert set(rules) == {f"/{topic}" for topic in shown} | {"/tf", "/tf_static"}
 
 

@@ -11,12 +11,14 @@ from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.headers import peek_header
-from occupancy_nn_ros.messages.images import decode_depth
+from occupancy_nn_ros.messages.images import decode_depth, decode_image
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
+from occupancy_nn_ros.visualization.colors import depth_colors
+from occupancy_nn_ros.visualization.depth_picture import GAP
 
 GRID, VOXELS = "/occupancy_nn/occupancy_grid", "/occupancy_nn/voxel_grid"
-DEPTH = "/occupancy_nn/depth/front/image"
+DEPTH, PICTURES = "/occupancy_nn/depth/front/image", "/occupancy_nn/pictures"
 SETTINGS = {"map.size_xy_m": 8.0, "network.threads": 1, "network.sure_depth": 0.1}
 
 
@@ -55,6 +57,20 @@ def play_live(graph, bag, keyframe_stamps):
             done += 1
 
 
+def check_picture(cdr, depth_cdr):
+    """The lower one of two rows is the front camera, with its depth image at the right."""
+    header, pixels = decode_image(names.IMAGE, cdr)
+    sent, depth_m = decode_depth(names.IMAGE, depth_cdr)
+    assert (header.stamp_ns, header.frame_id) == (sent.stamp_ns, "base_link")
+    height, width = pixels.shape[0] // 2 - GAP // 2, pixels.shape[1] // 2 - GAP // 2
+    colors = depth_colors(np.where(depth_m > 0, depth_m, np.nan))
+    own = min(height, round(width * depth_m.shape[0] / depth_m.shape[1]))
+    expected = cv2.resize(colors, (width, own), interpolation=cv2.INTER_NEAREST).astype(int)
+    off = np.abs(pixels[height + GAP :, width + GAP :][:own] - expected)
+    assert off.max() <= 8  # the depth image is in whole millimetres
+    assert pixels[height + GAP :, :width].std() > 10
+
+
 TF2 = pytest.param(
     "tf2",
     marks=pytest.mark.skipif(
@@ -75,6 +91,7 @@ def test_same_bag_same_map(tf_source, graph, start_node, small_bag, tiny_model, 
     node = start_node(*(part for key, value in settings.items() for part in ("-p", f"{key}:={value}")))
     graph.listen(GRID, names.OCCUPANCY_GRID, LATCHED_QOS)
     graph.listen(DEPTH, names.IMAGE, STREAM_QOS)
+    graph.listen(PICTURES, names.IMAGE, STREAM_QOS)
     play_live(graph, small_bag, stamps)
     graph.until(lambda: peek_header(graph.received[GRID][-1]).stamp_ns >= stamps[-1])
 
@@ -85,6 +102,8 @@ def test_same_bag_same_map(tf_source, graph, start_node, small_bag, tiny_model, 
     assert [bytes(cdr) for cdr in graph.received[DEPTH]] == offline[DEPTH]
     assert len(offline[DEPTH]) == 6
     assert len(np.unique(decode_depth(names.IMAGE, offline[DEPTH][-1])[1])) > 100
+    graph.until(lambda: len(graph.received[PICTURES]) >= 6)
+    check_picture(graph.received[PICTURES][-1], offline[DEPTH][-1])
 
     # A subscriber that joins late gets the last grid, and outputs that nobody listened to before.
     late = []

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from occupancy_nn_ros.runtime.outputs import OUTPUTS
+from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.messages.names import IMAGE
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.outputs import output_topics
 
 ROOT = Path(__file__).resolve().parents[2]
 POLICY = ET.parse(ROOT / "config" / "sros2" / "occupancy_nn.policy.xml").getroot()
@@ -27,8 +30,8 @@ def test_the_policy_is_for_the_node_by_its_own_name():
 
 
 def test_every_output_may_be_published_and_nothing_unknown():
-    own = {name for name in allowed("topic", "publish") if name.startswith("~/") and not name.startswith("~/depth/")}
-    outputs = {f"~/{topic.name}" for topic in OUTPUTS if "CAMERA" not in topic.name}
+    own = {name for name in allowed("topic", "publish") if name.startswith("~/")}
+    outputs = {f"~/{topic.name}" for topic in output_topics(Config(), [SensorStream("front", "/front", IMAGE)])}
     assert own == outputs | {"~/status", "~/transition_event"}
 
 

@@ -27,6 +27,7 @@ def test_cameras_that_the_network_sees_have_depth_topics():
     topics = output_topics(config, [*sensors("front"), lidar])
     assert topics[: len(OUTPUTS)] == OUTPUTS
     assert [(topic.name, topic.msgtype, topic.group) for topic in topics[len(OUTPUTS) :]] == [
+        ("pictures", IMAGE, "depth"),
         ("depth/front/image", IMAGE, "depth"),
         ("depth/front/camera_info", CAMERA_INFO, "depth"),
         ("free/front/points", POINT_CLOUD, "voxels"),
@@ -43,8 +44,8 @@ def test_any_camera_has_a_name_that_a_topic_may_have(camera, token):
 def test_every_topic_has_a_name_of_its_own_and_a_period_in_the_settings():
     config = load_config([], ["outputs.grid_period_s=1", "outputs.voxels_period_s=2", "outputs.depth_period_s=3"])
     topics = output_topics(config, sensors("front", "rear"))
-    assert len(set(names_of(topics))) == len(topics) == 17
-    assert [topic.period_s(config) for topic in topics] == [1] * 6 + [2] * 5 + [3] * 4 + [2] * 2
+    assert len(set(names_of(topics))) == len(topics) == 18
+    assert [topic.period_s(config) for topic in topics] == [1] * 6 + [2] * 5 + [3] * 5 + [2] * 2
     assert names_of(topic for topic in topics if topic.is_latched) == [
         "occupancy_grid", "occupancy_probability", "cost_grid", "distance_field", "voxel_grid", "octomap_binary",
     ]  # fmt: skip
