@@ -12,7 +12,7 @@ import numpy.typing as npt
 from occupancy_nn_ros.errors import ImageError, UnknownEncodingError
 from occupancy_nn_ros.messages.compressed import BAYER_TO_RGB, decompress_color, decompress_depth
 from occupancy_nn_ros.messages.headers import Header, peek_header
-from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, COMPRESSED_VIDEO
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, COMPRESSED_VIDEO, IMAGE
 from occupancy_nn_ros.messages.picture_headers import NO_LIMITS, PictureLimits
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.values import Float32Array, UInt8Array
@@ -120,6 +120,12 @@ def peek_encoding(msgtype: str, cdr: bytes | memoryview) -> str:
     """
     message = deserialize(msgtype, cdr)
     return str(message.format if msgtype in (COMPRESSED_IMAGE, COMPRESSED_VIDEO) else message.encoding)
+
+
+def unit_by_encoding(msgtype: str, cdr: bytes | memoryview) -> float:
+    """Metres of one unit of a depth image if its encoding is to be believed (REP 118); 1 for what is no image."""
+    is_whole = msgtype in (IMAGE, COMPRESSED_IMAGE) and "F" not in peek_encoding(msgtype, cdr).upper().split(";")[0]
+    return 0.001 if is_whole else 1.0
 
 
 def _rows(message: Any, pixel_bytes: int) -> UInt8Array:

@@ -65,6 +65,11 @@ class DepthChecks:
         self._trusted = False
         self._scale = 1.0
 
+    @property
+    def is_trusted(self) -> bool:
+        """Whether motion has shown that these are metres."""
+        return self._trusted
+
     def check(self, depth: PosedDepth, T_map_base: FloatArray) -> None:
         """Take the next depth image.
 

@@ -3,15 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.geometry.poses import invert, rotation_angle
+from occupancy_nn_ros.messages.images import unit_by_encoding
 from occupancy_nn_ros.runtime.decoding import Decoded
 from occupancy_nn_ros.runtime.depth_checks import DepthChecks
 from occupancy_nn_ros.runtime.picture_checks import PictureChecks
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
-from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedImage
+from occupancy_nn_ros.runtime.sensor_agreement import SensorAgreement, Standing
+from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth, PosedImage
 
 WORLD_FRAMES = ("odom", "map", "world", "earth", "utm", "camera_init", "local_origin")
 """Frames that do not move with the robot, by custom."""
@@ -32,6 +36,7 @@ class Plausibility:
         self.mountings: dict[str, str] = {}
         self._pictures: dict[str, PictureChecks] = {}
         self._depths: dict[str, DepthChecks] = {}
+        self._agreement = SensorAgreement()
 
     def check(self, T_map_base: FloatArray, map_frame: str, frame: RawFrame, decoded: Decoded) -> None:
         """Judge a frame.
@@ -48,12 +53,19 @@ class Plausibility:
         name = frame.sensor.name
         if isinstance(decoded, PosedCloud):
             self._check_cloud(frame, map_frame)
+            self._check_agreement(frame, decoded, Standing.CLOUD)
             return
         self._check_mounting(frame, T_map_base)
         if isinstance(decoded, PosedImage):
             self._pictures.setdefault(name, PictureChecks()).check(decoded)
-        elif not frame.sensor.depth_unit_m:  # else somebody knows it
-            self._depths.setdefault(name, DepthChecks()).check(decoded, T_map_base)
+        elif frame.sensor.depth_unit_m:  # somebody knows it
+            self._check_agreement(frame, decoded, Standing.PROVEN)
+        else:
+            self._check_depth(frame, decoded, T_map_base)
+
+    def take_predicted(self, depths: Iterable[PosedDepth]) -> None:
+        """Take the depth that the network saw in pictures, to compare the next depth images with."""
+        self._agreement.take_predicted(depths)
 
     def forget(self, sensor: str) -> None:
         """Compare the sensor's next picture with none: what came between was not seen, as when frames did not decode."""
@@ -68,6 +80,20 @@ class Plausibility:
                 f"Take the sensor's own cloud, or set cameras.{name}.sensor_frame to the sensor's frame",
                 reason="cloud is not in its sensor's frame",
             )
+
+    def _check_depth(self, frame: RawFrame, depth: PosedDepth, T_map_base: FloatArray) -> None:
+        """Judge depth by itself and by other sensors, which tell more where both object."""
+        checks = self._depths.setdefault(frame.sensor.name, DepthChecks())
+        try:
+            checks.check(depth, T_map_base)
+        finally:
+            self._check_agreement(frame, depth, Standing.PROVEN if checks.is_trusted else Standing.DEPTH)
+
+    def _check_agreement(self, frame: RawFrame, look: PosedDepth | PosedCloud, standing: Standing) -> None:
+        self._agreement.take(frame.sensor.name, look, standing)
+        objection = self._agreement.objection(frame.sensor.name)
+        if objection is not None:
+            raise objection.error(frame.sensor.depth_unit_m or unit_by_encoding(frame.sensor.msgtype, frame.cdr))
 
     def _check_mounting(self, frame: RawFrame, T_map_base: FloatArray) -> None:
         if frame.sensor.name in self.mountings:

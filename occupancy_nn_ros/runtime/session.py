@@ -121,6 +121,8 @@ class MappingSession:
         except (OccupancyError, ValueError) as error:
             self._drop("keyframe failed", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s: {error}")
             return []
+        if self.pipeline.prediction is not None:
+            self.plausibility.take_predicted(self.pipeline.prediction.depths)
         if self.pipeline.depth_model is not None:
             self.dropped |= self.pipeline.depth_model.left_out  # totals: the larger count is the newer one
         if self.config.grid.max_step_down_m > 0 and not (keyframe.depths or keyframe.clouds):
