@@ -25,7 +25,9 @@ from occupancy_nn_ros.doctor.findings import (
     warning,
 )
 from occupancy_nn_ros.doctor.looks import Looks
+from occupancy_nn_ros.doctor.network_depth import NetworkDepth
 from occupancy_nn_ros.doctor.placing import check_keyframes, check_pose_topic, check_statics, check_transforms
+from occupancy_nn_ros.doctor.witnesses import Witnesses, find_witnesses
 from occupancy_nn_ros.errors import BagError, ConfigError, MessageError, OccupancyError
 from occupancy_nn_ros.messages.decode import decode_tf
 from occupancy_nn_ros.messages.headers import peek_header
@@ -80,6 +82,7 @@ class Examination:
         sensors: tuple[SensorStream, ...],
         odometries: Sequence[str] = (),
         further: FurtherDecoders = OWN_ONLY,
+        witnesses: Mapping[str, str] | None = None,
     ) -> None:
         """Nothing came yet.
 
@@ -88,6 +91,7 @@ class Examination:
             sensors: what it would map with.
             odometries: topics that may place the robot where TF does not.
             further: reads messages that this package's own decoders do not know.
+            witnesses: message types of topics by which depth cameras are judged, beside the sensors.
         """
         self.config, self._further = config, further
         self.intake = Intake(config, sensors, PoseBuffer(FOREVER_NS), odometries)
@@ -95,7 +99,13 @@ class Examination:
         self._first_ns, self._static_frames = 0, set[str]()
         self.records = {sensor.name: SensorRecord() for sensor in sensors}
         self.keyframes = 0
-        self._looks = Looks(further)
+        self._looks = Looks(further, NetworkDepth(config))
+        self._witnesses = Witnesses(witnesses or {})
+
+    @property
+    def topics(self) -> dict[str, str]:
+        """Every topic to listen to, with its message type."""
+        return self.intake.topics | self._witnesses.topics
 
     def receive(self, topic: str, cdr: bytes, now_ns: int | None = None) -> None:
         """Take one message.
@@ -105,6 +115,9 @@ class Examination:
             cdr: its bytes.
             now_ns: when it arrived, on the clock of its stamps; None where that clock is not known.
         """
+        if topic in self._witnesses.topics:
+            self._witnesses.add(topic, cdr)
+            return
         self._look(self.intake.receive(topic, cdr))
         if topic == self.config.tf_static_topic:
             self._note_statics(cdr)
@@ -143,6 +156,7 @@ class Examination:
     def _look(self, ready: Sequence[RawKeyframe]) -> None:
         self.keyframes += len(ready)
         for raw in ready:
+            self._looks.hear(self._witnesses.looks(raw.stamp_ns, self.intake))
             self._looks.take(raw, self.intake.map_frame, self.config.sync.min_cameras)
 
     def _note_statics(self, cdr: bytes) -> None:
@@ -235,10 +249,11 @@ def _bag_findings(reader: BagReader, config: Config, seconds: float, further: Fu
     if not sensors:
         return findings
     config = name_tf_topics(config, scan.topics, sensors)
-    examination = Examination(config, sensors, odometry_topics(config, scan.topics), further)
+    witnesses = find_witnesses(config, sensors, scan.topics)
+    examination = Examination(config, sensors, odometry_topics(config, scan.topics), further, witnesses)
     hold_statics(reader, examination.intake)
     end_ns = reader.start_ns + round(seconds * 1e9)
-    for message in reader.messages(set(examination.intake.topics)):
+    for message in reader.messages(set(examination.topics)):
         if message.stamp_ns > end_ns:
             break
         examination.receive(message.topic, message.cdr)

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
 from occupancy_nn_ros.doctor.findings import Finding, warning
+from occupancy_nn_ros.doctor.network_depth import NetworkDepth
 from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
+from occupancy_nn_ros.values import PosedCloud
 
 MOST_LOOKS = 60
 """Keyframes that are decoded: enough for motion to tell depth from what is none."""
@@ -43,9 +46,11 @@ class Looks:
         refused: frames of each sensor that were not usable, by reason.
         words: the latest message for each sensor and reason.
         further: reads messages that this package's own decoders do not know.
+        network: sees depth in pictures, None where it is not asked.
     """
 
     further: FurtherDecoders = OWN_ONLY
+    network: NetworkDepth | None = None
     keyframes: int = 0
     usable: int = 0
     seen: Counter[str] = field(default_factory=Counter)
@@ -62,10 +67,18 @@ class Looks:
         judge = partial(self._plausibility.check, raw.T_map_base, map_frame)
         keyframe, bad = decode_keyframe(raw, min_cameras, judge, self.further)
         self.usable += keyframe is not None
+        if keyframe is not None and self.network is not None:
+            self._plausibility.take_predicted(self.network.see(keyframe))
         for frame, error in bad:
             reason = error.reason if isinstance(error, ImplausibleError) else "frame does not decode"
             self.refused.setdefault(frame.sensor.name, Counter())[reason] += 1
             self.words[frame.sensor.name, reason] = str(error)
+
+    def hear(self, witnesses: Iterable[PosedCloud]) -> None:
+        """Compare depth cameras with what other sensors, that no map is made with, saw at the same time."""
+        if self.keyframes < MOST_LOOKS:
+            for look in witnesses:
+                self._plausibility.take_witness(look)
 
     @property
     def cause(self) -> str:

@@ -5,7 +5,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from occupancy_nn_ros.messages.cdr import CdrWriter
+from occupancy_nn_ros.messages.headers import Header, peek_header
+from occupancy_nn_ros.messages.names import LASER_SCAN
+from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.values import Float32Array
 
 
@@ -25,3 +30,18 @@ def encode_laser_scan(stamp_ns: int, frame_id: str, ranges_m: Float32Array, limi
     writer.block(len(ranges_m), ranges_m.astype("<f4"), 4)
     writer.put("I", 0)
     return writer.bytes()
+
+
+def decode_laser_scan(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
+    """Points (N, 3) of a scan in its own frame, all at z = 0; what is beyond the limits or not known is left out.
+
+    Raises:
+        MessageError: the bytes do not decode.
+    """
+    header, scan = peek_header(cdr), deserialize(LASER_SCAN, cdr)
+    ranges = np.asarray(scan.ranges, dtype=np.float64)
+    angles = scan.angle_min + scan.angle_increment * np.arange(len(ranges))
+    known = np.isfinite(ranges) & (ranges >= scan.range_min) & (ranges <= scan.range_max) & np.isfinite(angles)
+    ranges, angles = ranges[known], angles[known]
+    points = np.column_stack([ranges * np.cos(angles), ranges * np.sin(angles), np.zeros(len(ranges))])
+    return header, points.astype(np.float32)

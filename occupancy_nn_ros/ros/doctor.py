@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -16,6 +16,7 @@ from rclpy.qos import QoSProfile
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.doctor.examination import Examination, find_sensors
 from occupancy_nn_ros.doctor.findings import Finding, check_model, ok, problem, warning
+from occupancy_nn_ros.doctor.witnesses import find_witnesses
 from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.ros.encodings import Encodings, worth_asking
 from occupancy_nn_ros.ros.further_decoders import installed_decoders
@@ -59,7 +60,8 @@ def examine_graph(config: Config, seconds: float, arguments: Sequence[str] = ())
             return findings
         topics = topics_of(listener.node)
         config = name_tf_topics(config, own_transforms(published_topics(listener.node), sensors), sensors)
-        examination = Examination(config, sensors, odometry_topics(config, topics), installed_decoders())
+        witnesses = find_witnesses(config, sensors, _ring_of(listener, config, sensors))
+        examination = Examination(config, sensors, odometry_topics(config, topics), installed_decoders(), witnesses)
         listener.listen(examination, clock=None if "/clock" in topics else time.time_ns)
         listener.spin(seconds)
         return findings + examination.findings(topics, listener.why_silent) + listener.findings(examination)
@@ -82,6 +84,12 @@ def _look_for_sensors(listener: _Listener, config: Config) -> tuple[tuple[Sensor
             break
     encodings.close()
     return found
+
+
+def _ring_of(listener: _Listener, config: Config, sensors: Sequence[SensorStream]) -> Mapping[str, str]:
+    """The nearest part of the graph that has the sensors: whatever else is theirs is there, and no other robot's."""
+    rings = search_rings(topics_of(listener.node), listener.node.get_namespace(), topics_named(config))
+    return next((ring for ring in rings if all(sensor.topic in ring for sensor in sensors)), {})
 
 
 def _check_interfaces() -> list[Finding]:
@@ -145,7 +153,7 @@ class _Listener:
         def receive(topic: str, cdr: bytes) -> None:
             examination.receive(topic, cdr, None if clock is None else clock())
 
-        for topic, msgtype in examination.intake.topics.items():
+        for topic, msgtype in examination.topics.items():
             is_static = examination.intake.poses.tf_topics.get(topic)
             self._qos[topic] = (
                 subscription_qos(self.node, topic, owners.get(topic)) if is_static is None else transform_qos(is_static)

@@ -67,6 +67,10 @@ class Plausibility:
         """Take the depth that the network saw in pictures, to compare the next depth images with."""
         self._agreement.take_predicted(depths)
 
+    def take_witness(self, cloud: PosedCloud) -> None:
+        """Take a sweep that no map is made with, to compare depth images with."""
+        self._agreement.take(cloud.sensor, cloud, Standing.CLOUD)
+
     def forget(self, sensor: str) -> None:
         """Compare the sensor's next picture with none: what came between was not seen, as when frames did not decode."""
         self._pictures.pop(sensor, None)

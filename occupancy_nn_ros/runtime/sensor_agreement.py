@@ -38,6 +38,9 @@ SETTLES, SETTLES_NOTHING, ENDS = 2, 5, 6
 NOTHING_M = 0.5
 """A contradiction without a rule must last over this much motion: one place may be all glass."""
 
+SAME_PLACE_M = 0.02
+"""A cloud of the same moment whose rays begin this near to a depth camera may be made of its image."""
+
 OFTEN, SELDOM = 20, 8
 """After so many comparisons that settled nothing, only each of so many looks is compared."""
 
@@ -163,6 +166,7 @@ class SensorAgreement:
         self._standings: dict[str, Standing] = {}
         self._pairs: dict[tuple[str, str], _Pair] = {}
         self._told: set[str] = set()
+        self._made_of: set[tuple[str, str]] = set()
 
     def take(self, name: str, look: PosedDepth | PosedCloud, standing: Standing) -> None:
         """Compare a sensor's next look with the latest ones of the others."""
@@ -201,6 +205,8 @@ class SensorAgreement:
         """Compare one sensor with one that may judge it, if it is time."""
         if not self._may_judge(name, judge):
             return
+        if self._is_made_of(judge, name):
+            return
         pair, judged, other = self._pairs.setdefault((name, judge), _Pair()), self._latest[name], self._latest[judge]
         if not pair.is_due(judged, other):
             return
@@ -217,6 +223,15 @@ class SensorAgreement:
         if Standing.NETWORK in (mine, its):
             return mine == Standing.DEPTH
         return its >= mine or isinstance(self._latest[name], DepthSight)
+
+    def _is_made_of(self, judge: str, name: str) -> bool:
+        """Whether a cloud has the time and place of a depth camera's images, as one that was made of them: it says what they say."""
+        one, other = self._latest[judge], self._latest[name]
+        if not isinstance(one, CloudSight) or not isinstance(other, DepthSight):
+            return False
+        if one.stamp_ns == other.stamp_ns and float(np.linalg.norm(one.place - other.place)) < SAME_PLACE_M:
+            self._made_of.add((judge, name))
+        return (judge, name) in self._made_of
 
     def _counts(self, verdict: Verdict, name: str, judge: str) -> bool:
         """Whether this judge can find that of this sensor, as they stand now."""

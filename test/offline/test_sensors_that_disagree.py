@@ -14,6 +14,7 @@ from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.geometry.cameras import unproject
 from occupancy_nn_ros.messages import names
+from occupancy_nn_ros.messages.laser_scan import encode_laser_scan
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_image, encode_point_cloud, encode_tf
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
 from occupancy_nn_ros.values import StampedTransform
@@ -21,6 +22,7 @@ from occupancy_nn_ros.values import StampedTransform
 T0, STEP_NS, STEPS = 1_700_000_000_000_000_000, 500_000_000, 8
 SMALL = replace(MODEL, width=80, height=60, K=np.array([[55.0, 0, 39.5], [0, 55, 29.5], [0, 0, 1]]))
 MOUNTS = {"lidar": at(0, 0, 0.9), "front": camera_at(0.2, 0, 0.5, pitch=10), "side": camera_at(0.2, 0.2, 0.6, yaw=20)}
+SCANNER = at(0.1, 0, 0.3)
 TOPICS = {"lidar": "/lidar/points", "front": "/front/depth/image_rect_raw", "side": "/side/depth/image_rect_raw"}
 PLACES = [at(0.15 * n, 0, 0, 4 * n) for n in range(STEPS)]
 EXACT = {
@@ -57,7 +59,7 @@ def bag(tmp_path):
         K = SMALL.K.copy()
         K[:2, :2] *= focal
         with BagWriter(path := tmp_path / name) as writer:
-            static = [StampedTransform(T0, "base_link", name, T) for name, T in MOUNTS.items()]
+            static = [StampedTransform(T0, "base_link", name, T) for name, T in {**MOUNTS, "laser": SCANNER}.items()]
             writer.write("/tf_static", names.TF_MESSAGE, T0, encode_tf(static))
             for n, pose in enumerate(PLACES):
                 stamp_ns = T0 + n * STEP_NS
@@ -70,6 +72,11 @@ def bag(tmp_path):
                 if "lidar" in sensors:
                     cloud = encode_point_cloud(stamp_ns, "lidar", EXACT["lidar"][n])
                     writer.write(TOPICS["lidar"], names.POINT_CLOUD, stamp_ns, cloud)
+                if "scan" in sensors:
+                    ring = sweep(pose @ SCANNER, rings=np.zeros(1), steps=360).points_m
+                    ranges = np.linalg.norm(ring, axis=1).astype(np.float32)
+                    scan = encode_laser_scan(stamp_ns, "laser", ranges, (0.1, 20.0))
+                    writer.write("/scan", names.LASER_SCAN, stamp_ns, scan)
                 if "front" in sensors:
                     write_depth(writer, "front", stamp_ns, front(EXACT["front"][n]), replace(SMALL, K=K))
                 if "side" in sensors:
@@ -148,3 +155,14 @@ def test_the_unit_that_is_named_makes_the_map(bag):
     assert fixed.summary["dropped"] == {}
     right = play(bag(name="right.mcap"), *TOPICS)
     assert wrong_share(fixed.view, right.view) < 0.001
+
+
+@pytest.mark.parametrize(("witness", "topic"), [("lidar", "/lidar/points"), ("scan", "/scan")])
+def test_the_doctor_asks_what_else_the_bag_holds(bag, capsys, witness, topic):
+    """A LiDAR or a laser scanner that no map is made with tells a unit to a depth camera that is found by itself."""
+    path = bag(counted(0.01), sensors=("front", witness))
+    (told,) = [check for check in doctor(path, capsys) if "depth_unit_m to 0.01" in check[2]]
+    assert told[:2] == ("warning", "front_depth")
+    assert f" times those that '{topic}' measures at the same place" in told[2]
+    right = bag(sensors=("front", witness), name="right.mcap")
+    assert {check[0] for check in doctor(right, capsys)} == {"ok"}

@@ -9,6 +9,8 @@ import pytest
 from box_room import MODEL, at, camera_at, depth_image, sweep
 
 from occupancy_nn_ros.runtime.sensor_agreement import SensorAgreement, Standing, unit_that_fits
+from occupancy_nn_ros.runtime.sight_lines import DepthSight
+from occupancy_nn_ros.values import PosedCloud
 
 SECOND = 1_000_000_000
 DRIVE = [(0.15 * n, 0.0, 3.0 * n) for n in range(12)]
@@ -193,3 +195,17 @@ def test_who_has_agreed_for_long_is_not_compared_any_more(monkeypatch):
     monkeypatch.setattr(sensor_agreement, "compare", lambda *args: calls.append(1) or compare(*args))
     objections({"lidar": 1.0, "left": 1.0}, [*DRIVE, *DRIVE])
     assert 6 <= len(calls) <= 20
+
+
+def test_a_cloud_that_may_be_made_of_a_depth_image_does_not_speak_for_it():
+    """Ten times too far, both: the network, which is right, is not overruled."""
+    agreement = SensorAgreement()
+    for n, place in enumerate(DRIVE[:8]):
+        depth = look("left", n, place, 10.0)
+        pose = depth.T_map_cam
+        points = (DepthSight(depth).points - pose[:3, 3]) @ pose[:3, :3]
+        agreement.take("left", depth, Standing.DEPTH)
+        agreement.take("points", PosedCloud("points", n * SECOND, points.astype(np.float32), pose), Standing.CLOUD)
+        agreement.take_predicted([replace(look("network on front", n, place), camera="front")])
+    found = agreement.objection("left")
+    assert found is not None and found.judge == "'network on front'"
