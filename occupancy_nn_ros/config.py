@@ -278,10 +278,18 @@ class OutputConfig(CheckedSettings):
         "height", "Colours of markers and clouds; camera: as the cameras saw each voxel, 8 bytes a voxel.", live=True
     )
     markers_min_height_m: float = setting(
-        0.2, "markers start at this height above base_frame; -50 shows the floor too.", low=-50.0, high=50.0, live=True
+        0.2,
+        "markers and mesh start at this height above base_frame; -50: with the floor.",
+        low=-50.0,
+        high=50.0,
+        live=True,
     )
     markers_max_height_m: float = setting(
-        1.6, "markers end at this height above base_frame; 50 shows the ceiling too.", low=-50.0, high=50.0, live=True
+        1.6,
+        "markers and mesh end at this height above base_frame; 50: with the ceiling.",
+        low=-50.0,
+        high=50.0,
+        live=True,
     )
     grid_repeat_s: float = setting(
         0.0,

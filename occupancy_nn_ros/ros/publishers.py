@@ -32,6 +32,8 @@ class OutputPublishers:
         }
         self._of_the_map = frozenset(self._publishers)
         self._sent: set[str] = set()
+        self._listeners: dict[str, int] = {}
+        self._forgetting = frozenset(topic.name for topic in OUTPUTS if not topic.is_latched)
         self._grids: dict[str, tuple[float, bytes]] = {}
         self._newest_last = threading.Lock()
         period_s = context.config.outputs.grid_repeat_s
@@ -67,10 +69,16 @@ class OutputPublishers:
             self._sent.add(message.name)
 
     def missing(self) -> set[str]:
-        """Outputs of the map that somebody subscribes to and that were never sent although there is a map."""
+        """Outputs of the map that somebody subscribes to and was not sent although there is a map.
+
+        DDS keeps the last message of latched topics for who joins late; of the others it is sent again.
+        """
         session = self._context.session
         if session is None or not session.pipeline.has_map:
             return set()
+        counts = {name: self._publishers[name].get_subscription_count() for name in self._forgetting & self._of_the_map}
+        self._sent -= {name for name, count in counts.items() if count > self._listeners.get(name, 0)}
+        self._listeners = counts
         return (self.wanted() & self._of_the_map) - self._sent
 
     def publish_missing(self) -> None:

@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Literal
 
+import numpy as np
+
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.mapping.exports import octree
 from occupancy_nn_ros.mapping.scan import scan_ranges
+from occupancy_nn_ros.mapping.slices import band_mask
 from occupancy_nn_ros.mapping.surface import surface_mesh
 from occupancy_nn_ros.messages.laser_scan import encode_laser_scan
 from occupancy_nn_ros.messages.maps import (
@@ -40,9 +43,10 @@ from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_i
 from occupancy_nn_ros.runtime.cloud_frame import cloud_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.free_space import FreeSource, encode_free_cloud
-from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource, Need
+from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource, Need, marker_band
 from occupancy_nn_ros.runtime.moving_points import moving_points
 from occupancy_nn_ros.runtime.pictures import PictureSource, encode_pictures
+from occupancy_nn_ros.values import VoxelState
 from occupancy_nn_ros.visualization.colors import surface_colors
 
 EVERY_CAMERA = "*"
@@ -126,7 +130,10 @@ def _octomap(source: MapSource) -> bytes:
 
 
 def _mesh(source: MapSource) -> bytes:
-    mesh = surface_mesh(source.view)
+    """The surface of what markers show, too."""
+    mask = band_mask(source.view, marker_band(source.config))
+    state = np.where(mask, source.view.state, VoxelState.UNKNOWN).astype(source.view.state.dtype)
+    mesh = surface_mesh(replace(source.view, state=state))
     corners = mesh.vertices_m[mesh.triangles.reshape(-1)]
     colors = surface_colors(source.view, corners, source.config.outputs.color_by)
     return encode_mesh_marker(source.stamp_ns, source.view.frame_id, corners, colors)

@@ -6,12 +6,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
+
 from occupancy_nn_ros.messages.sensors import encode_image
 from occupancy_nn_ros.values import PosedDepth, PosedImage
-from occupancy_nn_ros.visualization.depth_picture import render_depths
+from occupancy_nn_ros.visualization.depth_picture import GAP, render_depths
 
 PICTURE_WIDTH = 240
 """Pixels; four cameras of 4:3 then are 1 MB, raw: viewers may lack what compressed pictures need."""
+
+NAME_HEIGHT = 18
+"""Pixels at the top of a picture that its camera's name takes."""
+
+FONT = cv2.FONT_HERSHEY_SIMPLEX
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,10 @@ def paired(images: Sequence[PosedImage], depths: Sequence[PosedDepth]) -> tuple[
 
 
 def encode_pictures(source: PictureSource) -> bytes:
-    """An rgb8 Image with a row for each camera: its picture, and its depth from red (near) to blue (far), black where not sure."""
+    """An rgb8 Image with a row for each camera: its named picture, and its depth from red (near) to blue (far), black where not sure."""
     pixels = render_depths(source.looks, PICTURE_WIDTH, in_rows=True)
+    row = (len(pixels) + GAP) // len(source.looks)
+    for n, (image, _) in enumerate(source.looks):
+        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+            cv2.putText(pixels, image.camera, (5, n * row + NAME_HEIGHT - 5), FONT, 0.45, color, thickness, cv2.LINE_AA)
     return encode_image(source.stamp_ns, source.frame_id, pixels)

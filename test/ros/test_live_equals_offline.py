@@ -19,6 +19,7 @@ from occupancy_nn_ros.visualization.depth_picture import GAP
 
 GRID, VOXELS = "/occupancy_nn/occupancy_grid", "/occupancy_nn/voxel_grid"
 DEPTH, PICTURES = "/occupancy_nn/depth/front/image", "/occupancy_nn/pictures"
+MARKERS = "/occupancy_nn/markers"
 SETTINGS = {"map.size_xy_m": 8.0, "network.threads": 1, "network.sure_depth": 0.1}
 
 
@@ -117,6 +118,13 @@ def test_same_bag_same_map(tf_source, graph, start_node, small_bag, tiny_model, 
     assert (values == 100).sum() > 0 and (values == -1).sum() > 0
     assert np.array_equal(values, deserialize(names.OCCUPANCY_GRID, offline[GRID][-1]).data)
     assert bytes(graph.received[VOXELS][-1]) == offline[VOXELS][-1]
+    # So does a second one of a topic whose last message DDS does not keep.
+    graph.listen(MARKERS, names.MARKER_ARRAY, STREAM_QOS)
+    graph.until(lambda: graph.received[MARKERS])
+    again = []
+    graph.node.create_subscription(interface_class(names.MARKER_ARRAY), MARKERS, again.append, STREAM_QOS)
+    graph.until(lambda: again)
+    assert len(again[0].markers[0].points) > 0
     code, output = node.stop()
     assert code == 0, output
     assert ("transforms by tf2_ros" in output) == (tf_source == "tf2")

@@ -6,6 +6,7 @@ from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.messages.decode import decode_camera_info
 from occupancy_nn_ros.messages.images import decode_depth
 from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE, POINT_CLOUD
+from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutputEncoder, depth_topics, output_topics
@@ -114,3 +115,21 @@ def test_markers_show_the_band_between_floor_and_ceiling(settings, lowest_m, hig
     heights = source.voxels_of_markers.points_m[:, 2]
     assert (heights.min(), heights.max()) == pytest.approx((lowest_m, highest_m), abs=1e-5)
     assert len(source.voxels.points_m) == 20  # the cloud holds them all
+
+
+@pytest.mark.parametrize(
+    ("settings", "lowest_m", "highest_m"),
+    [
+        ([], 1.5, 2.7),
+        (["outputs.markers_min_height_m=-50", "outputs.markers_max_height_m=50"], 0.1, 3.9),
+    ],
+)
+def test_so_does_the_mesh(settings, lowest_m, highest_m):
+    pytest.importorskip("skimage")
+    view = room()
+    view.state[:] = np.where(view.state == VoxelState.OCCUPIED, VoxelState.OCCUPIED, VoxelState.FREE)
+    view.probability[:] = np.where(view.state == VoxelState.OCCUPIED, 0.9, 0.1)
+    (mesh,) = (topic for topic in OUTPUTS if topic.name == "mesh")
+    (marker,) = deserialize(mesh.msgtype, mesh.encode(MapSource(view, load_config([], settings)))).markers
+    heights = np.array([corner.z for corner in marker.points])
+    assert (heights.min(), heights.max()) == pytest.approx((lowest_m, highest_m), abs=1e-5)

@@ -3,7 +3,7 @@ import numpy as np
 
 from occupancy_nn_ros.messages.images import decode_image
 from occupancy_nn_ros.messages.names import IMAGE
-from occupancy_nn_ros.runtime.pictures import PICTURE_WIDTH, PictureSource, encode_pictures, paired
+from occupancy_nn_ros.runtime.pictures import NAME_HEIGHT, PICTURE_WIDTH, PictureSource, encode_pictures, paired
 from occupancy_nn_ros.values import CameraModel, PosedDepth, PosedImage
 from occupancy_nn_ros.visualization.colors import depth_colors
 from occupancy_nn_ros.visualization.depth_picture import GAP
@@ -34,8 +34,10 @@ def test_a_row_for_each_camera_with_its_depth_at_the_right():
     height = PICTURE_WIDTH * 12 // 16
     assert pixels.shape == (2 * height + GAP, 2 * PICTURE_WIDTH + GAP, 3)
     second, beside = height + GAP, PICTURE_WIDTH + GAP
-    assert (pixels[:height, :PICTURE_WIDTH] == (10, 20, 30)).all()
+    named, below = pixels[:NAME_HEIGHT, :PICTURE_WIDTH], slice(NAME_HEIGHT, height)
+    assert named.max() == 255 and named.min() == 0  # white letters with a black edge
+    assert (pixels[below, :PICTURE_WIDTH] == (10, 20, 30)).all()
     assert (pixels[:height, beside:] == depth_colors(np.array(2.0))).all()
-    assert (pixels[second:, :PICTURE_WIDTH] == (200, 0, 0)).all()
+    assert (pixels[second:][below, :PICTURE_WIDTH] == (200, 0, 0)).all()
     assert (pixels[second:, beside:] == 0).all()
     assert (pixels[height:second] == 255).all() and (pixels[:, PICTURE_WIDTH:beside] == 255).all()
