@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """A shipped model becomes one that knows a site: labels from the recordings' own pictures, a short training run, and a judge.
 
-The judge are keyframes that were kept from training: pictures have to fit each other better by the depth that the new weights see than
-by what the old ones saw. Otherwise the old model stays what it was.
+The judge are keyframes that were kept from training: their pictures have to fit each other better by the map of the new weights than by
+that of the old ones. Weights halfway between both are judged too. If neither is better, the old model stays what it was.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -16,13 +17,15 @@ from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
-from occupancy_nn_ros.adaptation.photometric import Comparison, HeldOut, compare, predicted_depth
+from occupancy_nn_ros.adaptation.map_judge import HeldOut, MapErrors, MapJudge, Verdict
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.jobs.run import WorkerPool
 from occupancy_nn_ros.labelling.bags import Outcome, label_bags
 from occupancy_nn_ros.labelling.plan import LabelPlan
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint, save_checkpoint
+from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.settings import to_mapping
 from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
 from occupancy_nn_ros.training.shards import Shard, read_shard, write_shard
@@ -33,6 +36,9 @@ HELD_OUT_SHARE = 0.2
 """Of each recording the last keyframes are kept from training."""
 
 LEAST_HELD_OUT = 3
+
+SHARES = (1.0, 0.5)
+"""How far from the old weights to those that were learned the weights lie that are judged."""
 
 FIT = TrainConfig(
     name="adapted", steps=100, batch=2, learning_rate=1e-4, warmup=6, ema=0.95, save_every=25, measurement_errors=False
@@ -60,12 +66,14 @@ class Adapted:
 
     Attributes:
         model: the adapted model's file; None if it is no better, and then nothing was written.
-        comparison: photometric errors on the keyframes that were kept from training.
+        verdict: the map before and after, by the keyframes that were kept from training.
+        share: how far from the old weights to those that were learned.
         outcomes: what became of each recording.
     """
 
     model: Path | None
-    comparison: Comparison
+    verdict: Verdict
+    share: float
     outcomes: tuple[Outcome, ...]
 
 
@@ -81,7 +89,7 @@ def adapt(bags: Sequence[Path], out: Path, plan: AdaptPlan, audience: Audience |
     """Adapt a model to what recordings show; goes on where an interrupted run stopped.
 
     Writes to ``out``: ``labels`` (shards of the recordings), ``train`` (those that are learned from), ``run`` (the training run with its
-    curves and pictures), ``held_out.png`` (pictures and depth before and after), ``adapt.json`` (the figures), and
+    curves and pictures), ``held_out.png`` (a picture, and the maps before and after as it sees them), ``adapt.json`` (the figures), and
     ``NAME.safetensors``, named like the folder, if it is better than the model before.
 
     Raises:
@@ -97,19 +105,61 @@ def adapt(bags: Sequence[Path], out: Path, plan: AdaptPlan, audience: Audience |
     if not shards:
         reasons = "; ".join(f"{outcome.bag}: {outcome.refused}" for outcome in outcomes)
         raise TrainingError(f"none of the recordings can be learned from: {reasons}")
-    held_out = split(shards, out)
+    judge = MapJudge(held_out := split(shards, out), plan.labels.config)
     training = replace(plan.training, name=out.resolve().name, initial=str(initial))
-    candidate = load_checkpoint(train(training, out / "train", out / "run", audience.training))
-    comparison = compare(before.network, candidate.network, held_out)
-    _draw(before, candidate, held_out[0], out / "held_out.png")
+    learned = load_checkpoint(train(training, out / "train", out / "run", audience.training))
+    choice = _choose(judge, before, replace(learned, calibration=before.calibration))
+    _draw(choice.looks, held_out[-1], out / "held_out.png")
     model = None
-    if comparison.improved:
+    if choice.verdict.improved:
         model = out / f"{training.name}.safetensors"
-        record = {**candidate.record, "adapted_from": str(initial), "photometric": _figures(comparison)}
-        save_checkpoint(replace(candidate, calibration=before.calibration, record=record), model)
-    told = {"model": None if model is None else str(model), "from": str(initial), **_figures(comparison)}
+        record = {**learned.record, "adapted_from": str(initial), "share": choice.share, **asdict(choice.verdict)}
+        save_checkpoint(replace(choice.checkpoint, record=record), model)
+    told = {"model": None if model is None else str(model), "from": str(initial), "judged": choice.judged}
     (out / "adapt.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    return Adapted(model, comparison, tuple(outcomes))
+    return Adapted(model, choice.verdict, choice.share, tuple(outcomes))
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """The weights that are best by the judge, or those that were learned if none are better than the old ones.
+
+    Attributes:
+        checkpoint, share, verdict: the weights, where they lie, and what the judge says of them.
+        looks: maps before and after in the last pictures.
+        judged: figures of all that were judged.
+    """
+
+    checkpoint: Checkpoint
+    share: float
+    verdict: Verdict
+    looks: tuple[MapErrors, MapErrors]
+    judged: list[dict[str, Any]]
+
+
+def _choose(judge: MapJudge, before: Checkpoint, learned: Checkpoint) -> _Choice:
+    """Judge weights between the old ones and those that were learned."""
+    old = judge.errors(before)
+    found, judged = list[_Choice](), list[dict[str, Any]]()
+    for share in SHARES:
+        checkpoint = replace(learned, network=between(before.network, learned.network, share))
+        new = judge.errors(checkpoint)
+        verdict = Verdict.of(old, new, judge.keyframes)
+        judged.append({"share": share, "improved": verdict.improved, **asdict(verdict)})
+        found.append(_Choice(checkpoint, share, verdict, (old, new), judged))
+    better = [choice for choice in found if choice.verdict.improved]
+    return min(better, key=lambda choice: choice.verdict.change) if better else found[0]
+
+
+def between(before: OccupancyNetwork, after: OccupancyNetwork, share: float) -> OccupancyNetwork:
+    """A network whose weights lie at a share of the way from one's to another's of the same shape (Wortsman et al. 2022)."""
+    mixed, ends = copy.deepcopy(after), after.state_dict()
+    weights = {
+        name: torch.lerp(tensor, ends[name], share) if tensor.is_floating_point() else ends[name]
+        for name, tensor in before.state_dict().items()
+    }
+    mixed.load_state_dict(weights)
+    return mixed
 
 
 def _settings(labels: LabelPlan) -> dict[str, Any]:
@@ -146,20 +196,20 @@ def split(recordings: Sequence[Sequence[Path]], out: Path) -> list[HeldOut]:
     Raises:
         TrainingError: too few keyframes, a corrupt shard, or a part that cannot be written.
     """
-    held_out = []
+    held_out = list[HeldOut]()
     for shards in recordings:
         opened = [read_shard(path) for path in shards]
         count = sum(len(shard.images) for shard in opened)
-        learned = count - max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count))
+        learned = max(0, count - max(LEAST_HELD_OUT, round(HELD_OUT_SHARE * count)))
+        first = 0
         for path, shard in zip(shards, opened, strict=True):
             frames = len(shard.images)
-            cut = min(max(learned, 0), frames)
-            cut = 0 if cut == 1 else cut  # a shard has at least two frames
-            learned -= frames
-            if cut:
-                _write_part(shard, cut, out / "train" / path.name)
-            if cut < frames:
-                held_out.append(HeldOut(path, cut))
+            cut = min(learned - first, frames)
+            if cut < 2:  # a shard has at least two frames
+                break
+            _write_part(shard, cut, out / "train" / path.name)
+            first += cut
+        held_out.append(HeldOut(tuple(shards), first))
     if not held_out or not any((out / "train").glob("*.safetensors")):
         raise TrainingError(
             "the recordings give too few keyframes to learn from some and judge by others, expected 5 or more"
@@ -174,23 +224,12 @@ def _write_part(shard: Shard, count: int, path: Path) -> None:
     write_shard(path, part, {"part": f"the first {count} keyframes, without depth"})
 
 
-def _draw(before: Checkpoint, after: Checkpoint, held_out: HeldOut, path: Path) -> None:
-    """One column for each camera: a picture kept from training, depth before and after, and depth of the labels."""
-    shard = read_shard(held_out.shard)
-    frame = len(shard.images) - 1
-    depths = [predicted_depth(checkpoint.network, shard, frame).numpy() for checkpoint in (before, after)]
+def _draw(maps: Sequence[MapErrors], held_out: HeldOut, path: Path) -> None:
+    """One column for each camera: a picture kept from training, the maps before and after as it sees them, and depth of the labels."""
+    shard = read_shard(held_out.shards[-1])
     height, width = shard.images.shape[2:4]
-    rows = [
-        shard.images[frame],
-        *(depth_colors(d) for d in depths),
-        depth_colors(shard.depth_m[frame].astype(np.float32)),
-    ]
+    depths = [*(errors.looks for errors in maps), shard.depth_m[-1].astype(np.float32)]
+    rows = [shard.images[-1], *(depth_colors(depth) for depth in depths)]
     scaled = [[cv2.resize(tile, (width, height), interpolation=cv2.INTER_NEAREST) for tile in row] for row in rows]
     picture: UInt8Array = np.concatenate([np.concatenate(row, axis=1) for row in scaled])
     cv2.imwrite(str(path), picture[..., ::-1])
-
-
-def _figures(comparison: Comparison) -> dict[str, float]:
-    values = asdict(comparison)
-    del values["differences"]
-    return values

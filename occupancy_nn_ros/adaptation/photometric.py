@@ -1,38 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How well pictures fit each other by the depth that a network sees: a score that needs no truth.
+"""How well pictures fit each other by depths that are said of one of them: a score that needs no truth.
 
 A pixel at a depth is a point of space, and other pictures show the same there if the depth is right. Patches are compared by normalised
-correlation, which exposure does not change, and the best of several other views counts, since something may hide the point from some
-(Godard et al. 2019). Pixels without texture, and those that match as well without any motion, such as the robot's own body, are left out.
+correlation, which exposure does not change. Of several other views those that fit best count, since something may hide the point from
+some (Godard et al. 2019). Pixels without texture, and those that match as well without any motion, such as the robot's own body, tell
+nothing. Which these are does not depend on the depth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from occupancy_nn_ros.network.depth import pixel_rays, sure_depth
-from occupancy_nn_ros.network.model import OccupancyNetwork
+from occupancy_nn_ros.network.depth import pixel_rays
 from occupancy_nn_ros.network.patches import image_patches, patches_at
 from occupancy_nn_ros.network.views import choose_sources, invert_rigid, normalize_images
-from occupancy_nn_ros.training.dataset import make_sample
-from occupancy_nn_ros.training.shards import DEPTH_STRIDE, Shard, read_shard
-from occupancy_nn_ros.training.step import observe_sample
+from occupancy_nn_ros.training.shards import DEPTH_STRIDE
+from occupancy_nn_ros.values import Float32Array, FloatArray, UInt8Array
 
-AROUND = 3
-"""Keyframes before and after whose pictures are compared."""
+SOURCES, BEST = 6, 2
+"""So many views are compared with, and so many of them count: those that fit best, since something may hide the point from others."""
 
-SOURCES = 4
-MOST_FRAMES = 40
-PARTS, LEAST_COMPARED, LEAST_PARTS = 4, 0.1, 8
-"""Along each side, so many parts of a picture give a difference each, if this share of their pixels can be compared; with fewer
-differences in all nothing is said."""
+NO_MATCH = 1.0
+"""Mismatch of what does not correlate, and of what no other picture shows."""
 
 LEAST_TEXTURE = 0.3
 """Squared length of an interpolated patch: with less, noise begins to outweigh contrast."""
@@ -40,113 +36,82 @@ LEAST_TEXTURE = 0.3
 NOISE = 0.1
 """Lengths of patches, multiplied, below which correlation says nothing."""
 
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Keyframes of a shard, from the first on, that nothing was learned from."""
-
-    shard: Path
-    first: int
+STILL = 0.9
+"""Pixels that correlate with the same pixels of another picture by more than this do not tell depth."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """Photometric errors of two networks at the same pixels of the same pictures.
+class Picture:
+    """A pinhole picture.
 
     Attributes:
-        before, after: mean of (1 - correlation) / 2, from 0 to 1.
-        pixels: how many were compared.
-        frames: in how many keyframes.
-        differences: after less before in each part of each picture.
+        image: (H, W, 3) uint8 RGB.
+        K: (3, 3) intrinsics, pixel centres at integers.
+        T_map_cam: (4, 4) float64.
     """
 
-    before: float
-    after: float
-    pixels: int
-    frames: int
-    differences: tuple[float, ...]
+    image: UInt8Array
+    K: FloatArray
+    T_map_cam: FloatArray
 
     @property
-    def improved(self) -> bool:
-        """Whether the second is better, by more than two standard errors of the differences."""
-        if len(self.differences) < LEAST_PARTS or not self.after < self.before:
-            return False
-        error = float(np.std(self.differences, ddof=1)) / len(self.differences) ** 0.5
-        return bool(np.mean(self.differences) < -2 * error)
+    def cells(self) -> tuple[int, int]:
+        """Rows and columns of the cells whose depth is asked about: ``DEPTH_STRIDE`` pixels each way."""
+        height, width = self.image.shape[:2]
+        return height // DEPTH_STRIDE, width // DEPTH_STRIDE
+
+    def ways(self) -> FloatArray:
+        """Rays (h * w, 3) with z = 1 through the centres of cells, camera frame."""
+        K = torch.from_numpy(np.asarray(self.K, dtype=np.float64))
+        return np.asarray(pixel_rays(K[None], *self.cells, DEPTH_STRIDE)[0].T)
 
 
-def compare(before: OccupancyNetwork, after: OccupancyNetwork, held_out: Sequence[HeldOut]) -> Comparison:
-    """Score two networks on keyframes, at most ``MOST_FRAMES`` of them, evenly chosen.
+class Neighbours:
+    """A picture, and those of the pictures around it that show the same from other places."""
 
-    Raises:
-        TrainingError: a shard is corrupt.
-    """
-    opened = [(read_shard(item.shard), item.first) for item in held_out]
-    every = [(shard, frame) for shard, first in opened for frame in range(max(1, first), len(shard.images))]
-    chosen = np.unique(np.linspace(0, len(every) - 1, min(len(every), MOST_FRAMES)).round().astype(int))
-    sums, differences = np.zeros(3), list[float]()
-    for number in chosen:
-        shard, frame = every[number]
-        errors = [frame_errors(shard, frame, predicted_depth(network, shard, frame)) for network in (before, after)]
-        both = np.isfinite(errors[0]) & np.isfinite(errors[1])
-        sums += np.array([errors[0][both].sum(), errors[1][both].sum(), both.sum()])
-        differences += _by_parts(np.where(both, errors[1] - errors[0], np.nan))
-    first, second, count = (float(value) for value in sums)
-    pixels = max(1.0, count)
-    return Comparison(first / pixels, second / pixels, int(count), len(chosen), tuple(differences))
+    def __init__(self, picture: Picture, others: Sequence[Picture]) -> None:
+        """Choose which of the others to compare with, all of one size."""
+        self.picture = picture
+        poses = _local([picture, *others])
+        chosen = choose_sources(poses[:1], poses, SOURCES, torch.zeros(1, dtype=torch.int64))[0]
+        numbers = [int(number) for number in chosen if number > 0]
+        used = [picture, *(others[number - 1] for number in numbers)]
+        patches = image_patches(normalize_images(torch.from_numpy(np.stack([one.image for one in used]))))
+        self._reference = patches_at(patches[0], *picture.cells)
+        self._patches = patches[1:]
+        self._T_source_ref = [invert_rigid(poses[number]) @ poses[0] for number in numbers]
+        self._K = torch.from_numpy(np.stack([one.K for one in used])).float()
+
+    def comparable(self) -> npt.NDArray[np.bool_]:
+        """Cells (h, w) whose depth pictures can tell of."""
+        still = torch.zeros(self.picture.cells)
+        for patches in self._patches:
+            still = torch.maximum(still, _correlation(self._reference, patches_at(patches, *self.picture.cells)))
+        told = self._reference.square().sum(dim=0) > LEAST_TEXTURE
+        return np.asarray(told & (still < STILL) & bool(len(self._patches)))
+
+    def mismatch(self, depths_m: FloatArray) -> Float32Array:
+        """One less the correlation (h, w) at the best of some depths (D, h, w), NaN for none: 0 to ``NO_MATCH``."""
+        best = torch.zeros(self.picture.cells)
+        for depth_m in torch.from_numpy(np.asarray(depths_m, dtype=np.float32)):
+            best = torch.maximum(best, self._match(depth_m))
+        return np.asarray(NO_MATCH - best)
+
+    def _match(self, depth_m: Tensor) -> Tensor:
+        """Correlation (h, w) at depths (h, w) with the views that fit best, 0 to 1."""
+        matches = [torch.zeros(self.picture.cells)] * BEST
+        for patches, T_source_ref, K in zip(self._patches, self._T_source_ref, self._K[1:], strict=True):
+            place, seen = _project(depth_m, T_source_ref, self._K[0], K)
+            sampled = functional.grid_sample(patches[None], place, padding_mode="border", align_corners=False)
+            matches.append(torch.where(seen, _correlation(self._reference, sampled[0]), 0.0))
+        return torch.stack(matches).topk(BEST, dim=0).values.mean(dim=0)
 
 
-def _by_parts(difference: np.ndarray) -> list[float]:
-    """Means (V * PARTS^2,) over parts of pictures (V, h, w), of those in which enough was compared."""
-    tiles = [
-        tile
-        for view in difference
-        for row in np.array_split(view, PARTS, axis=0)
-        for tile in np.array_split(row, PARTS, axis=1)
-    ]
-    return [float(np.nanmean(tile)) for tile in tiles if np.isfinite(tile).mean() > LEAST_COMPARED]
-
-
-@torch.inference_mode()
-def predicted_depth(network: OccupancyNetwork, shard: Shard, frame: int) -> Tensor:
-    """Most likely depth (V, H / 4, W / 4) of every pixel, as seen with keyframes of the past alone."""
-    network.eval()
-    device = next(network.parameters()).device
-    sample = make_sample(shard, frame, np.random.default_rng(0), augment=False)
-    scene = observe_sample(network, sample, device)
-    return sure_depth(scene.depth_logits[-1], scene.nearer, network.bins[-1], 0.0).cpu()
-
-
-@torch.inference_mode()
-def frame_errors(shard: Shard, frame: int, depth_m: Tensor) -> np.ndarray:
-    """Photometric error (V, h, w) of depths (V, h, w) of a keyframe's pictures, NaN where nothing can be compared."""
-    views = shard.images.shape[1]
-    frames = [
-        frame,
-        *(n for n in range(frame - AROUND, frame + AROUND + 1) if n != frame and 0 <= n < len(shard.images)),
-    ]
-    images = torch.from_numpy(np.concatenate([shard.images[n] for n in frames]))
-    poses = np.concatenate([shard.T_map_cam[n] for n in frames]).astype(np.float64)
-    poses[:, :3, 3] -= shard.T_map_base[frame, :3, 3]
-    T_world_cam = torch.from_numpy(poses).float()
-    K = torch.from_numpy(np.tile(shard.K, (len(frames), 1, 1))).float()
-    patches = image_patches(normalize_images(images))
-    sources = choose_sources(T_world_cam[:views], T_world_cam, SOURCES, torch.arange(views))
-    errors = []
-    for view in range(views):
-        reference = patches_at(patches[view], *depth_m.shape[1:])
-        best, still = (torch.full(depth_m.shape[1:], -torch.inf) for _ in range(2))
-        for source in (int(s) for s in sources[view] if s >= 0):
-            T_source_ref = invert_rigid(T_world_cam[source]) @ T_world_cam[view]
-            place, seen = _project(depth_m[view], T_source_ref, K[view], K[source])
-            sampled = functional.grid_sample(patches[source, None], place, padding_mode="border", align_corners=False)
-            match = _correlation(reference, sampled[0])
-            best = torch.where(seen, torch.maximum(best, match), best)
-            still = torch.maximum(still, _correlation(reference, patches_at(patches[source], *depth_m.shape[1:])))
-        texture = reference.square().sum(dim=0) > LEAST_TEXTURE
-        usable = texture & torch.isfinite(best) & (still < best.clamp(min=0.9))
-        errors.append(torch.where(usable, (1 - best) / 2, torch.nan))
-    return torch.stack(errors).numpy()
+def _local(pictures: Sequence[Picture]) -> Tensor:
+    """Poses (N, 4, 4) float32 relative to where the first picture was taken."""
+    poses = np.stack([picture.T_map_cam for picture in pictures]).astype(np.float64)
+    poses[:, :3, 3] -= poses[0, :3, 3]
+    return torch.from_numpy(poses).float()
 
 
 def _correlation(first: Tensor, second: Tensor) -> Tensor:
@@ -162,6 +127,6 @@ def _project(depth_m: Tensor, T_source_ref: Tensor, K: Tensor, K_source: Tensor)
     local = T_source_ref[:3, :3] @ points + T_source_ref[:3, 3:]
     pixels = (K_source @ local)[:2] / local[2].clamp(min=1e-3)
     size = depth_m.new_tensor([[w * DEPTH_STRIDE], [h * DEPTH_STRIDE]])
-    place = (pixels + 0.5) / size * 2 - 1
+    place = torch.nan_to_num((pixels + 0.5) / size * 2 - 1, nan=2.0)
     seen = (local[2] > 0.05) & (place.abs() < 1).all(dim=0)
     return place.T.reshape(1, h, w, 2), seen.view(h, w)

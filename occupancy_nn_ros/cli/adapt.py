@@ -3,11 +3,12 @@
 
 Drive or carry the cameras through the place for a few minutes, past things and not only towards them. Depth is measured by matching
 pictures of the whole recording; what views from several places agree on teaches the network for some minutes. The last fifth of each
-recording is kept to judge by: pictures must fit each other better with the new weights than with the old ones. If they do not, this says
-so, writes no model, and ends with exit status 3. Goes on where an interrupted run stopped.
+recording is kept to judge by: its pictures must fit each other better by the map of the new weights than by that of the old ones. If they
+do not, this says so, writes no model, and ends with exit status 3. Goes on where an interrupted run stopped.
 
-Writes to the output folder: NAME.safetensors (named like the folder), held_out.png (a picture, depth before, after, and as the views
-agree on it), adapt.json (figures), run/ (curves and pictures of the training), labels/ (shards, as of: occupancy-nn label).
+Writes to the output folder: NAME.safetensors (named like the folder), held_out.png (a picture, the maps before and after as it sees them,
+and depth as the views agree on it), adapt.json (figures), run/ (curves and pictures of the training), labels/ (shards, as of:
+occupancy-nn label).
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         outcomes = [{**asdict(outcome), "bag": str(outcome.bag)} for outcome in adapted.outcomes]
         model = None if adapted.model is None else str(adapted.model)
-        print(json.dumps({"model": model, "comparison": asdict(adapted.comparison), "bags": outcomes}))
+        verdict = {"share": adapted.share, "improved": adapted.verdict.improved, **asdict(adapted.verdict)}
+        print(json.dumps({"model": model, "verdict": verdict, "bags": outcomes}))
     else:
         _print(adapted, args)
     return 0 if adapted.model is not None else NOT_BETTER
@@ -95,9 +97,11 @@ def _print(adapted: Adapted, args: argparse.Namespace) -> None:
             print(f"{outcome.bag}: {outcome.labels.keyframes} keyframes")
             for reason, count in outcome.labels.dropped.items():
                 print(f"  not used: {count} {reason}")
-    judged = adapted.comparison
-    errors = f"photometric error {judged.before:.4f} before, {judged.after:.4f} after"
-    print(f"{errors}, on {judged.frames} keyframes kept from training; look at {args.out / 'held_out.png'}")
+    pictures, space = adapted.verdict.pictures, adapted.verdict.space
+    print(f"maps of {adapted.verdict.keyframes} keyframes kept from training, before and after:")
+    print(f"  mismatch of pictures where rays end: {pictures.before:.4f}, {pictures.after:.4f}")
+    print(f"  not free before what views agree on: {space.before:.1%}, {space.after:.1%}")
+    print(f"  look at {args.out / 'held_out.png'}")
     if adapted.model is None:
         print(f"no better, so the old weights are kept: go on with --model {args.model}", file=sys.stderr)
     else:

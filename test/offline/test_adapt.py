@@ -54,7 +54,10 @@ def test_from_a_recording_to_a_judged_model(bag, tmp_path, capsys):
     assert status == (0 if told["model"] else 3)
     assert (out / "site.safetensors").exists() == (status == 0)
     assert told["bags"][0]["labels"]["keyframes"] == len(PICTURES_S)
-    assert told["comparison"]["frames"] >= 2 and 0 <= told["comparison"]["after"] < 0.5
+    verdict = told["verdict"]
+    assert verdict["keyframes"] == 3 and verdict["improved"] == (status == 0)
+    assert 0 < verdict["pictures"]["before"] < 1 and verdict["pictures"]["parts"] > 24
+    assert 0 < verdict["space"]["before"] < 1 and verdict["space"]["parts"] > 24
     (shard,) = (read_shard(path) for path in (out / "labels").glob("*.safetensors"))
     errors, known = [], []
     for frame, pose in enumerate(shard.T_map_cam[:, 0].astype(np.float64)):

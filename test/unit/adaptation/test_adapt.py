@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from occupancy_nn_ros.adaptation import adapt as adapting
-from occupancy_nn_ros.adaptation.adapt import FIT, AdaptPlan, Audience, adapt, split
-from occupancy_nn_ros.adaptation.photometric import Comparison
+from occupancy_nn_ros.adaptation.adapt import FIT, AdaptPlan, Audience, adapt, between, split
+from occupancy_nn_ros.adaptation.map_judge import MapErrors
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import TrainingError
@@ -19,8 +19,8 @@ from occupancy_nn_ros.labelling.plan import BagLabels, LabelPlan
 from occupancy_nn_ros.network.checkpoint import Calibration, load_checkpoint, save_checkpoint
 from occupancy_nn_ros.training.shards import read_shard, write_shard
 
-BETTER = Comparison(0.2, 0.15, 900, 3, (-0.05, -0.051, -0.049) * 4)
-WORSE = Comparison(0.2, 0.21, 900, 3, (0.01, 0.02, 0.0) * 4)
+BEFORE, BETTER, HALFWAY, WORSE = 0.3, (0.25, 0.28), (0.31, 0.26), (0.31, 0.32)
+"""Errors of the old weights, and of those that were learned and of those halfway between both."""
 
 
 def arrays(frames, first=0):
@@ -57,8 +57,9 @@ def test_the_last_keyframes_of_each_recording_are_kept_from_training(tmp_path, s
         first += frames
     kept = split([shards], tmp_path)
     learned = sorted((tmp_path / "train").glob("*.safetensors"))
-    others = [n for item in kept for n in frames_of([item.shard])[item.first :]]
+    others = [n for item in kept for n in frames_of(item.shards)[item.first :]]
     assert frames_of(learned) + others == list(range(sum(sizes))) and len(others) == held_out
+    assert [item.shards for item in kept] == [tuple(shards)]
     first = read_shard(learned[0])
     np.testing.assert_array_equal(first.points_m, read_shard(shards[0]).points_m[: len(first.images)])
     assert np.isnan(first.depth_m).all()  # space is learned, depth follows
@@ -101,8 +102,18 @@ def labels(monkeypatch):
     return made
 
 
-def judged(monkeypatch, comparison):
-    monkeypatch.setattr(adapting, "compare", lambda before, after, shards: comparison)
+def judged(monkeypatch, after):
+    """Old and new weights make maps with these errors."""
+
+    class Judge:
+        def __init__(self, held_out, config):
+            self.keyframes, self.said = sum(8 - item.first for item in held_out), iter((BEFORE, *after))
+
+        def errors(self, checkpoint):
+            noise = np.linspace(-1e-3, 1e-3, 16)
+            return MapErrors(next(self.said) + noise, np.full(16, np.nan), np.full((1, 16, 24), 2.0, np.float32))
+
+    monkeypatch.setattr(adapting, "MapJudge", Judge)
 
 
 def plan(initial):
@@ -128,8 +139,31 @@ def test_a_better_model_is_written_with_the_calibration_of_the_old_one(tmp_path,
     ]
     assert any(changed)
     figures = json.loads((out / "adapt.json").read_text())
-    assert (figures["before"], figures["after"], figures["model"]) == (0.2, 0.15, str(adapted.model))
+    assert figures["model"] == str(adapted.model) and [one["share"] for one in figures["judged"]] == [1.0, 0.5]
+    assert [one["pictures"]["after"] for one in figures["judged"]] == pytest.approx(BETTER)
+    assert [one["pictures"]["before"] for one in figures["judged"]] == pytest.approx([BEFORE] * 2)
+    assert adapted.share == after.record["share"] == 1.0 and adapted.verdict.keyframes == 3
     assert (out / "held_out.png").stat().st_size > 1000 and (out / "run" / "sample.png").exists()
+
+
+@pytest.mark.usefixtures("labels")
+def test_weights_halfway_are_kept_where_they_are_better(tmp_path, initial, monkeypatch):
+    judged(monkeypatch, HALFWAY)
+    adapted = adapt([Path("one")], tmp_path / "site", plan(initial))
+    learned = load_checkpoint(tmp_path / "site" / "run" / "site.safetensors").network
+    halfway = between(load_checkpoint(initial).network, learned, 0.5)
+    assert adapted.share == 0.5 and adapted.verdict.pictures.after == pytest.approx(0.26)
+    for name, weights in load_checkpoint(adapted.model).network.state_dict().items():
+        np.testing.assert_array_equal(weights, halfway.state_dict()[name])
+
+
+def test_weights_between_two_networks(initial):
+    before, after = (load_checkpoint(initial).network for _ in range(2))
+    for weights in after.parameters():
+        weights.data += 4.0
+    for share in (0.0, 0.25, 1.0):
+        for old, mixed in zip(before.parameters(), between(before, after, share).parameters(), strict=True):
+            np.testing.assert_allclose(mixed.detach() - old.detach(), 4.0 * share, atol=1e-5)
 
 
 @pytest.mark.usefixtures("labels")
@@ -178,7 +212,8 @@ def test_the_command_says_how_it_went(tmp_path, initial, monkeypatch, capsys):
     arguments = ["--model", str(initial), "--steps", "2", "--processes", "1", "--out", str(tmp_path / "site")]
     assert main(["adapt", "one", "bad", *arguments]) == 3
     said = capsys.readouterr()
-    assert "photometric error 0.2000 before, 0.2100 after, on 3 keyframes kept from training" in said.out
+    assert "maps of 3 keyframes kept from training, before and after:" in said.out
+    assert "mismatch of pictures where rays end: 0.3000, 0.3100" in said.out
     assert "bad: not used: cameras move by 0.01 m in all" in said.err
     assert f"no better, so the old weights are kept: go on with --model {initial}" in said.err
     judged(monkeypatch, BETTER)

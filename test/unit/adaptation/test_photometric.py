@@ -4,116 +4,78 @@
 import numpy as np
 import pytest
 import textured_walls as walls
-import torch
 
-from occupancy_nn_ros.adaptation import photometric
-from occupancy_nn_ros.adaptation.photometric import Comparison, HeldOut, compare, frame_errors, predicted_depth
-from occupancy_nn_ros.network.checkpoint import load_checkpoint
-from occupancy_nn_ros.training.shards import DEPTH_STRIDE, Shard, write_shard
+from occupancy_nn_ros.adaptation.photometric import NO_MATCH, Neighbours, Picture
+from occupancy_nn_ros.training.shards import DEPTH_STRIDE
 
 FRAMES, MIDDLE = 8, 4
 POSES = [walls.pose(0.4 * n) for n in range(FRAMES)]
 
 
-def arrays(frames=FRAMES):
-    poses = np.stack(POSES[:frames])
-    return {
-        "images": np.stack([walls.picture(pose) for pose in poses])[:, None],
-        "K": walls.MODEL.K[None].astype(np.float32),
-        "T_map_cam": poses[:, None].astype(np.float32),
-        "T_map_base": poses.astype(np.float32),
-        "depth_m": np.stack([walls.depth(pose, DEPTH_STRIDE) for pose in poses])[:, None].astype(np.float16),
-        "points_m": np.zeros((frames, 4, 3), np.float32),
-        "edge_m": np.full(frames, 0.2, np.float32),
-        "labels": np.zeros((frames, 4), np.uint8),
-    }
+@pytest.fixture(scope="module")
+def images():
+    return [walls.picture(pose) for pose in POSES]
+
+
+def neighbours(images):
+    pictures = [Picture(image, walls.MODEL.K, pose) for image, pose in zip(images, POSES, strict=True)]
+    return Neighbours(pictures.pop(MIDDLE), pictures)
 
 
 @pytest.fixture(scope="module")
-def shard():
-    return Shard(**arrays())
+def around(images):
+    return neighbours(images)
 
 
-def true_depth(frame=MIDDLE):
-    return torch.from_numpy(walls.depth(POSES[frame], DEPTH_STRIDE))[None]
+TRUE = walls.depth(POSES[MIDDLE], DEPTH_STRIDE)
 
 
-def test_true_depth_fits_and_any_other_does_not(shard):
-    true = frame_errors(shard, MIDDLE, true_depth())
-    assert np.isfinite(true).mean() > 0.7 and np.nanmedian(true) < 0.02
+def test_true_depth_fits_and_any_other_does_not(around):
+    told = around.comparable()
+    true = around.mismatch(TRUE[None])
+    assert told.mean() > 0.7 and np.median(true[told]) < 0.03
     for factor in (0.7, 0.85, 1.15, 1.4):
-        other = frame_errors(shard, MIDDLE, factor * true_depth())
-        both = np.isfinite(true) & np.isfinite(other)
-        assert np.mean(true[both]) < 0.3 * np.mean(other[both])
+        assert np.median(true[told]) < 0.3 * np.median(around.mismatch(factor * TRUE[None])[told])
 
 
-def test_exposure_changes_nothing_but_rounding(shard):
-    darker = arrays()
-    gain = np.linspace(0.5, 1.0, FRAMES)[:, None, None, None, None]
-    darker["images"] = (darker["images"] * gain + 10).astype(np.uint8)
-    plain, changed = (frame_errors(s, MIDDLE, true_depth()) for s in (shard, Shard(**darker)))
-    both = np.isfinite(plain) & np.isfinite(changed)
-    assert both.mean() > 0.6 and np.abs(plain - changed)[both].mean() < 0.01
+def test_the_best_of_some_depths_counts(around):
+    several = around.mismatch(np.stack([0.8 * TRUE, TRUE, 1.3 * TRUE]))
+    each = [around.mismatch(factor * TRUE[None]) for factor in (0.8, 1.0, 1.3)]
+    np.testing.assert_allclose(several, np.min(each, axis=0), atol=1e-6)
 
 
-def test_what_moves_with_the_camera_is_not_compared(shard, rng):
-    body = arrays()
-    body["images"][:, :, -64:] = rng.integers(0, 255, (64, walls.WIDTH, 3), dtype=np.uint8)
-    errors = frame_errors(Shard(**body), MIDDLE, true_depth())
-    assert not np.isfinite(errors[0, -12:]).any() and np.isfinite(errors[0, :40]).mean() > 0.7
+def test_no_depth_matches_nothing(around):
+    depths = np.where(np.arange(TRUE.shape[1]) < 30, np.nan, TRUE)
+    mismatch = around.mismatch(depths[None])
+    assert (mismatch[:, :30] == NO_MATCH).all()
+    np.testing.assert_array_equal(mismatch[:, 30:], around.mismatch(TRUE[None])[:, 30:])
 
 
-def test_what_has_no_texture_is_not_compared(shard):
-    plain = arrays()
-    plain["images"][..., : walls.WIDTH // 2, :] = 128
-    errors = frame_errors(Shard(**plain), MIDDLE, true_depth())
-    assert not np.isfinite(errors[0, :, : walls.WIDTH // 8 - 4]).any()
+def test_what_no_other_picture_shows_matches_nothing(around):
+    assert (around.mismatch(np.full((1, *TRUE.shape), 0.01)) == NO_MATCH).mean() > 0.9
 
 
-@pytest.fixture
-def paths(tmp_path):
-    path = tmp_path / "walls.safetensors"
-    write_shard(path, arrays(), {})
-    return [HeldOut(path, 0)]
+def test_exposure_changes_nothing_but_rounding(images, around):
+    gains = np.linspace(0.5, 1.0, FRAMES)
+    darker = neighbours([(image * gain + 10).astype(np.uint8) for image, gain in zip(images, gains, strict=True)])
+    both = around.comparable() & darker.comparable()
+    assert both.mean() > 0.6
+    assert np.abs(around.mismatch(TRUE[None]) - darker.mismatch(TRUE[None]))[both].mean() < 0.02
 
 
-def stand_in(monkeypatch, factors):
-    """Networks are numbers, by which the depth that they see is wrong."""
-    monkeypatch.setattr(
-        photometric, "predicted_depth", lambda network, shard, frame: true_depth(frame) * factors[network]
-    )
+def test_what_moves_with_the_camera_tells_nothing(images, rng):
+    body = rng.integers(0, 255, (64, walls.WIDTH, 3), dtype=np.uint8)
+    told = neighbours([np.concatenate([image[:-64], body]) for image in images]).comparable()
+    assert not told[-12:].any() and told[:40].mean() > 0.7
 
 
-@pytest.mark.parametrize(("before", "after", "improved"), [(1.2, 1.0, True), (1.0, 1.2, False), (1.1, 1.1, False)])
-def test_the_better_network_is_told_from_the_worse(paths, monkeypatch, before, after, improved):
-    stand_in(monkeypatch, {"before": before, "after": after})
-    found = compare("before", "after", paths)
-    assert found.improved is improved
-    assert found.frames == FRAMES - 1 and found.pixels > 2000 and len(found.differences) > 12 * found.frames
-    assert (found.after < found.before) is improved
+def test_what_has_no_texture_tells_nothing(images):
+    plain = [image.copy() for image in images]
+    for image in plain:
+        image[:, : walls.WIDTH // 2] = 128
+    assert not neighbours(plain).comparable()[:, : walls.WIDTH // 8 - 4].any()
 
 
-def test_only_what_was_held_out_is_scored(paths, monkeypatch):
-    seen = []
-    monkeypatch.setattr(
-        photometric, "predicted_depth", lambda network, shard, frame: seen.append(frame) or true_depth(frame)
-    )
-    found = compare("before", "after", [HeldOut(paths[0].shard, 5)])
-    assert sorted(set(seen)) == [5, 6, 7] and found.frames == 3
-
-
-def test_a_difference_within_chance_is_none():
-    def comparison(before, after, differences):
-        return Comparison(before, after, 1000, 4, differences)
-
-    assert comparison(0.2, 0.19, (-0.01, -0.011, -0.009, -0.01) * 2).improved
-    assert not comparison(0.2, 0.199, (-0.02, 0.015, -0.01, 0.012) * 2).improved
-    assert not comparison(0.2, 0.1, (-0.1,) * 7).improved  # too few to tell
-    assert not comparison(0.2, 0.21, (0.01, 0.011) * 8).improved
-    assert not comparison(0.0, 0.0, ()).improved
-
-
-def test_depth_of_a_network_has_a_value_for_each_cell(shard, tiny_model):
-    depth = predicted_depth(load_checkpoint(tiny_model).network, shard, MIDDLE)
-    assert depth.shape == (1, walls.HEIGHT // DEPTH_STRIDE, walls.WIDTH // DEPTH_STRIDE)
-    assert (depth > 0.3).all() and torch.isfinite(depth).all()
+def test_a_picture_alone_tells_nothing(images):
+    alone = Neighbours(Picture(images[0], walls.MODEL.K, POSES[0]), [])
+    assert not alone.comparable().any() and (alone.mismatch(TRUE[None]) == NO_MATCH).all()
