@@ -25,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--rate", type=float, default=5.0, metavar="HZ", help="pictures a second of each camera (default: 5)"
     )
     parser.add_argument("--handheld", action="store_true", help="carried by hand instead of driven on the floor")
+    parser.add_argument(
+        "--imperfect", action="store_true", help="pictures, poses and calibration as imperfect as those of real robots"
+    )
     parser.add_argument("--raw", action="store_true", help="raw pictures instead of jpeg")
     parser.add_argument("--no-depth", action="store_true", help="record no depth images")
     parser.add_argument("--no-lidar", action="store_true", help="record no LiDAR")
@@ -40,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     rig, world = named_rig(args.rig), build_world(args.world, args.seed)
     drive = plan_drive(world, args.seed, args.duration, args.rate, handheld=args.handheld)
-    options = RecordingOptions(0 if args.raw else 85, not args.no_depth, not args.no_lidar)
+    options = RecordingOptions(0 if args.raw else 85, not args.no_depth, not args.no_lidar, is_imperfect=args.imperfect)
     with progress_bar(quiet=False) as progress:
         task = progress.add_task("rendering", total=1.0)
         bag = record_drive(world, rig, drive, args.out, options, lambda done: progress.update(task, completed=done))
