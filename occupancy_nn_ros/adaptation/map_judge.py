@@ -196,12 +196,15 @@ class MapJudge:
         return MapErrors(np.array(pictures), np.array(space), looks)
 
     def _fuse(self, checkpoint: Checkpoint, moments: Sequence[_Moment], first: int) -> RollingMap:
-        """The map of the keyframes from ``first`` on, which are matched with those before it as well."""
-        pipeline = OccupancyPipeline(self.config, Predictor(checkpoint, self.config.network))
+        """The map of the keyframes from ``first`` on, which are matched with those before as well."""
+        predictor = Predictor(checkpoint, self.config.network)
+        pipeline = OccupancyPipeline(self.config, predictor)
         for number, moment in enumerate(moments):
-            if number == first:
-                pipeline.map.clear()
-            pipeline.step(moment.keyframe((number + 1) * KEYFRAME_NS))
+            keyframe = moment.keyframe((number + 1) * KEYFRAME_NS)
+            if number < first:
+                predictor.observe(keyframe)
+            else:
+                pipeline.step(keyframe)
         return pipeline.map
 
 
