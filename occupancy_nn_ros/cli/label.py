@@ -19,7 +19,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from occupancy_nn_ros.cli.pools import add_pool, open_pool, say_what_failed
-from occupancy_nn_ros.cli.settings import add_config, add_format, add_part, add_scale, make_folder, progress_bar
+from occupancy_nn_ros.cli.settings import (
+    add_config,
+    add_format,
+    add_part,
+    add_scale,
+    make_place,
+    progress_bar,
+    shard_place,
+)
 from occupancy_nn_ros.config import Config, load_config
 from occupancy_nn_ros.errors import OccupancyError
 
@@ -33,7 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "bags", type=Path, nargs="+", metavar="BAG", help="rosbag2 folder, .mcap, .db3 or ROS 1 .bag file"
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder of the shards")
+    parser.add_argument(
+        "--out", type=shard_place, required=True, metavar="DIR", help="folder of the shards, or its URL"
+    )
     parser.add_argument(
         "--from", dest="sensor", choices=("range", "cameras"),
         help="what measures: a LiDAR or depth camera (the default), or the cameras themselves",
@@ -77,8 +87,7 @@ def run(args: argparse.Namespace) -> int:
 
     part = BagPart(args.start, args.end)
     plan = LabelPlan(_config(args), part, args.scale, _sensor(args))
-    make_folder(args.out)
-    with open_pool(args, len(args.bags), args.out) as pool, progress_bar(args.json) as progress:
+    with open_pool(args, len(args.bags), make_place(args)) as pool, progress_bar(args.json) as progress:
         task = progress.add_task(f"labelling {len(args.bags)} recordings", total=1.0)
         outcomes = label_bags(args.bags, args.out, plan, pool, lambda share: progress.update(task, completed=share))
         unconverted = write_numpy_dataset(args.out, pool) if args.format == "numpy" else {}

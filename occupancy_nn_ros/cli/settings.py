@@ -114,6 +114,26 @@ def make_folder(path: Path) -> Path:
     return path
 
 
+def shard_place(text: str) -> Path | str:
+    """Where training data lies: a folder, or a URL that fsspec knows, as it is."""
+    from occupancy_nn_ros.training.object_store import is_url
+
+    return text if is_url(text) else Path(text)
+
+
+def make_place(args: argparse.Namespace) -> Path | None:
+    """Make the output folder of training data; None where it is a URL.
+
+    Raises:
+        OccupancyError: it cannot be made, or not have the layout that is asked for.
+    """
+    if isinstance(args.out, Path):
+        return make_folder(args.out)
+    if args.format == "numpy":
+        raise OccupancyError(f"--format numpy writes into a folder, got {args.out}: convert a copy of it")
+    return None
+
+
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Progress]:
     """A rich progress display on standard error, or a silent one."""

@@ -8,9 +8,10 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from occupancy_nn_ros.jobs.run import Report, WorkerPool, run_jobs
 from occupancy_nn_ros.labelling.bag import label_bag
 from occupancy_nn_ros.labelling.plan import BagLabels, LabelPlan
 from occupancy_nn_ros.settings import to_mapping
+from occupancy_nn_ros.training.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,18 @@ class _Job:
     """A bag to label, and where its shards go."""
 
     bag: Path
-    out: Path
+    out: Path | str
     plan: LabelPlan
 
 
 def label_bags(
-    bags: Sequence[Path], out: Path, plan: LabelPlan, pool: WorkerPool, report: Report | None = None
+    bags: Sequence[Path], out: Path | str, plan: LabelPlan, pool: WorkerPool, report: Report | None = None
 ) -> list[Outcome]:
     """Label bags in parallel.
 
     Args:
         bags: recordings; one that is named twice is labelled once.
-        out: folder of the shards, made if it does not exist.
+        out: folder of the shards, or its URL; made if it does not exist.
         plan: what to make of each.
         pool: who does it; all its workers see bags and folder under the same absolute paths.
         report: told the finished share of all.
@@ -57,13 +59,35 @@ def label_bags(
         ClusterError: the pool is a cluster that cannot be used any more.
     """
     bags = list(dict.fromkeys(bags))
-    jobs = [_Job(bag.absolute(), out.absolute(), plan) for bag in bags]
+    place = out.absolute() if isinstance(out, Path) else out
+    jobs = [_Job(bag.absolute(), place, plan) for bag in bags]
     ended = sorted(run_jobs(pool, _label, jobs, report), key=lambda outcome: outcome.index)
     return [Outcome(bag, done.result, done.failure) for bag, done in zip(bags, ended, strict=True)]
 
 
 def _label(job: _Job, report: Report) -> BagLabels:
-    return label_into(job.bag, job.out, job.plan, report)
+    if isinstance(job.out, Path):
+        return label_into(job.bag, job.out, job.plan, report)
+    return label_to_store(job.bag, ObjectStore(job.out), job.plan, report)
+
+
+def label_to_store(bag: Path, store: ObjectStore, plan: LabelPlan, report: Report | None = None) -> BagLabels:
+    """Make a bag's shards and send them, and last ``NAME.json``; a bag that was finished before with the same settings is kept.
+
+    Raises:
+        OccupancyError: as :func:`~occupancy_nn_ros.labelling.bag.label_bag`, or the store cannot be used.
+    """
+    name, names = shard_name(bag), store.sizes().keys()
+    note = f"{name}.json"
+    before = _finished(store.read(note).decode("utf-8", "replace"), names, plan) if note in names else None
+    if before is not None:
+        return before
+    with TemporaryDirectory() as folder:
+        labels = label_into(bag, Path(folder), plan, report)
+        store.remove([note] if note in names else [])  # first: without it nothing here is finished
+        store.remove(sorted(old for old in names if old.startswith(f"{name}_")))
+        store.send(Path(folder) / file for file in (*labels.shards, note))
+    return labels
 
 
 def label_into(bag: Path, out: Path, plan: LabelPlan, report: Report | None = None) -> BagLabels:
@@ -76,20 +100,16 @@ def label_into(bag: Path, out: Path, plan: LabelPlan, report: Report | None = No
         OccupancyError: as :func:`~occupancy_nn_ros.labelling.bag.label_bag`.
     """
     name = shard_name(bag)
-    end_s = plan.part.end_s if math.isfinite(plan.part.end_s) else None
-    part = {"start_s": plan.part.start_s, "end_s": end_s, "scale": plan.scale, "sensor": plan.sensor}
-    settings = json.loads(json.dumps({**part, **to_mapping(plan.config)}))
-    before = _read_finished(out, name)
-    if before is not None and before["settings"] == settings:
-        labels = before["labels"]
-        return BagLabels(**{**labels, "shards": tuple(labels["shards"])})
+    before = _read_finished(out, name, plan)
+    if before is not None:
+        return before
     for killed in out.glob(f"{glob.escape(name)}.*partial"):
         shutil.rmtree(killed, ignore_errors=True)
     partial = out / f"{name}.{uuid4().hex[:8]}.partial"
     partial.mkdir(parents=True)
     try:
         labels = label_bag(bag, partial, name, plan, report)
-        done = {"bag": str(bag), "settings": settings, "labels": asdict(labels)}
+        done = {"bag": str(bag), "settings": _settings(plan), "labels": asdict(labels)}
         (partial / "done").write_text(json.dumps(done, indent=1) + "\n", encoding="utf-8")
         for old in [path for path in out.iterdir() if path.name == f"{name}.json" or path.name.startswith(f"{name}_")]:
             old.unlink()
@@ -107,11 +127,29 @@ def shard_name(bag: Path) -> str:
     return f"{bag.stem}_{place}"
 
 
-def _read_finished(out: Path, name: str) -> dict[str, Any] | None:
-    """What the file of a finished bag says; None unless it is there with all its shards."""
+def _settings(plan: LabelPlan) -> dict[str, Any]:
+    """What labels depend on, as it is noted beside them."""
+    end_s = plan.part.end_s if math.isfinite(plan.part.end_s) else None
+    part = {"start_s": plan.part.start_s, "end_s": end_s, "scale": plan.scale, "sensor": plan.sensor}
+    settings: dict[str, Any] = json.loads(json.dumps({**part, **to_mapping(plan.config)}))
+    return settings
+
+
+def _read_finished(out: Path, name: str, plan: LabelPlan) -> BagLabels | None:
+    """What a folder says of a finished bag."""
     try:
-        done: dict[str, Any] = json.loads((out / f"{name}.json").read_text(encoding="utf-8"))
-        there = all((out / shard).exists() for shard in done["labels"]["shards"])
-        return done if there and done["settings"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        text = (out / f"{name}.json").read_text(encoding="utf-8")
+        return _finished(text, {path.name for path in out.iterdir()}, plan)
+    except (OSError, ValueError):
         return None
+
+
+def _finished(note: str, names: Collection[str], plan: LabelPlan) -> BagLabels | None:
+    """What the note of a finished bag says; None unless it is of this plan, and all its shards are among the names."""
+    try:
+        done = json.loads(note)
+        labels = BagLabels(**{**done["labels"], "shards": tuple(done["labels"]["shards"])})
+        is_same = done["settings"] == _settings(plan)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return labels if is_same and all(shard in names for shard in labels.shards) else None

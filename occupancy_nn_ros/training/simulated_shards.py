@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig, random_rig
 from occupancy_nn_ros.simulation.terrains import TERRAINS, build_terrain
 from occupancy_nn_ros.simulation.world import World
+from occupancy_nn_ros.training.object_store import ObjectStore
 from occupancy_nn_ros.training.point_sampling import sample_points
 from occupancy_nn_ros.training.shards import DEPTH_STRIDE, FRAMES, IGNORED, POINTS, write_shard
 from occupancy_nn_ros.values import Float32Array, FloatArray, UInt8Array
@@ -77,8 +79,8 @@ def kind_of(number: int, *, furnished: bool) -> str:
     return KINDS[(number // 2 if furnished else number) % len(KINDS)]
 
 
-def make_shards(folder: Path, plan: ShardPlan, pool: WorkerPool) -> Iterator[ShardProgress]:
-    """Make the shards of a plan in a folder, and tell after each how far it is.
+def make_shards(folder: Path | str, plan: ShardPlan, pool: WorkerPool) -> Iterator[ShardProgress]:
+    """Make the shards of a plan in a folder, or at a URL, and tell after each how far it is.
 
     Shards that exist are kept, so that an interrupted run goes on where it stopped.
 
@@ -88,7 +90,8 @@ def make_shards(folder: Path, plan: ShardPlan, pool: WorkerPool) -> Iterator[Sha
     """
     if plan.furnished:
         load_furniture(heldout=False)
-    folder.mkdir(parents=True, exist_ok=True)
+    if isinstance(folder, Path):
+        folder.mkdir(parents=True, exist_ok=True)
     jobs = missing_shards(folder, plan)
     failed: dict[str, str] = {}
     done = plan.count - len(jobs)
@@ -102,24 +105,39 @@ def make_shards(folder: Path, plan: ShardPlan, pool: WorkerPool) -> Iterator[Sha
 
 @dataclass(frozen=True)
 class _Job:
-    """One drive to simulate."""
+    """One drive to simulate, and the folder or URL of its shard."""
 
     number: int
     path: Path
     plan: ShardPlan
+    url: str = ""
 
 
-def missing_shards(folder: Path, plan: ShardPlan) -> list[_Job]:
-    """The drives of a plan of which a folder holds neither a shard nor a note that there is none."""
+def missing_shards(folder: Path | str, plan: ShardPlan) -> list[_Job]:
+    """The drives of a plan of which a folder, or URL, holds neither a shard nor a note that there is none."""
     names = [f"{kind_of(n, furnished=plan.furnished)}_{n:05d}.safetensors" for n in range(plan.count)]
-    jobs = [_Job(n, folder.resolve() / name, plan) for n, name in enumerate(names)]
-    return [job for job in jobs if not job.path.exists() and not job.path.with_suffix(NOWHERE).exists()]
+    if isinstance(folder, Path):
+        there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+        jobs = [_Job(n, folder.resolve() / name, plan) for n, name in enumerate(names)]
+    else:
+        there = set(ObjectStore(folder).sizes())
+        jobs = [_Job(n, Path(name), plan, folder) for n, name in enumerate(names)]
+    return [job for job in jobs if there.isdisjoint({job.path.name, job.path.with_suffix(NOWHERE).name})]
 
 
 def _simulate(job: _Job, report: Report) -> bool:
+    if not job.url:
+        return _simulate_into(job, job.path)
+    with TemporaryDirectory() as folder:
+        is_made = _simulate_into(job, Path(folder) / job.path.name)
+        ObjectStore(job.url).send(sorted(Path(folder).iterdir()))
+    return is_made
+
+
+def _simulate_into(job: _Job, path: Path) -> bool:
     plan, number = job.plan, job.number
     kind = kind_of(number, furnished=plan.furnished)
-    return make_shard(kind, number, job.path, photos=plan.photos and number % 3 != 0, scale=plan.scale)
+    return make_shard(kind, number, path, photos=plan.photos and number % 3 != 0, scale=plan.scale)
 
 
 def make_shard(kind: str, seed: int, path: Path, *, photos: bool = False, scale: float = 1.0) -> bool:

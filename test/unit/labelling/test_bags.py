@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from fake_pool import FakePool
 from safetensors import safe_open
 from wall_bag import OFFSET, T0, WALL_M, write_bag
 
@@ -14,7 +15,7 @@ from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import BagError, CalibrationError
 from occupancy_nn_ros.labelling import frames as label_frames
 from occupancy_nn_ros.labelling import range_labels
-from occupancy_nn_ros.labelling.bags import label_into, shard_name
+from occupancy_nn_ros.labelling.bags import Outcome, label_bags, label_into, shard_name
 from occupancy_nn_ros.labelling.plan import LabelPlan
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.shards import IGNORED, OCCUPIED, Shard, read_shard
@@ -219,3 +220,34 @@ def test_the_command_labels_what_it_can_and_says_why_not_the_rest(bag, tmp_path,
 def test_parts_that_are_none_are_refused(bag, tmp_path, capsys):
     assert main(["label", str(bag), "--out", str(tmp_path), "--start", "3", "--end", "2"]) == 1
     assert "start is 3 and end 2 s" in capsys.readouterr().err
+
+
+def test_labels_at_a_url_are_the_same_and_made_once(bag, labelled, tmp_path):
+    pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'occupancy-nn-ros[remote]'")
+    url, (near, labels) = f"file://{tmp_path}/far", labelled
+    far, label = tmp_path / "far", lambda part=plan(): label_bags([bag], url, part, FakePool())  # noqa: B008
+    assert label() == [Outcome(bag, labels)]
+    names = sorted(path.name for path in near.iterdir())
+    assert sorted(path.name for path in far.iterdir()) == names
+    for shard in labels.shards:
+        assert (far / shard).read_bytes() == (near / shard).read_bytes()
+    stamps = [(far / name).stat().st_mtime_ns for name in names]
+    assert label() == [Outcome(bag, labels)]
+    assert [(far / name).stat().st_mtime_ns for name in names] == stamps
+    (far / labels.shards[1]).unlink()  # as if sending had broken off
+    assert label() == [Outcome(bag, labels)]
+    assert sorted(path.name for path in far.iterdir()) == names
+    (other,) = label(plan(0.0, 0.6))
+    assert sorted(path.name for path in far.iterdir()) == sorted([*other.labels.shards, f"{shard_name(bag)}.json"])
+    assert len(other.labels.shards) == 1
+
+
+def test_a_place_that_cannot_be_used_refuses_the_bag_by_name(bag, tmp_path, capsys):
+    pytest.importorskip("fsspec", reason="fsspec is not installed: pip install 'occupancy-nn-ros[remote]'")
+    (tmp_path / "file").write_text("no folder")
+    (outcome,) = label_bags([bag], f"file://{tmp_path}/file/x", plan(), FakePool())
+    assert outcome.labels is None and outcome.refused.startswith(
+        f"cannot list file://{tmp_path}/file/x: NotADirectoryError"
+    )
+    assert main(["label", str(bag), "--out", "memory://x", "--format", "numpy"]) == 1
+    assert "--format numpy writes into a folder, got memory://x" in capsys.readouterr().err
