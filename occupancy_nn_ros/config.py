@@ -58,6 +58,11 @@ class CameraConfig(CheckedSettings):
     )
     qos_depth: int = setting(5, "Messages that may wait to be received.", low=1, high=1000)
 
+    def __post_init__(self) -> None:
+        """Check, and name frames as tf2 does."""
+        super().__post_init__()
+        _without_slash(self, "frame_id", "sensor_frame")
+
 
 @dataclass(frozen=True)
 class MapConfig(CheckedSettings):
@@ -340,6 +345,17 @@ class Config(CheckedSettings):
     keyframes: KeyframeConfig = field(default_factory=KeyframeConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     outputs: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        """Check, and name frames as tf2 does."""
+        super().__post_init__()
+        _without_slash(self, "map_frame", "base_frame")
+
+
+def _without_slash(settings: CheckedSettings, *names: str) -> None:
+    """Take the leading slash of ROS 1 from names of frames: what is published in such a frame, tf2 refuses."""
+    for name in names:
+        object.__setattr__(settings, name, getattr(settings, name).lstrip("/"))
 
 
 def load_config(files: Iterable[Path] = (), overrides: Iterable[str] = ()) -> Config:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.errors import ImageError
+from occupancy_nn_ros.messages.bit_depth import to_8_bits
 from occupancy_nn_ros.messages.picture_headers import JPEG_END, PictureLimits, has_jpeg_end, is_jpeg, picture_size
 from occupancy_nn_ros.messages.rvl import decode_rvl
 from occupancy_nn_ros.values import UInt8Array
@@ -41,10 +42,10 @@ def decompress_color(message: Any, limits: PictureLimits) -> UInt8Array:
     if "compresseddepth" in compression.lower() or "compresseddepth" in encoding.lower():
         raise ImageError(f"format is '{message.format}', expected a colour picture")
     pattern = BAYER_TO_RGB.get(encoding[:10].lower())
-    flags = cv2.IMREAD_COLOR if pattern is None else cv2.IMREAD_UNCHANGED
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH if pattern is None else cv2.IMREAD_UNCHANGED
     picture = _decompress(message, 0, flags, limits)
     if picture.dtype == np.uint16:
-        picture = np.asarray(cv2.convertScaleAbs(picture, alpha=255 / 65535))
+        picture = to_8_bits(picture)
     if pattern is not None and picture.ndim == 2:
         return _converted(picture, pattern)
     if picture.ndim == 2 or picture.shape[2] == 1:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.errors import ImageError, UnknownEncodingError
+from occupancy_nn_ros.messages.bit_depth import to_8_bits
 from occupancy_nn_ros.messages.compressed import BAYER_TO_RGB, decompress_color, decompress_depth
 from occupancy_nn_ros.messages.headers import Header, peek_header
 from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, COMPRESSED_VIDEO, IMAGE
@@ -42,7 +43,14 @@ PLANAR_ENCODINGS = {
 """Encodings with all of Y first and U and V at half the resolution behind it: three bytes for two pixels."""
 
 SIXTEEN_BIT = {f"{name[:-1]}16": name for name in COLOR_ENCODINGS if name.endswith("8")}
-"""Encodings with two bytes a channel, and the ones of one byte that they become, scaled as cv_bridge scales them."""
+"""Encodings with two bytes a channel, and the ones of one byte that they become."""
+
+SAME = {
+    "rgb": "rgb8", "bgr": "bgr8", "rgba": "rgba8", "bgra": "bgra8", "mono": "mono8", "gray8": "mono8", "grey8": "mono8", "y8": "mono8",
+    "8uc1": "8UC1", "8uc3": "8UC3", "8uc4": "8UC4", "yuyv422": "yuyv", "yuy2": "yuyv", "uyvy422": "uyvy", "y16": "mono16",
+    "gray16": "mono16", "yuv420p": "i420", "yuv420": "i420",
+}  # fmt: skip
+"""What drivers call encodings, in lower case, and their names in ROS."""
 
 DEPTH_TYPES = {"16UC1": "u2", "mono16": "u2", "32FC1": "f4"}
 
@@ -59,14 +67,16 @@ def decode_image(msgtype: str, cdr: bytes | memoryview, limits: PictureLimits = 
     if msgtype == COMPRESSED_IMAGE:
         return header, decompress_color(message, limits)
     limits.check(int(message.width), int(message.height))
-    if message.encoding in PLANAR_ENCODINGS:
-        return header, _to_rgb(_planes(message), PLANAR_ENCODINGS[message.encoding], message)
-    encoding = SIXTEEN_BIT.get(message.encoding, message.encoding)
+    named = message.encoding.strip().lower()
+    named = SAME.get(named, named)
+    if named in PLANAR_ENCODINGS:
+        return header, _to_rgb(_planes(message), PLANAR_ENCODINGS[named], message)
+    encoding = SIXTEEN_BIT.get(named, named)
     if encoding not in COLOR_ENCODINGS:
         known = ", ".join((*COLOR_ENCODINGS, *PLANAR_ENCODINGS, *SIXTEEN_BIT))
         raise UnknownEncodingError(f"encoding is '{message.encoding}', expected one of {known}")
     pixel_bytes, conversion = COLOR_ENCODINGS[encoding]
-    rows = _rows(message, pixel_bytes) if encoding == message.encoding else _rows_to_8_bit(message, pixel_bytes)
+    rows = _rows(message, pixel_bytes) if encoding == named else _rows_to_8_bit(message, pixel_bytes)
     pixels = rows.reshape(message.height, message.width, pixel_bytes) if pixel_bytes > 1 else rows
     if conversion is None:
         return header, np.ascontiguousarray(pixels)
@@ -131,6 +141,8 @@ def unit_by_encoding(msgtype: str, cdr: bytes | memoryview) -> float:
 def _rows(message: Any, pixel_bytes: int) -> UInt8Array:
     """Pixel bytes (H, W * pixel_bytes) without row padding."""
     width, height, step = int(message.width), int(message.height), int(message.step)
+    if step in (0, width) and len(message.data) == height * width * pixel_bytes:
+        step = width * pixel_bytes  # left empty, or counted in pixels
     if step < width * pixel_bytes:
         raise ImageError(
             f"step is {step}, expected at least {width * pixel_bytes} for {width} {message.encoding} pixels"
@@ -161,7 +173,7 @@ def _planes(message: Any) -> UInt8Array:
 def _rows_to_8_bit(message: Any, channels: int) -> UInt8Array:
     """Bytes (H, W * channels) of an image of two bytes a channel."""
     rows = np.ascontiguousarray(_rows(message, 2 * channels)).view(">u2" if message.is_bigendian else "<u2")
-    return np.asarray(cv2.convertScaleAbs(rows.astype(np.uint16), alpha=255 / 65535), dtype=np.uint8)
+    return to_8_bits(rows)
 
 
 def to_metres(raw: npt.NDArray[Any], unit_m: float) -> Float32Array:

@@ -31,7 +31,10 @@ from occupancy_nn_ros.runtime.topic_names import (
 
 IMAGE_TYPES = (IMAGE, COMPRESSED_IMAGE, *VIDEO_TYPES)
 SENSOR_TYPES = (*IMAGE_TYPES, POINT_CLOUD)
-RECTIFIED_WORDS = frozenset({"rect", "rectified"})
+RECTIFIED_WORDS = frozenset({"rect", "rectified", "undistorted", "undist"})
+NO_WORDS_FOR_IT = frozenset({"image", "img", "color", "colour", "rgb", "mono", "gray", "grey", "compressed"})
+"""Where the last part of a topic has these words alone, its folder tells whether pictures are rectified (``color/rect/image``)."""
+
 PREFERRED_ENDINGS = ("image_raw", "image_color", "image", "image_rect_color", "image_rect")
 GENERIC_PARTS = {
     "image_raw",
@@ -263,9 +266,9 @@ def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> Senso
 
 
 def _says_rectified(topic: str) -> bool:
-    """Whether a word of an image topic's own name is "rect", as in ``image_rect_color``."""
-    words = re.split(r"[\W_]+", base(topic).rsplit("/", 1)[-1].lower())
-    return not RECTIFIED_WORDS.isdisjoint(words)
+    """Whether a word of an image topic's own name is "rect", as in ``image_rect_color``, or of its folder's, as ``color/rect/image``."""
+    above, last = (set(re.split(r"[\W_]+", part)) for part in f"/{base(topic).lower()}".split("/")[-2:])
+    return not RECTIFIED_WORDS.isdisjoint(last) or (last <= NO_WORDS_FOR_IT and not RECTIFIED_WORDS.isdisjoint(above))
 
 
 def _expected_info(topic: str, topics: Mapping[str, str]) -> str:

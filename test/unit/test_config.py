@@ -143,6 +143,15 @@ def test_overrides_may_hold_what_yaml_cannot_read():
     assert load_config(overrides=["cameras.a.image_topic=/x=y"]).cameras["a"].image_topic == "/x=y"
 
 
+def test_frames_have_no_leading_slash():
+    """tf2 refuses every frame that begins with one, and with it all that is published in the map's."""
+    config = load_config(
+        overrides=["map_frame=/odom", "base_frame=/base_link", "cameras.a.frame_id=/eye", "cameras.a.sensor_frame=/b"]
+    )
+    assert (config.map_frame, config.base_frame) == ("odom", "base_link")
+    assert (config.cameras["a"].frame_id, config.cameras["a"].sensor_frame) == ("eye", "b")
+
+
 names = st.text("abcdefgh_", min_size=1, max_size=8)
 configs = st.builds(
     Config,

@@ -90,6 +90,52 @@ def test_two_bytes_a_channel_are_scaled_to_one(rng, encoding, arrange, is_bigend
     np.testing.assert_array_equal(decoded, np.round(deep / 257).astype(np.uint8))
 
 
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("kind", ["mono16", "bayer_rggb16", "mono16; png compressed "])
+def test_a_sensor_of_fewer_bits_fills_the_whole_range(rng, bits, kind):
+    """Most drivers leave 12 bits at the lower end of 16, which would be a night sixteen times too dark."""
+    deep = rng.integers(0, 1 << bits, (16, 16)).astype("<u2")
+    deep[0, 0] = (1 << bits) - 1
+    if "png" in kind:
+        decoded = of_jpeg(cv2.imencode(".png", deep)[1].tobytes(), kind)
+    else:
+        _, decoded = images.decode_image(names.IMAGE, raw(deep, kind))
+    scaled = np.round(deep * (255 / ((1 << bits) - 1))).astype(np.uint8)
+    if kind.startswith("bayer"):
+        scaled = images.decode_image(names.IMAGE, raw(scaled, "bayer_rggb8"))[1][..., 0]
+    np.testing.assert_allclose(decoded[..., 0].astype(int), scaled, atol=1)
+
+
+def test_noise_in_the_dark_stays_dark(rng):
+    """A covered lens of 12 bits: a black level and its noise do not become a picture."""
+    deep = (64 + rng.integers(0, 12, (48, 64))).astype("<u2")
+    _, decoded = images.decode_image(names.IMAGE, raw(deep, "mono16"))
+    assert decoded.max() - decoded.min() <= 3
+
+
+@pytest.mark.parametrize(
+    ("name", "usual"),
+    [("RGB8", "rgb8"), ("bgr8 ", "bgr8"), ("rgb", "rgb8"), ("BGRA", "bgra8"), ("8uc3", "8UC3"), ("YUY2", "yuyv"), ("yuyv422", "yuyv"),
+     ("Y16", "mono16"), ("gray8", "mono8"), ("NV12", "nv12"), ("yuv420p", "i420"), ("BAYER_RGGB8", "bayer_rggb8")],
+)  # fmt: skip
+def test_what_drivers_call_their_encodings(rng, name, usual):
+    channels = {"rgb8": 3, "bgr8": 3, "8UC3": 3, "bgra8": 4, "yuyv": 2, "mono16": 2}.get(usual, 1)
+    rows = 9 if usual in ("nv12", "i420") else 6
+    data = rng.integers(0, 256, (rows, 8 * channels), dtype=np.uint8)
+    decoded = [
+        images.decode_image(names.IMAGE, raw(data, encoding, width=8, height=6, step=8 * channels))[1] for encoding in (name, usual)
+    ]  # fmt: skip
+    assert decoded[0].shape == (6, 8, 3)
+    np.testing.assert_array_equal(*decoded)
+
+
+@pytest.mark.parametrize("step", [0, 8])
+def test_a_step_left_empty_or_counted_in_pixels(rng, step):
+    expected = picture(rng)
+    _, decoded = images.decode_image(names.IMAGE, raw(expected, "rgb8", step=step))
+    np.testing.assert_array_equal(decoded, expected)
+
+
 @pytest.mark.parametrize("encoding", ["mono8", "8UC1"])
 def test_grey_becomes_three_equal_channels(rng, encoding):
     grey = rng.integers(0, 256, (5, 7), dtype=np.uint8)

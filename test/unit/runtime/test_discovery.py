@@ -111,6 +111,20 @@ def test_topics_close_to_a_missing_one_are_told_and_only_those_of_its_type():
 
 
 @pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("/zed/rgb/color/rect/image", True), ("/rect/image", True), ("/rectified/image/compressed", True),
+        ("/cam0/image_undistorted", True), ("/cam0/undist", True), ("/undistorted/image", True), ("/rect/image_raw", False),
+        ("/rect/front/image", False), ("/front/image", False), ("/image", False),
+    ],
+)  # fmt: skip
+def test_a_folder_may_say_that_pictures_are_rectified(topic, expected):
+    msgtype = COMPRESSED_IMAGE if topic.endswith("compressed") else IMAGE
+    (sensor,) = found({topic: msgtype}, f"cameras.x.image_topic={topic}")
+    assert sensor.is_rectified is expected
+
+
+@pytest.mark.parametrize(
     ("name", "expected"),
     [
         ("image_rect", True), ("image_rect_color", True), ("rectified", True), ("image_rect/compressed", True),
