@@ -20,12 +20,12 @@ from occupancy_nn_ros.doctor.findings import (
     check_camera_info,
     check_messages,
     check_model,
-    check_sync,
     problem,
     warning,
 )
 from occupancy_nn_ros.doctor.looks import Looks
 from occupancy_nn_ros.doctor.network_depth import NetworkDepth
+from occupancy_nn_ros.doctor.partners import check_partners, check_places
 from occupancy_nn_ros.doctor.placing import check_keyframes, check_pose_topic, check_statics, check_transforms
 from occupancy_nn_ros.doctor.witnesses import Witnesses, find_witnesses
 from occupancy_nn_ros.errors import BagError, ConfigError, MessageError, OccupancyError
@@ -56,12 +56,14 @@ class SensorRecord:
     Attributes:
         stamps_ns: stamp of each message, offset applied, in order of arrival.
         ages_s: how long after its stamp each message arrived, where the clock of arrival is known.
+        lags_s: how far the sensors' newest stamp was ahead of each message when it arrived.
         frame_id: frame of the newest message.
         first: the first message.
     """
 
     stamps_ns: list[int] = field(default_factory=list)
     ages_s: list[float] = field(default_factory=list)
+    lags_s: list[float] = field(default_factory=list)
     frame_id: str = ""
     first: bytes = b""
 
@@ -139,7 +141,9 @@ class Examination:
             if r.stamps_ns
         }
         stamps_ns = {n: r.stamps_ns for n, r in self.records.items()}
-        found += check_sync(stamps_ns, self.config.sync)
+        lags_s = {n: r.lags_s for n, r in self.records.items()}
+        found += check_partners(stamps_ns, lags_s, self.intake.sets, self.config.sync)
+        found += check_places(self.intake.sensors, frames, stamps_ns)
         found += check_pose_topic(self.intake, why_silent)
         found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent)
         found += check_statics(self.late_statics_s)
@@ -180,6 +184,7 @@ class Examination:
         record.frame_id = header.frame_id
         self._first_ns = self._first_ns or header.stamp_ns
         record.stamps_ns.append(header.stamp_ns + sensor.time_offset_ns)
+        record.lags_s.append((self.intake.newest_ns - record.stamps_ns[-1]) * 1e-9)
         if now_ns is not None:
             record.ages_s.append((now_ns - record.stamps_ns[-1]) * 1e-9)
 

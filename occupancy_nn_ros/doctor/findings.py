@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from occupancy_nn_ros.config import Config, SyncConfig
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import (
     CalibrationError,
     CheckpointError,
@@ -220,35 +220,3 @@ def _field_of_view(model: CameraModel) -> float:
 
 def _lens(model: CameraModel) -> str:
     return model.distortion_model if model.D.any() else "no distortion"
-
-
-def check_sync(stamps_ns: Mapping[str, Sequence[int]], sync: SyncConfig) -> list[Finding]:
-    """Whether the sensors' frames were taken at about the same times."""
-    trains = {name: np.unique(np.asarray(stamps, dtype=np.int64)) for name, stamps in stamps_ns.items() if stamps}
-    if len(trains) < 2:
-        return []
-    slowest = min(trains, key=lambda name: len(trains[name]))
-    offsets = {name: _offsets(trains[slowest], train) for name, train in trains.items() if name != slowest}
-    spread = np.max([np.abs(o) for o in offsets.values()], axis=0)
-    share = float((spread <= round(sync.tolerance_s * 1e9)).mean())
-    worst = max(offsets, key=lambda name: float(np.median(np.abs(offsets[name]))))
-    text = (
-        f"{share:.0%} of the frames of '{slowest}' have partners within sync.tolerance_s = {sync.tolerance_s:g} s, "
-        f"those of '{worst}' lie {np.median(np.abs(offsets[worst])) * 1e-6:.0f} ms away"
-    )
-    if share >= ENOUGH:
-        return [ok("sync", text)]
-    advice = (
-        f"trigger the cameras together, synchronise their clocks, set cameras.{worst}.time_offset_s, "
-        f"or raise sync.tolerance_s to {np.quantile(spread, ENOUGH) * 1e-9 + 0.001:.3f}"
-    )
-    level: Level = "problem" if share < SOME and not sync.min_cameras else "warning"
-    return [Finding(level, "sync", text, advice)]
-
-
-def _offsets(stamps: npt.NDArray[np.int64], others: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """From each stamp to the nearest of the others."""
-    after = np.clip(np.searchsorted(others, stamps), 1, max(1, len(others) - 1))
-    candidates = np.stack([others[after - 1], others[np.minimum(after, len(others) - 1)]]) - stamps
-    picks = np.abs(candidates).argmin(axis=0)
-    return np.asarray(candidates[picks, np.arange(len(stamps))])

@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from occupancy_nn_ros.doctor.findings import ENOUGH, SOME, Finding, WhySilent, ok, problem, warning
+from occupancy_nn_ros.doctor.pose_samples import check_samples, check_up
 from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, UndecidedFramesError
 from occupancy_nn_ros.messages.names import ODOMETRY, POINT_CLOUD, TF_MESSAGE
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.plausibility import odd_mounting
 from occupancy_nn_ros.sync.frame_names import FrameNames
-from occupancy_nn_ros.sync.pose_track import AHEAD_NS, DATED_AHEAD_NS, PoseTrack
+from occupancy_nn_ros.sync.pose_track import AHEAD_NS, DATED_AHEAD_NS
 
 LATE_NS = 500_000_000
 """Transforms that begin, or become known, later than this after the images are worth telling."""
@@ -61,6 +62,8 @@ def check_transforms(
         ]
     found += _check_names(intake, names)
     found += _check_tracks(intake, names, frames.values(), min(stamps[0] for stamps in stamps_ns.values() if stamps))
+    found += check_samples(intake, names, frames.values())
+    found += check_up(intake, names, frames, stamps_ns)
     chains = {name: _check_chain(intake, name, frame, names, stamps_ns[name], topics) for name, frame in frames.items()}
     if any(chain.level == "problem" for chain in chains.values()):
         found += _check_topics(intake, why_silent)
@@ -113,21 +116,9 @@ def _check_names(intake: Intake, names: FrameNames) -> list[Finding]:
     return found
 
 
-def _tracks(intake: Intake, names: FrameNames, frames: Iterable[str]) -> Iterator[PoseTrack]:
-    """All samples that place the robot and its sensors."""
-    placement = intake.placement
-    pose = placement.track_of(names)
-    if pose is not None:
-        yield pose
-    for child in dict.fromkeys(c for frame in (names.base_frame, *frames) for c in placement.way(names, frame)):
-        track = placement.poses.track(child)
-        if track is not None:
-            yield track
-
-
 def _check_tracks(intake: Intake, names: FrameNames, frames: Iterable[str], first_ns: int) -> Iterator[Finding]:
     """Whether what places the robot begins with the images, keeps up with them, and is dated as they are."""
-    for track in _tracks(intake, names, frames):
+    for track in intake.placement.tracks(names, frames):
         if not track.stamps or track.stamps[0] > intake.newest_ns + AHEAD_NS:
             continue
         what = f"'{track.child}' in '{track.parent}'"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import LookupTransformError
@@ -117,6 +117,16 @@ class Placement:
     def track_of(self, names: FrameNames) -> PoseTrack | None:
         """The samples that place the robot beside TF, None where TF does."""
         return None if names.pose is None else self._tracks.get(names.pose.topic)
+
+    def tracks(self, names: FrameNames, frames: Iterable[str]) -> Iterator[PoseTrack]:
+        """All samples that place the robot and some of its frames."""
+        pose = self.track_of(names)
+        if pose is not None:
+            yield pose
+        for child in dict.fromkeys(c for frame in (names.base_frame, *frames) for c in self.way(names, frame)):
+            track = self.poses.track(child)
+            if track is not None:
+                yield track
 
     def doubt(self, names: FrameNames) -> str:
         """What speaks against the chosen frames, worded for people; empty if nothing does."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from occupancy_nn_ros.errors import LookupTransformError, TransformError
 from occupancy_nn_ros.geometry.poses import check_transform, invert
-from occupancy_nn_ros.sync.pose_track import AHEAD_NS, BEHIND_NS, PoseTrack
+from occupancy_nn_ros.sync.pose_track import AHEAD_NS, BEHIND_NS, PoseTrack, is_same_pose
 from occupancy_nn_ros.sync.transform_store import Kept, StoreFeed, TransformStore
 from occupancy_nn_ros.values import FloatArray, StampedTransform
 
@@ -28,6 +28,7 @@ class PoseBuffer:
 
     Attributes:
         rivals: frames that were given several parents at once, with all of these.
+        contradicted: frames that were given static transforms to one parent that differ.
     """
 
     def __init__(self, cache_ns: int = 10_000_000_000, store: TransformStore | None = None) -> None:
@@ -40,6 +41,7 @@ class PoseBuffer:
         self.cache_ns = cache_ns
         self._feed = None if store is None else StoreFeed(store)
         self.rivals: dict[str, set[str]] = {}
+        self.contradicted: set[str] = set()
         self._now_ns: int | None = None
         self._tracks: dict[str, dict[str, PoseTrack]] = {}
         self._fixed: dict[str, dict[str, FloatArray]] = {}
@@ -169,6 +171,8 @@ class PoseBuffer:
         known = self._fixed.get(child, {}).get(parent)
         if is_static and known is not None and np.array_equal(known, transform.T_target_source):
             return True  # sent again
+        if is_static and known is not None and not is_same_pose(known, transform.T_target_source):
+            self.contradicted.add(child)
         current = self._parents.get(child)
         self._mark_stale(is_changed=current != parent or is_static != (known is not None))
         takes = current is None or current == parent or self._takes_over(parent, child, transform.stamp_ns, is_static)

@@ -51,13 +51,14 @@ class PoseTrack:
         stamps: of all samples, in order.
         too_old: samples so far that lay before everything that is kept.
         behind: samples so far that were much older than the newest.
+        contradicted: samples so far that say another pose than the one before of the same stamp.
     """
 
     def __init__(self, parent: str, child: str, cache_ns: int) -> None:
         """Keep samples for ``cache_ns`` behind the newest."""
         self.parent, self.child, self.cache_ns = parent, child, cache_ns
         self.stamps: list[int] = []
-        self.too_old = self.behind = 0
+        self.too_old = self.behind = self.contradicted = 0
         self._poses: dict[int, FloatArray] = {}
         self._late: deque[tuple[int, FloatArray]] = deque(maxlen=KEPT_BEHIND)
         self._delays: deque[int] = deque(maxlen=REMEMBERED)
@@ -99,6 +100,8 @@ class PoseTrack:
             self._note_time(stamp_ns, newest, now_ns)
         if stamp_ns not in self._poses:
             insort(self.stamps, stamp_ns)
+        else:
+            self.contradicted += not is_same_pose(self._poses[stamp_ns], pose)
         self._poses[stamp_ns] = pose
         self._forget_old(now_ns)
         return True
@@ -174,7 +177,7 @@ class PoseTrack:
         first = self._poses[self.stamps[0]]
         if usable > 1:
             second = self._poses[self.stamps[1]]
-            if _distance(first, second) <= SAME_M and rotation_angle(first, second) <= SAME_RAD:
+            if is_same_pose(first, second):
                 return
         error = self._outside(stamp_ns, usable, now_ns)
         raise ExtrapolationError(str(error), is_future=usable == 1)
@@ -220,6 +223,11 @@ class PoseTrack:
         for stamp in self.stamps[start:stop]:
             del self._poses[stamp]
         del self.stamps[start:stop]
+
+
+def is_same_pose(first: FloatArray, second: FloatArray) -> bool:
+    """Whether two poses differ by no more than rounding and noise."""
+    return _distance(first, second) <= SAME_M and rotation_angle(first, second) <= SAME_RAD
 
 
 def _is_steady(first: FloatArray, second: FloatArray, gap_ns: int) -> bool:

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor says of sensors that are each well, and of which few sets can be made all the same."""
+
+from dataclasses import replace
+
+import pytest
+from room_drive import SECOND, START_NS, examine, images, moves, static, write
+
+from occupancy_nn_ros.bags.reader import BagReader
+from occupancy_nn_ros.bags.writer import BagWriter
+from occupancy_nn_ros.config import load_config
+from occupancy_nn_ros.doctor.examination import examine_bag
+from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE
+from occupancy_nn_ros.messages.typestore import deserialize, serialize
+
+
+def checks(tmp_path, second, *settings):
+    """Findings on two cameras that look the same way, of which the second's messages are changed."""
+    parts = (static(), static(child="other"), moves(), images(), second(images("other", folder="/other")))
+    found = examine(write(tmp_path / "bag", *parts), *settings)
+    (said,) = [text for _, subject, text, _ in found if subject == "map"]
+    return int(said.split()[0]), [(text, advice) for level, _, text, advice in found if level != "ok"]
+
+
+def delayed(seconds):
+    return lambda messages: [replace(m, recorded_ns=m.recorded_ns + round(seconds * SECOND)) for m in messages]
+
+
+def within(start_s, end_s):
+    return lambda messages: [m for m in messages if start_s <= (m.recorded_ns - START_NS) / SECOND < end_s]
+
+
+@pytest.mark.parametrize(
+    "second", [delayed(0.0), delayed(0.3), within(0.5, 4.5)], ids=["plain", "0.3 s late", "nearly all"]
+)
+def test_two_cameras_in_step_are_well(tmp_path, second):
+    keyframes, found = checks(tmp_path, second)
+    assert found == [] and keyframes > 15
+
+
+def test_a_camera_whose_frames_come_later_than_they_are_waited_for(tmp_path):
+    """Stamps agree and each camera is well, and nearly nothing would be mapped."""
+    keyframes, ((text, advice),) = checks(tmp_path, delayed(0.8))
+    assert keyframes < 5
+    assert text.startswith("frames of 'other' come 0.8 s after others of their time, and are waited for 0.5 s")
+    assert advice.endswith("raise sync.max_wait_s to 0.9")
+    assert checks(tmp_path / "2", delayed(0.8), "sync.max_wait_s=0.9") == checks(tmp_path / "3", delayed(0.0))
+
+
+@pytest.mark.parametrize(
+    ("second", "says"),
+    [
+        (within(2.5, 9), "begins 2.5 s after the first sensor: for up to 5 s nothing is mapped without it"),
+        (within(0, 2), "ends 3.0 s before the last sensor: for up to 5 s nothing is mapped without it"),
+    ],
+    ids=["late", "early"],
+)
+def test_a_camera_that_is_there_for_a_part_only(tmp_path, second, says):
+    keyframes, ((text, advice),) = checks(tmp_path, second)
+    assert text == says and "sync.min_cameras" in advice
+    fewer, found = checks(tmp_path / "2", second, "sync.min_cameras=1")
+    assert fewer > keyframes and found == []
+
+
+def test_two_cameras_with_one_frame(small_bag, tiny_model, tmp_path):
+    """As the right camera of a stereo pair that has the left one's frame, or one camera that is published twice."""
+    with BagReader(small_bag) as reader, BagWriter(tmp_path / "bag.mcap") as writer:
+        for message in reader.messages():
+            cdr = message.cdr
+            if message.topic.startswith("/front") and message.msgtype in (CAMERA_INFO, IMAGE):
+                changed = deserialize(message.msgtype, cdr)
+                changed.header.frame_id = "back_optical"
+                cdr = serialize(changed)
+            writer.write(message.topic, message.msgtype, message.stamp_ns, cdr)
+    found = examine_bag(tmp_path / "bag.mcap", load_config([], [f"model={tiny_model}"]), 30.0)
+    (finding,) = [f for f in found if "at one point" in f.text]
+    assert (finding.level, finding.subject) == ("warning", "front")
+    assert finding.text.startswith("has the frame of 'back', 'back_optical', and its stamps")
