@@ -19,6 +19,10 @@ PYRAMID_LEVELS = 2
 RETURN_PX = 0.5
 """A feature that does not come back to within this when it is followed backwards was not followed."""
 
+AROUND_PX = 2 * PATCH_PX + 1
+CONTRAST, LEAST_CONTRAST = 40.0, 5.0
+"""Grey levels to which the contrast around each pixel is brought; with less than the second, it is noise and stays weak."""
+
 BORDER_PX = 2
 START_INVERSE_M = 0.4
 """Inverse depth of a feature before anything is known of it."""
@@ -75,8 +79,8 @@ class FeatureTracks:
 
         Args:
             rows: which features, all of one camera.
-            before: its image (H, W) uint8 at the last keyframe but one.
-            now: its image at the last one.
+            before: its image (H, W) uint8 at the last keyframe but one, as :func:`evened`.
+            now: its image at the last one, likewise.
             expected: (len(rows), 2) where they should be.
         """
         height, width = now.shape
@@ -117,6 +121,16 @@ class FeatureTracks:
         self.pixels = np.concatenate([self.pixels, pixels])
         self.camera = np.concatenate([self.camera, np.full(len(corners), camera)])
         self.inverse_depth = np.concatenate([self.inverse_depth, np.full(len(corners), START_INVERSE_M)])
+
+
+def evened(image: UInt8Array) -> UInt8Array:
+    """An image (H, W) with the same mean and contrast everywhere, without the exposure that optical flow would take for motion."""
+    grey = image.astype(np.float32)
+    size = (AROUND_PX, AROUND_PX)
+    mean = cv2.blur(grey, size, borderType=cv2.BORDER_REFLECT_101)
+    variance = cv2.blur(grey * grey, size, borderType=cv2.BORDER_REFLECT_101) - mean * mean
+    contrast = np.sqrt(np.maximum(variance, LEAST_CONTRAST**2))
+    return np.asarray((128 + CONTRAST * (grey - mean) / contrast).clip(0, 255), np.uint8)
 
 
 def _flow(

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.alignment.feature_tracks import PATCH_PX, FeatureTracks
+from occupancy_nn_ros.alignment.feature_tracks import PATCH_PX, FeatureTracks, evened
 from occupancy_nn_ros.alignment.pose_adjustment import LOST_PX, NEAREST_M, Adjustment, PoseWindow, adjust, focal_lengths
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, PosedImage, UInt8Array
@@ -90,6 +90,7 @@ class _Frame:
 
     stamp_ns: int
     images: list[UInt8Array]  # V of (H, W)
+    evened: list[UInt8Array]  # the same, without what exposure changes
     usable: list[UInt8Array]  # V of (H, W), where features may be
     K: FloatArray  # (V, 3, 3)
     T_map_cam: FloatArray  # (V, 4, 4)
@@ -168,7 +169,8 @@ class PoseAlignment:
         images = [lens.grey(image) for lens, image in zip(lenses, keyframe.images, strict=True)]
         K = np.stack([lens.rectifier.K for lens in lenses])
         poses = np.stack([image.T_map_cam for image in keyframe.images])
-        return _Frame(keyframe.stamp_ns, images, [lens.usable for lens in lenses], K, poses)
+        even = [evened(image) for image in images]
+        return _Frame(keyframe.stamp_ns, images, even, [lens.usable for lens in lenses], K, poses)
 
     def _lens(self, model: CameraModel) -> _Lens:
         key = (model.width, model.height, model.K.tobytes(), model.distortion_model, model.D.tobytes())
@@ -225,7 +227,7 @@ class PoseAlignment:
             ahead = local[:, 2] > NEAREST_M
             focal, center = now.K[camera][[0, 1], [0, 1]], now.K[camera][:2, 2]
             expected = focal * local[ahead, :2] / local[ahead, 2:] + center
-            wanted += self._tracks.follow(rows[ahead], before.images[camera], now.images[camera], expected)
+            wanted += self._tracks.follow(rows[ahead], before.evened[camera], now.evened[camera], expected)
 
         return bool(self._tracks.seen[:, -1].sum() >= max(LEAST_FEATURES, LEAST_SHARE * wanted))
 

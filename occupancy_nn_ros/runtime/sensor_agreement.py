@@ -53,7 +53,7 @@ NETWORK_FACTOR = 2.0
 UNITS_M = (0.0001, 0.0002, 0.00025, 0.0005, 0.001, 1 / 256, 0.01, 0.0254, 0.1, 0.3048, 1.0)
 """In which depth cameras, converters and data sets count."""
 
-SAME_UNIT = 0.06
+SAME_UNIT = 0.1
 
 REASONS: dict[Kind, str] = {
     "factor": "depth is not in metres",
