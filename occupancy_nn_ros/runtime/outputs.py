@@ -171,7 +171,7 @@ OUTPUTS = (
 )  # fmt: skip
 """Topics that every node has."""
 
-PICTURES = OutputTopic("pictures", IMAGE, encode_pictures, False, "depth", EVERY_CAMERA, is_optional=True)
+PICTURES = OutputTopic("pictures", IMAGE, encode_pictures, True, "depth", EVERY_CAMERA, is_optional=True)
 """What viewers show of the cameras without knowing their names."""
 
 

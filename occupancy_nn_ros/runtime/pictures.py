@@ -18,7 +18,7 @@ PICTURE_WIDTH = 240
 NAME_HEIGHT = 18
 """Pixels at the top of a picture that its camera's name takes."""
 
-FONT = cv2.FONT_HERSHEY_SIMPLEX
+FONT, FONT_SCALE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def encode_pictures(source: PictureSource) -> bytes:
     pixels = render_depths(source.looks, PICTURE_WIDTH, in_rows=True)
     row = (len(pixels) + GAP) // len(source.looks)
     for n, (image, _) in enumerate(source.looks):
-        for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(pixels, image.camera, (5, n * row + NAME_HEIGHT - 5), FONT, 0.45, color, thickness, cv2.LINE_AA)
+        (width, _), _ = cv2.getTextSize(image.camera, FONT, FONT_SCALE, 1)
+        pixels[n * row : n * row + NAME_HEIGHT, : min(width + 8, PICTURE_WIDTH)] = 0
+        at = (4, n * row + NAME_HEIGHT - 5)
+        cv2.putText(pixels, image.camera, at, FONT, FONT_SCALE, (255, 255, 255), 1, cv2.LINE_AA)
     return encode_image(source.stamp_ns, source.frame_id, pixels)

@@ -49,6 +49,7 @@ def test_every_topic_has_a_name_of_its_own_and_a_period_in_the_settings():
     assert [topic.period_s(config) for topic in topics] == [1] * 6 + [2] * 5 + [3] * 5 + [2] * 2
     assert names_of(topic for topic in topics if topic.is_latched) == [
         "occupancy_grid", "occupancy_probability", "cost_grid", "distance_field", "voxel_grid", "octomap_binary",
+        "pictures",
     ]  # fmt: skip
 
 

@@ -35,7 +35,7 @@ def test_a_row_for_each_camera_with_its_depth_at_the_right():
     assert pixels.shape == (2 * height + GAP, 2 * PICTURE_WIDTH + GAP, 3)
     second, beside = height + GAP, PICTURE_WIDTH + GAP
     named, below = pixels[:NAME_HEIGHT, :PICTURE_WIDTH], slice(NAME_HEIGHT, height)
-    assert named.max() == 255 and named.min() == 0  # white letters with a black edge
+    assert named.max() == 255 and named.min() == 0  # white letters on black
     assert (pixels[below, :PICTURE_WIDTH] == (10, 20, 30)).all()
     assert (pixels[:height, beside:] == depth_colors(np.array(2.0))).all()
     assert (pixels[second:][below, :PICTURE_WIDTH] == (200, 0, 0)).all()
