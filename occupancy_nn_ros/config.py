@@ -317,10 +317,13 @@ class Config(CheckedSettings):
     )
     map_frame: str = setting("odom", "Fixed, gravity-aligned frame of the map.")
     base_frame: str = setting("base_link", "Frame of the robot.")
-    pose_topic: str = setting("", "Odometry or PoseStamped topic that places base_frame instead of TF; empty: TF.")
-    pose_type: Literal["nav_msgs/msg/Odometry", "geometry_msgs/msg/PoseStamped"] = setting(
-        "nav_msgs/msg/Odometry", "Message type of pose_topic."
-    )
+    pose_topic: str = setting("", "Topic of odometry or poses that places base_frame instead of TF; empty: TF.")
+    pose_type: Literal[
+        "nav_msgs/msg/Odometry",
+        "geometry_msgs/msg/PoseStamped",
+        "geometry_msgs/msg/PoseWithCovarianceStamped",
+        "geometry_msgs/msg/TransformStamped",
+    ] = setting("nav_msgs/msg/Odometry", "Message type of pose_topic, where nobody publishes it as another of these.")
     tf_topic: str = setting("/tf", "Topic of moving transforms; a bag that has only one of another name gives that.")
     tf_static_topic: str = setting("/tf_static", "Topic of static transforms.")
     tf_source: Literal["auto", "tf2", "builtin"] = setting(

@@ -41,7 +41,7 @@ from occupancy_nn_ros.runtime.discovery import (
 )
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.own_body import OwnBody
-from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_tf_topics, odometry_topics
+from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_pose_type, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
@@ -253,7 +253,7 @@ def _bag_findings(reader: BagReader, config: Config, seconds: float, further: Fu
     sensors, findings = find_sensors(config, scan.topics, scan.encodings, scan.silent)
     if not sensors:
         return findings
-    config = name_tf_topics(config, scan.topics, sensors)
+    config = name_pose_type(name_tf_topics(config, scan.topics, sensors), scan.topics)
     witnesses = find_witnesses(config, sensors, scan.topics)
     examination = Examination(config, sensors, odometry_topics(config, scan.topics), further, witnesses)
     hold_statics(reader, examination.intake)

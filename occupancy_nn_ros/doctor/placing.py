@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from occupancy_nn_ros.doctor.findings import ENOUGH, SOME, Finding, WhySilent, ok, problem, warning
 from occupancy_nn_ros.doctor.pose_samples import check_samples, check_up
 from occupancy_nn_ros.errors import ExtrapolationError, LookupTransformError, UndecidedFramesError
-from occupancy_nn_ros.messages.names import ODOMETRY, POINT_CLOUD, TF_MESSAGE
+from occupancy_nn_ros.messages.names import ODOMETRY, POINT_CLOUD, POSE_TYPES, TF_MESSAGE
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.plausibility import odd_mounting
 from occupancy_nn_ros.sync.frame_names import FrameNames
@@ -25,6 +25,9 @@ def check_pose_topic(intake: Intake, why_silent: WhySilent) -> list[Finding]:
     topic = intake.config.pose_topic
     if not topic:
         return []
+    bad = next((text for reason, text in intake.problems.items() if reason.startswith(f"{topic}: ")), "")
+    if bad and topic not in intake.placement.odometries:
+        return [problem("pose", bad, "set pose_topic to a topic of poses, or leave it empty to use TF")]
     if topic in intake.heard:
         return [ok("pose", f"{topic} places the robot")]
     text = f"no message on {topic}: {why_silent(topic, intake.config.pose_type)}"
@@ -176,7 +179,8 @@ def _link_advice(name: str, frame: str, names: FrameNames, intake: Intake, topic
 
 def _frame_advice(intake: Intake, topics: Mapping[str, str]) -> str:
     advice = "set map_frame and base_frame to frames that exist, or start the odometry"
-    odometry = sorted(topic for topic, msgtype in topics.items() if msgtype == ODOMETRY)
+    odometry = sorted(topic for topic, msgtype in topics.items() if msgtype in POSE_TYPES)
+    odometry.sort(key=lambda topic: topics[topic] != ODOMETRY)
     return f"{advice}, or set pose_topic={odometry[0]}" if odometry and not intake.config.pose_topic else advice
 
 

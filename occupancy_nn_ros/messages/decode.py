@@ -12,7 +12,14 @@ from occupancy_nn_ros.errors import CalibrationError, LayoutError, MessageError,
 from occupancy_nn_ros.geometry.cameras import lens_of
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.messages.headers import SECOND_NS, Header, peek_header
-from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, POINT_CLOUD, POSE_STAMPED, TF_MESSAGE
+from occupancy_nn_ros.messages.names import (
+    CAMERA_INFO,
+    ODOMETRY,
+    POINT_CLOUD,
+    POSE_STAMPED,
+    TF_MESSAGE,
+    TRANSFORM_STAMPED,
+)
 from occupancy_nn_ros.messages.typestore import deserialize
 from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, StampedTransform
 
@@ -92,26 +99,18 @@ def decode_transform(message: Any) -> StampedTransform:
     return _stamped(message, message.child_frame_id, message.transform)
 
 
-def decode_odometry(cdr: bytes | memoryview) -> StampedTransform:
-    """Pose of an Odometry message as the transform from its child frame to its frame.
+def decode_pose(msgtype: str, cdr: bytes | memoryview) -> StampedTransform:
+    """The pose of one of ``POSE_TYPES`` as the transform to its frame, from its child frame or from one without a name.
 
     Raises:
         MessageError: the bytes do not decode.
         TransformError: NaN or a rotation of zero length.
     """
-    message = deserialize(ODOMETRY, cdr)
-    return _stamped(message, message.child_frame_id, message.pose.pose)
-
-
-def decode_pose_stamped(cdr: bytes | memoryview) -> tuple[Header, FloatArray]:
-    """Pose (4, 4) of a PoseStamped message in its frame.
-
-    Raises:
-        MessageError: the bytes do not decode.
-        TransformError: NaN or a rotation of zero length.
-    """
-    header, message = peek_header(cdr), deserialize(POSE_STAMPED, cdr)
-    return header, _stamped(message, "pose", message.pose).T_target_source
+    message = deserialize(msgtype, cdr)
+    if msgtype == TRANSFORM_STAMPED:
+        return decode_transform(message)
+    pose = message.pose if msgtype == POSE_STAMPED else message.pose.pose
+    return _stamped(message, message.child_frame_id if msgtype == ODOMETRY else "", pose)
 
 
 def decode_point_cloud(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
@@ -162,6 +161,6 @@ def _stamped(message: Any, child: str, pose: Any) -> StampedTransform:
             (translation.x, translation.y, translation.z), (rotation.x, rotation.y, rotation.z, rotation.w)
         )
     except TransformError as error:
-        raise TransformError(f"transform from '{child}' to '{parent}': {error}") from None
+        raise TransformError(f"transform from '{child or 'pose'}' to '{parent}': {error}") from None
     stamp = message.header.stamp
     return StampedTransform(stamp.sec * SECOND_NS + stamp.nanosec, parent, child, matrix)

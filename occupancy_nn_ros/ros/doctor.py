@@ -36,7 +36,7 @@ from occupancy_nn_ros.ros.topic_names import TopicNames, topics_named
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.runtime.namespaces import search_rings
 from occupancy_nn_ros.runtime.outputs import OUTPUTS
-from occupancy_nn_ros.runtime.pose_topics import name_tf_topics, odometry_topics, own_transforms
+from occupancy_nn_ros.runtime.pose_topics import name_pose_type, name_tf_topics, odometry_topics, own_transforms
 
 LOOK_PERIOD_S, STEADY_S, PATIENCE_S = 0.25, 1.5, 4.0
 """The graph is looked at this often, until it shows the same sensors for so long, or until patience ends."""
@@ -60,6 +60,7 @@ def examine_graph(config: Config, seconds: float, arguments: Sequence[str] = ())
             return findings
         topics = topics_of(listener.node)
         config = name_tf_topics(config, own_transforms(published_topics(listener.node), sensors), sensors)
+        config = name_pose_type(config, topics)
         witnesses = find_witnesses(config, sensors, _ring_of(listener, config, sensors))
         examination = Examination(config, sensors, odometry_topics(config, topics), installed_decoders(), witnesses)
         listener.listen(examination, clock=None if "/clock" in topics else time.time_ns)

@@ -33,6 +33,12 @@ def published_topics(node: Any) -> dict[str, str]:
     return {name: msgtype for name, msgtype in topics_of(node).items() if node.count_publishers(name)}
 
 
+def published_type(node: Any, topic: str) -> dict[str, str]:
+    """A topic's message type as its first publisher has it; empty where there is none."""
+    publishers = node.get_publishers_info_by_topic(topic) if topic else []
+    return {topic: str(publishers[0].topic_type)} if publishers else {}
+
+
 def owners_of(sensors: Iterable[SensorStream]) -> dict[str, SensorStream]:
     """The sensor that each topic of data or intrinsics belongs to."""
     return {topic: sensor for sensor in sensors for topic in (sensor.topic, sensor.info_topic)}

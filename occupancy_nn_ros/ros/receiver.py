@@ -15,14 +15,21 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import LookupTransformError
 from occupancy_nn_ros.messages.names import ODOMETRY, TF_MESSAGE
 from occupancy_nn_ros.ros.context import NodeContext
-from occupancy_nn_ros.ros.graph import owners_of, qos_mismatches, subscription_qos, topics_of, transform_qos
+from occupancy_nn_ros.ros.graph import (
+    owners_of,
+    published_type,
+    qos_mismatches,
+    subscription_qos,
+    topics_of,
+    transform_qos,
+)
 from occupancy_nn_ros.ros.message_types import interface_class
 from occupancy_nn_ros.ros.search import SensorSearch
 from occupancy_nn_ros.ros.tf2_transforms import Tf2Listener, make_pose_buffer, uses_tf2
 from occupancy_nn_ros.ros.topic_names import TopicNames
 from occupancy_nn_ros.runtime.discovery import IMAGE_TYPES, SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
-from occupancy_nn_ros.runtime.pose_topics import odometry_topics
+from occupancy_nn_ros.runtime.pose_topics import name_pose_type, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.sync.frame_names import FrameNames
 from occupancy_nn_ros.values import FloatArray
@@ -116,7 +123,7 @@ class Receiver:
         self._unsubscribe()
         self._sensors, self._is_outdated = sensors, False
         self._unchecked = {sensor.topic for sensor in sensors if sensor.msgtype in IMAGE_TYPES}
-        config = self._in_map_frame(config)
+        config = self._with_pose_type(self._in_map_frame(config))
         odometries = odometry_topics(config, topics_of(self.context.ros))
         self.intake = Intake(config, sensors, make_pose_buffer(config), odometries)
         for sensor in sensors:
@@ -132,6 +139,10 @@ class Receiver:
             elif self._listener is None:
                 self._listen_to_transforms(topic)
         self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_again, clock=STEADY)
+
+    def _with_pose_type(self, config: Config) -> Config:
+        """The settings, with the message type with which somebody publishes the poses."""
+        return name_pose_type(config, published_type(self.context.ros, config.pose_topic))
 
     def _in_map_frame(self, config: Config) -> Config:
         """The settings, with the frame that the map is in already: after a pause, or as a loaded one says."""
@@ -178,6 +189,9 @@ class Receiver:
             names = f"{config.tf_topic} and {config.tf_static_topic}"
             self.context.log.info(f"nobody publishes {intake.config.tf_topic}: transforms are taken from {names}")
             self._subscribe(self._sensors, config)
+            return
+        if self._with_pose_type(intake.config) != intake.config:  # it has appeared since, and is of another type
+            self._subscribe(self._sensors, intake.config)
             return
         for topic in odometry_topics(intake.config, topics_of(self.context.ros)):
             if topic not in intake.poses.pose_topics:

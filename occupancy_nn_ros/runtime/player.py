@@ -24,7 +24,7 @@ from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, w
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
-from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_tf_topics, odometry_topics
+from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_pose_type, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
 from occupancy_nn_ros.runtime.viewer_topics import ViewerMessage, ViewerTopics, picture_topics, voxel_messages
@@ -100,7 +100,7 @@ def plan_play(reader: BagReader, config: Config) -> PlayPlan:
         kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]
         there = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(scan.topics.items()))
         raise BagError(f"{reader.path} has no {kind} ({' or '.join(wanted_types(config.source))}); it has: {there}")
-    config = name_tf_topics(config, scan.topics, sensors)
+    config = name_pose_type(name_tf_topics(config, scan.topics, sensors), scan.topics)
     return PlayPlan(config, sensors, scan.frames, odometry_topics(config, scan.topics))
 
 

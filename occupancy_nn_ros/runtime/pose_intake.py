@@ -8,8 +8,8 @@ from typing import Any
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import TransformError
-from occupancy_nn_ros.messages.decode import decode_odometry, decode_pose_stamped, decode_tf, decode_transform
-from occupancy_nn_ros.messages.names import ODOMETRY, POSE_STAMPED, TF_MESSAGE
+from occupancy_nn_ros.messages.decode import decode_pose, decode_tf, decode_transform
+from occupancy_nn_ros.messages.names import ODOMETRY, TF_MESSAGE
 from occupancy_nn_ros.runtime.drop_counts import DropCounts, kind_of
 from occupancy_nn_ros.sync.frame_names import FrameNames
 from occupancy_nn_ros.sync.placement import Placement
@@ -96,11 +96,7 @@ class PoseIntake:
         return others
 
     def _add_pose(self, topic: str, cdr: bytes) -> bool:
-        if self.pose_topics[topic] == POSE_STAMPED:
-            header, T_frame_child = decode_pose_stamped(cdr)
-            pose = StampedTransform(header.stamp_ns, header.frame_id, "", T_frame_child)
-        else:
-            pose = decode_odometry(cdr)
+        pose = decode_pose(self.pose_topics[topic], cdr)
         return self.placement.add_pose(topic, pose) or self._is_unneeded(topic)
 
     def _is_unneeded(self, topic: str) -> bool:

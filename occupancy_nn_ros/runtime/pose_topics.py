@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any, cast
 
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import MessageError, TransformError
 from occupancy_nn_ros.messages.decode import decode_tf
-from occupancy_nn_ros.messages.names import ODOMETRY, TF_MESSAGE
+from occupancy_nn_ros.messages.names import ODOMETRY, POSE_TYPES, TF_MESSAGE
 from occupancy_nn_ros.runtime.discovery import SENSOR_TYPES, SensorStream
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.values import StampedTransform
@@ -42,6 +43,17 @@ def name_tf_topics(config: Config, topics: Mapping[str, str], sensors: Iterable[
         tf_topic=name(config.tf_topic, default.tf_topic),
         tf_static_topic=name(config.tf_static_topic, default.tf_static_topic),
     )
+
+
+def name_pose_type(config: Config, topics: Mapping[str, str]) -> Config:
+    """The settings with the message type that ``pose_topic`` has, where it is there and brings poses.
+
+    Args:
+        config: ``pose_type`` is what is expected of a topic that is not there yet.
+        topics: message type of every topic there is.
+    """
+    found = topics.get(config.pose_topic, "")
+    return replace(config, pose_type=cast(Any, found)) if found in POSE_TYPES else config
 
 
 def tf_topics_like(usual: str, topics: Mapping[str, str]) -> list[str]:

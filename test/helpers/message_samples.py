@@ -99,8 +99,8 @@ MESSAGES = {
         sensors.encode_camera_info(1, "cam", CameraModel(64, 48, np.eye(3) * 40, "plumb_bob", np.zeros(5))),
     ),
     "TFMessage": (decode.decode_tf, sensors.encode_tf([POSE, POSE])),
-    "Odometry": (decode.decode_odometry, sensors.encode_odometry(POSE)),
-    "PoseStamped": (decode.decode_pose_stamped, _pose_stamped()),
+    "Odometry": (lambda b: decode.decode_pose(names.ODOMETRY, b), sensors.encode_odometry(POSE)),
+    "PoseStamped": (lambda b: decode.decode_pose(names.POSE_STAMPED, b), _pose_stamped()),
     "PointCloud2": (
         decode.decode_point_cloud, sensors.encode_point_cloud(1, "lidar", np.ones((5, 3), np.float32))
     ),

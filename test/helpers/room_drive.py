@@ -16,7 +16,7 @@ from occupancy_nn_ros.doctor.examination import examine_bag
 from occupancy_nn_ros.geometry.poses import make_transform, quaternion
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image, encode_odometry, encode_tf
-from occupancy_nn_ros.messages.typestore import header, make, serialize
+from occupancy_nn_ros.messages.typestore import deserialize, header, make, serialize
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
 from occupancy_nn_ros.values import CameraModel, StampedTransform
 
@@ -104,6 +104,20 @@ def pose_stamped(topic="/pose"):
         cdr = serialize(make("geometry_msgs/PoseStamped", header=header(s, "odom"), pose=inner))
         found.append(Message(s, topic, names.POSE_STAMPED, cdr))
     return found
+
+
+def pose_with_covariance(topic):
+    return [
+        Message(
+            m.recorded_ns, topic, names.POSE_WITH_COVARIANCE_STAMPED, _with_covariance(deserialize(m.msgtype, m.cdr))
+        )
+        for m in pose_stamped()
+    ]
+
+
+def _with_covariance(message):
+    pose = make("geometry_msgs/PoseWithCovariance", pose=message.pose, covariance=np.zeros(36))
+    return serialize(make("geometry_msgs/PoseWithCovarianceStamped", header=message.header, pose=pose))
 
 
 def images(frame="eye", *, has_head=False, folder="/eye", shift_ns=0):

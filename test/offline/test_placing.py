@@ -19,6 +19,7 @@ from room_drive import (
     play,
     pose,
     pose_stamped,
+    pose_with_covariance,
     static,
     tf,
     write,
@@ -226,6 +227,27 @@ def test_pose_stamped_places_the_robot(plain, tmp_path):
     settings = ("pose_topic=/pose", "pose_type=geometry_msgs/msg/PoseStamped")
     assert_same(play(bag, *settings), plain)
     assert not of(examine(bag, *settings), "problem")
+
+
+@pytest.mark.parametrize(
+    "settings", [(), ("pose_type=geometry_msgs/msg/PoseStamped",)], ids=["default", "another type"]
+)
+def test_amcl_pose_places_the_robot_whatever_pose_type_says(plain, tmp_path, settings):
+    """The bag knows the type of the topic that is named."""
+    path = write(tmp_path / "bag", static(), pose_with_covariance("/amcl_pose"), images())
+    assert_same(play(path, "pose_topic=/amcl_pose", *settings), plain)
+    assert said(examine(path, "pose_topic=/amcl_pose", *settings), "ok", "/amcl_pose places the robot")
+
+
+def test_poses_that_nobody_named_are_advised(tmp_path):
+    checks = examine(write(tmp_path / "bag", static(), pose_with_covariance("/amcl_pose"), images()))
+    assert said(checks, "problem", "nothing above 'eye' stands still", "set pose_topic=/amcl_pose")
+
+
+def test_a_pose_topic_that_brings_no_poses_is_a_problem(tmp_path):
+    path = write(tmp_path / "bag", static(), moves(), images())
+    checks = examine(path, "pose_topic=/eye/depth/camera_info")
+    assert said(checks, "problem", "/eye/depth/camera_info", "set pose_topic to a topic of poses")
 
 
 def test_the_odometrys_child_is_the_frame_that_it_places(plain, tmp_path):

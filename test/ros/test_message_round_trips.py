@@ -116,11 +116,11 @@ def test_we_read_transforms_and_poses_of_rclpy():
     np.testing.assert_allclose(read.T_target_source, make_transform((1.5, 0, 0), (0, 0, 0.8, 0.6)), atol=1e-12)
     pose = stamped("geometry_msgs/PoseStamped", "map")
     pose.pose.position.y, pose.pose.orientation.w = -2.0, 1.0
-    _, matrix = decode.decode_pose_stamped(serialize_message(pose))
-    np.testing.assert_allclose(matrix, make_transform((0, -2, 0), (0, 0, 0, 1)))
+    read = decode.decode_pose(names.POSE_STAMPED, serialize_message(pose))
+    np.testing.assert_allclose(read.T_target_source, make_transform((0, -2, 0), (0, 0, 0, 1)))
     odometry = stamped("nav_msgs/Odometry", "odom")
     odometry.child_frame_id, odometry.pose.pose.position.z, odometry.pose.pose.orientation.w = "base", 3.0, 1.0
-    read = decode.decode_odometry(serialize_message(odometry))
+    read = decode.decode_pose(names.ODOMETRY, serialize_message(odometry))
     assert (read.target_frame, read.source_frame, read.T_target_source[2, 3]) == ("odom", "base", 3.0)
 
 

@@ -227,9 +227,9 @@ def test_ros1_bags_come_out_as_cdr(tmp_path):
         writer.write(writer.add_connection("/pose", kind, typestore=store), 7 * S, raw)
     with BagReader(tmp_path / "old.bag") as bag:
         (message,) = bag.messages()
-    read, matrix = decode.decode_pose_stamped(message.cdr)
-    assert (read.stamp_ns, read.frame_id) == (7 * S + 9, "map")
-    np.testing.assert_array_equal(matrix[:3, 3], (1, 2, 3))
+    read = decode.decode_pose(kind, message.cdr)
+    assert (read.stamp_ns, read.target_frame, read.source_frame) == (7 * S + 9, "map", "")
+    np.testing.assert_array_equal(read.T_target_source[:3, 3], (1, 2, 3))
 
 
 def test_what_is_written_plays_on_humble(tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from occupancy_nn_ros.errors import CalibrationError, MessageError, TransformError
 from occupancy_nn_ros.geometry.cameras import check_camera, fit_to_image, project
 from occupancy_nn_ros.geometry.poses import make_transform
-from occupancy_nn_ros.messages import decode, sensors
+from occupancy_nn_ros.messages import decode, names, sensors
 from occupancy_nn_ros.messages.headers import peek_header, restamp
 from occupancy_nn_ros.messages.typestore import serialize
 from occupancy_nn_ros.values import CameraModel, StampedTransform
@@ -142,28 +142,43 @@ def test_leading_slashes_of_old_frames_go_away():
 
 def test_odometry_is_the_transform_from_child_to_parent():
     pose = make_transform((1, 2, 3), (0.1, 0.2, 0.3, 0.9))
-    received = decode.decode_odometry(sensors.encode_odometry(StampedTransform(STAMP, "odom", "base_link", pose)))
+    received = decode.decode_pose(
+        names.ODOMETRY, sensors.encode_odometry(StampedTransform(STAMP, "odom", "base_link", pose))
+    )
     assert (received.stamp_ns, received.target_frame, received.source_frame) == (STAMP, "odom", "base_link")
     np.testing.assert_allclose(received.T_target_source, pose, atol=1e-12)
 
 
-def pose_stamped(position, orientation):
+def posed(kind, position, orientation):
     point = sensors.make("geometry_msgs/Point", **dict(zip("xyz", position, strict=True)))
     turn = sensors.make("geometry_msgs/Quaternion", **dict(zip("xyzw", orientation, strict=True)))
     pose = sensors.make("geometry_msgs/Pose", position=point, orientation=turn)
-    return serialize(sensors.make("geometry_msgs/PoseStamped", header=sensors.header(STAMP, "map"), pose=pose))
+    header = sensors.header(STAMP, "/map")
+    if kind == names.TRANSFORM_STAMPED:
+        shift = sensors.make("geometry_msgs/Vector3", **dict(zip("xyz", position, strict=True)))
+        transform = sensors.make("geometry_msgs/Transform", translation=shift, rotation=turn)
+        return serialize(
+            sensors.make("geometry_msgs/TransformStamped", header=header, child_frame_id="eye", transform=transform)
+        )
+    if kind == names.POSE_WITH_COVARIANCE_STAMPED:
+        pose = sensors.make("geometry_msgs/PoseWithCovariance", pose=pose, covariance=np.zeros(36))
+    return serialize(sensors.make(kind.replace("/msg", ""), header=header, pose=pose))
 
 
-def test_pose_stamped():
-    header, pose = decode.decode_pose_stamped(pose_stamped((1.0, 2.0, 3.0), (0.0, 0.0, 0.0, 2.0)))
-    assert (header.stamp_ns, header.frame_id) == (STAMP, "map")
-    np.testing.assert_allclose(pose, make_transform((1, 2, 3), (0, 0, 0, 1)))
+@pytest.mark.parametrize(
+    ("kind", "child"),
+    [(names.POSE_STAMPED, ""), (names.POSE_WITH_COVARIANCE_STAMPED, ""), (names.TRANSFORM_STAMPED, "eye")],
+)
+def test_poses_of_other_types(kind, child):
+    pose = decode.decode_pose(kind, posed(kind, (1.0, 2.0, 3.0), (0.0, 0.0, 0.0, 2.0)))
+    assert (pose.stamp_ns, pose.target_frame, pose.source_frame) == (STAMP, "map", child)
+    np.testing.assert_allclose(pose.T_target_source, make_transform((1, 2, 3), (0, 0, 0, 1)))
 
 
 @pytest.mark.parametrize("bad", [((np.nan, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)), ((0.0, 0.0, 0.0), (0.0, 0.0, 0.0, 0.0))])
 def test_poses_that_are_none_are_refused(bad):
     with pytest.raises(TransformError, match="transform from 'pose' to 'map'"):
-        decode.decode_pose_stamped(pose_stamped(*bad))
+        decode.decode_pose(names.POSE_STAMPED, posed(names.POSE_STAMPED, *bad))
 
 
 @pytest.mark.parametrize(
