@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.alignment.camera_fit import EXPLAINED_PX, CameraFit, Matches, fit_camera
 from occupancy_nn_ros.alignment.pose_alignment import Followed, PoseAlignment, PoseQuality, disagreement_of
+from occupancy_nn_ros.alignment.seen_motion import MotionComparison
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError, OccupancyError
@@ -38,12 +39,14 @@ class CameraCalibration:
         model: intrinsics as they are.
         fit: what its matches ask for, None for too few of them.
         poses_disagree: whether other poses would explain the pictures much better.
+        contradiction: how its motion in the pictures is another altogether, which leaves nothing to fit; empty where it is not.
     """
 
     camera: str
     model: CameraModel
     fit: CameraFit | None
     poses_disagree: bool = False
+    contradiction: str = ""
 
     @property
     def is_wrong(self) -> bool:
@@ -67,6 +70,8 @@ class CameraCalibration:
 
     def text(self) -> str:
         """In one line."""
+        if self.contradiction:
+            return self.contradiction
         if self.fit is None:
             return "too few matches to judge focal length, mounting and stamps"
         misses = f"matches miss by {self.fit.given_px:.2f} px, {self.fit.best_px:.2f} px at best"
@@ -99,6 +104,7 @@ class MatchCollector:
         self.models: dict[str, CameraModel] = {}
         self._alignment = PoseAlignment()
         self._qualities: list[PoseQuality] = []
+        self._motions: dict[str, MotionComparison] = defaultdict(MotionComparison)
         self._poses: dict[tuple[str, int], tuple[FloatArray, FloatArray]] = {}
         self._found: dict[str, list[Matches]] = defaultdict(list)
 
@@ -112,6 +118,7 @@ class MatchCollector:
         for image in keyframe.images:
             self.models[image.camera] = image.model
             self._poses[image.camera, keyframe.stamp_ns] = (image.T_map_cam, motions[image.camera])
+            self._motions[image.camera].take(image)
         self._alignment.align(keyframe)
         if self._alignment.quality is not None:
             self._qualities.append(self._alignment.quality)
@@ -123,7 +130,12 @@ class MatchCollector:
     def calibrations(self) -> list[CameraCalibration]:
         """What the matches say, camera by camera."""
         disagree = bool(disagreement_of(self._qualities))
-        return [CameraCalibration(name, model, self._fit(name), disagree) for name, model in self.models.items()]
+        return [self._judged(name, model, poses_disagree=disagree) for name, model in self.models.items()]
+
+    def _judged(self, camera: str, model: CameraModel, *, poses_disagree: bool) -> CameraCalibration:
+        contradiction = self._motions[camera].contradiction
+        fit = None if contradiction else self._fit(camera)
+        return CameraCalibration(camera, model, fit, poses_disagree, contradiction)
 
     def _fit(self, camera: str) -> CameraFit | None:
         found = self._found.get(camera)

@@ -241,10 +241,17 @@ def _calibration_findings(path: Path, config: Config, seconds: float) -> list[Fi
         return []
     values = "occupancy-nn calibrate-cameras BAG --out DIR writes the values that fit; longer recordings tell more"
     odometry = "docs/odometry.md: how good odometry has to be, and what gives it"
+    frame = (
+        "compare the camera's mount in TF with the robot; cameras.{}.frame_id and image_topic name frame and pictures"
+    )
     return [
-        warning(item.camera, item.text(), values if item.is_wrong else odometry)
+        warning(
+            item.camera,
+            item.text(),
+            frame.format(item.camera) if item.contradiction else values if item.is_wrong else odometry,
+        )
         for item in found
-        if item.is_wrong or item.is_unexplained
+        if item.contradiction or item.is_wrong or item.is_unexplained
     ]
 
 

@@ -60,9 +60,14 @@ class CalibrationCheck:
         """Say what is wrong.
 
         Raises:
-            BagError: features miss by far where they should be, and another calibration explains them.
+            BagError: features miss by far where they should be, and another calibration explains them; or pictures and poses show
+                different motions.
         """
         for found in self._collector.calibrations():
+            if found.contradiction:
+                raise BagError(
+                    f"camera '{found.camera}' of {path}: {found.text()}", advice="occupancy-nn doctor BAG tells more"
+                )
             fit = found.fit
             if fit is None or fit.given_px < MOST_MISS_PX or fit.best_px > LEAST_SHARE * fit.given_px:
                 continue

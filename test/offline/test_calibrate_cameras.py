@@ -47,12 +47,13 @@ def pose(time_s):
     return transform
 
 
-def record(folder, focal, late_s, noise_rad=0.0):
+def record(folder, focal, late_s, noise_rad=0.0, yaw=0.0):
     """Twelve seconds; the focal length is told ``focal`` times too long, and pictures are stamped ``late_s`` too late.
 
-    Orientations jump by ``noise_rad`` every fifth of a second.
+    Orientations jump by ``noise_rad`` every fifth of a second. The mount is told to be turned by ``yaw``.
     """
-    rng = np.random.default_rng(4)
+    rng, mount = np.random.default_rng(4), np.eye(4)
+    mount[:3, :3] = Rotation.from_rotvec((0, yaw, 0)).as_matrix()
     walls = [(texture(0), 4.5, -9.0), (texture(1), 2.5, 0.5)]
     K = RIGHT.K.copy()
     K[[0, 1], [0, 1]] *= focal
@@ -65,7 +66,7 @@ def record(folder, focal, late_s, noise_rad=0.0):
                 error = Rotation.from_rotvec(rng.normal(0, noise_rad, 3)).as_matrix()
             base[:3, :3] = base[:3, :3] @ error
             edges = [StampedTransform(stamp, "odom", "base_link", base)]
-            edges.append(StampedTransform(stamp, "base_link", "front_optical_frame", np.eye(4)))
+            edges.append(StampedTransform(stamp, "base_link", "front_optical_frame", mount))
             writer.write("/tf", TF_MESSAGE, stamp, encode_tf(edges))
         for time_s in np.arange(0.2, 12, 0.25):
             stamp = START_NS + round((time_s + late_s) * 1e9)
@@ -104,6 +105,18 @@ def test_what_is_wrong_is_said_in_words_by_the_doctor_too(tmp_path, capsys):
     assert "front: focal length" in said
     assert "% too long" in said
     assert "would fit" in said
+
+
+def test_a_camera_that_faces_the_other_way_is_found_by_its_motion(tmp_path, capsys):
+    """As where front and rear camera were swapped; there is nothing that a calibration could mend."""
+    bag = record(tmp_path, 1.0, 0.0, yaw=np.pi)
+    (finding,) = warnings_of(bag)
+    assert finding.text.startswith("its pictures show another motion than its transforms: its frame seems turned by 1")
+    assert "about its y; were cameras or frames swapped?" in finding.text
+    assert main(["calibrate-cameras", str(bag), "--out", str(tmp_path / "out")]) == 0
+    assert "front: its pictures show another motion" in capsys.readouterr().out
+    assert yaml.safe_load((tmp_path / "out" / "front.yaml").read_text())["camera_matrix"]["data"][0] == 280
+    assert not (tmp_path / "out" / "settings.yaml").exists()
 
 
 def warnings_of(bag):

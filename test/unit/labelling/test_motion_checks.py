@@ -15,11 +15,11 @@ from occupancy_nn_ros.values import Keyframe, PosedDepth, PosedImage
 BAG = Path("drive.mcap")
 
 
-def keyframes(turned_deg):
+def keyframes(turned_deg, period_s=0.25):
     """A camera that is told to be mounted ``turned_deg`` beside what it is."""
     mount = np.eye(4)
     mount[:3, :3] = Rotation.from_euler("y", turned_deg, degrees=True).as_matrix()
-    for time_s in np.arange(0, 5, 0.25):
+    for time_s in np.arange(0, 20) * period_s:
         stamp = 10**12 + round(time_s * 1e9)
         image = PosedImage("front", stamp, picture(pose(time_s)), MODEL, pose(time_s) @ mount)
         yield Keyframe(stamp, pose(time_s), (image,))
@@ -31,6 +31,16 @@ def test_a_mounting_that_is_off_by_degrees_is_named():
     with pytest.raises(BagError, match=r"camera 'front' of drive.mcap: .*mounting is off by .* degrees") as raised:
         check.judge(BAG)
     assert "calibrate-cameras" in raised.value.advice
+
+
+def test_a_mounting_that_faces_the_other_way_is_refused():
+    """No feature is found where it should be, and so no angle either; the motion in the pictures tells."""
+    check = CalibrationCheck()
+    assert len(list(check.watch(keyframes(180.0, 0.45)))) == 20
+    with pytest.raises(
+        BagError, match=r"camera 'front' of drive.mcap: its pictures show another motion than its transforms"
+    ):
+        check.judge(BAG)
 
 
 def test_a_right_one_passes():
