@@ -67,7 +67,8 @@ class Looks:
         judge = partial(self._plausibility.check, raw.T_map_base, map_frame)
         keyframe, bad = decode_keyframe(raw, min_cameras, judge, self.further)
         self.usable += keyframe is not None
-        if keyframe is not None and self.network is not None:
+        has_depth = any(frame.sensor.kind == "depth" for frame in raw.frames)  # which may have been refused
+        if keyframe is not None and has_depth and self.network is not None:
             self._plausibility.take_predicted(self.network.see(keyframe))
         for frame, error in bad:
             reason = error.reason if isinstance(error, ImplausibleError) else "frame does not decode"

@@ -16,7 +16,7 @@ ONE_VOXEL = LatticeWindow(0.2, (0, 0, 0), (1, 1, 1))
 
 
 class NetworkDepth:
-    """Runs the network where there is a depth camera to be judged."""
+    """Runs the network on keyframes with a depth camera that is to be judged."""
 
     def __init__(self, config: Config) -> None:
         """Nothing is loaded before it is needed."""
@@ -24,8 +24,8 @@ class NetworkDepth:
         self._predictor: Predictor | None = None
 
     def see(self, keyframe: Keyframe) -> tuple[PosedDepth, ...]:
-        """Depth of a keyframe's images; none where there is nothing to judge by it, or after enough keyframes."""
-        if not self._left or not keyframe.images or not keyframe.depths:
+        """Depth of a keyframe's images; none where it has none, or after enough keyframes."""
+        if not self._left or not keyframe.images:
             return ()
         self._left -= 1
         try:

@@ -6,82 +6,22 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from box_room import MODEL, at, camera_at, depth_image, sweep
+from box_drive import MILLIMETRES, SMALL, STEPS, TOPICS, along_rays, counted, write_drive
+from box_room import depth_image
 
 from occupancy_nn_ros.bags.reader import BagReader
-from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
-from occupancy_nn_ros.geometry.cameras import unproject
-from occupancy_nn_ros.messages import names
-from occupancy_nn_ros.messages.laser_scan import encode_laser_scan
-from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_image, encode_point_cloud, encode_tf
 from occupancy_nn_ros.runtime.player import plan_play, play_bag
-from occupancy_nn_ros.values import StampedTransform
-
-T0, STEP_NS, STEPS = 1_700_000_000_000_000_000, 500_000_000, 8
-SMALL = replace(MODEL, width=80, height=60, K=np.array([[55.0, 0, 39.5], [0, 55, 29.5], [0, 0, 1]]))
-MOUNTS = {"lidar": at(0, 0, 0.9), "front": camera_at(0.2, 0, 0.5, pitch=10), "side": camera_at(0.2, 0.2, 0.6, yaw=20)}
-SCANNER = at(0.1, 0, 0.3)
-TOPICS = {"lidar": "/lidar/points", "front": "/front/depth/image_rect_raw", "side": "/side/depth/image_rect_raw"}
-PLACES = [at(0.15 * n, 0, 0, 4 * n) for n in range(STEPS)]
-EXACT = {
-    "lidar": [sweep(pose @ MOUNTS["lidar"], steps=360).points_m for pose in PLACES],
-    **{name: [depth_image(pose @ MOUNTS[name], SMALL).depth_m for pose in PLACES] for name in ("front", "side")},
-}
-
-
-def counted(unit_m):
-    return lambda z: np.clip(z / unit_m, 0, 65535).astype(np.uint16)
-
-
-MILLIMETRES = counted(0.001)
-
-
-def along_rays(z):
-    v, u = np.mgrid[0 : SMALL.height, 0 : SMALL.width]
-    tangents = unproject(SMALL, np.column_stack([u.ravel(), v.ravel()]))
-    return (z * np.sqrt(1 + (tangents**2).sum(axis=1)).reshape(z.shape)).astype(np.float32)
-
-
-def write_depth(writer, name, stamp_ns, stored, model):
-    encoding = "16UC1" if stored.dtype == np.uint16 else "32FC1"
-    info = encode_camera_info(stamp_ns, name, model)
-    writer.write(f"/{name}/depth/camera_info", names.CAMERA_INFO, stamp_ns, info)
-    writer.write(TOPICS[name], names.IMAGE, stamp_ns, encode_image(stamp_ns, name, stored, encoding))
+from occupancy_nn_ros.runtime.predictor import Predictor
 
 
 @pytest.fixture
 def bag(tmp_path):
-    """A bag of the drive; ``front`` makes of exact depth what its driver sends, with a camera_info of so many times the focal length."""
+    """A bag of the drive, with a camera that is wrong or right."""
 
-    def make(front=MILLIMETRES, focal=1.0, sensors=tuple(TOPICS), name="drive.mcap"):
-        K = SMALL.K.copy()
-        K[:2, :2] *= focal
-        with BagWriter(path := tmp_path / name) as writer:
-            static = [StampedTransform(T0, "base_link", name, T) for name, T in {**MOUNTS, "laser": SCANNER}.items()]
-            writer.write("/tf_static", names.TF_MESSAGE, T0, encode_tf(static))
-            for n, pose in enumerate(PLACES):
-                stamp_ns = T0 + n * STEP_NS
-                writer.write(
-                    "/tf",
-                    names.TF_MESSAGE,
-                    stamp_ns,
-                    encode_tf([StampedTransform(stamp_ns, "odom", "base_link", pose)]),
-                )
-                if "lidar" in sensors:
-                    cloud = encode_point_cloud(stamp_ns, "lidar", EXACT["lidar"][n])
-                    writer.write(TOPICS["lidar"], names.POINT_CLOUD, stamp_ns, cloud)
-                if "scan" in sensors:
-                    ring = sweep(pose @ SCANNER, rings=np.zeros(1), steps=360).points_m
-                    ranges = np.linalg.norm(ring, axis=1).astype(np.float32)
-                    scan = encode_laser_scan(stamp_ns, "laser", ranges, (0.1, 20.0))
-                    writer.write("/scan", names.LASER_SCAN, stamp_ns, scan)
-                if "front" in sensors:
-                    write_depth(writer, "front", stamp_ns, front(EXACT["front"][n]), replace(SMALL, K=K))
-                if "side" in sensors:
-                    write_depth(writer, "side", stamp_ns, MILLIMETRES(EXACT["side"][n]), SMALL)
-        return path
+    def make(*how, name="drive.mcap", **more):
+        return write_drive(tmp_path / name, *how, **more)
 
     return make
 
@@ -96,8 +36,8 @@ def play(path, *sensors, **more):
         return play_bag(reader, plan_play(reader, load_config([], settings(*sensors, **more))))
 
 
-def doctor(path, capsys, *sensors):
-    arguments = [part for text in settings(*sensors) for part in ("--set", text)]
+def doctor(path, capsys, *sensors, **more):
+    arguments = [part for text in settings(*sensors, **more) for part in ("--set", text)]
     main(["doctor", str(path), "--json", *arguments])
     return [tuple(check.values()) for check in json.loads(capsys.readouterr().out)["checks"]]
 
@@ -166,3 +106,31 @@ def test_the_doctor_asks_what_else_the_bag_holds(bag, capsys, witness, topic):
     assert f" times those that '{topic}' measures at the same place" in told[2]
     right = bag(sensors=("front", witness), name="right.mcap")
     assert {check[0] for check in doctor(right, capsys)} == {"ok"}
+
+
+@pytest.fixture
+def seeing_network(monkeypatch):
+    """A network that sees the depth of the room in whatever picture, up to 10 %."""
+    predict = Predictor.predict
+
+    def see(self, keyframe, window):
+        seen = [depth_image(image.T_map_cam, SMALL, image.camera, image.stamp_ns) for image in keyframe.images]
+        depths = tuple(replace(depth, depth_m=np.float32(1.1) * depth.depth_m) for depth in seen)
+        return replace(predict(self, keyframe, window), depths=depths)
+
+    monkeypatch.setattr(Predictor, "predict", see)
+
+
+@pytest.mark.usefixtures("seeing_network")
+@pytest.mark.parametrize(("unit_m", "words"), [(0.001, ""), (0.0001, "set cameras.front.depth_unit_m to 0.0001")])
+def test_what_the_network_sees_in_pictures_tells_a_unit(bag, capsys, tiny_model, unit_m, words):
+    path = bag(counted(unit_m), sensors=("eye", "front"))
+    more = {"source": "network", "model": tiny_model, "cameras.eye.image_topic": "/eye/image_raw"}
+    result = play(path, "front", **more)
+    checks = doctor(path, capsys, "front", **more)
+    told = [check for check in checks if "times those that 'network on eye'" in check[2]]
+    if not words:
+        assert result.summary["dropped"] == {} and not told
+        return
+    assert words in result.summary["problems"]["front: depth is not in metres"]
+    assert [check[:2] for check in told] == [("warning", "front")] and words in told[0][2]

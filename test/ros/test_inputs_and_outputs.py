@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import yaml
+from box_drive import STEPS, TOPICS, counted, write_drive
 
 from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.geometry.poses import make_transform
@@ -76,6 +77,38 @@ def test_cameras_and_a_lidar_placed_by_odometry(graph, start_node, small_bag, ti
     assert list(answer.state) == [1, 1, 1, 0]
 
     assert_nav2_finds_its_topics(graph.node)
+
+
+def test_a_depth_camera_that_the_lidar_contradicts_is_left_out_live(graph, start_node, tmp_path):
+    """0.1 mm in 16UC1, by another sensor of the same node: counted, said, and nothing of it stays."""
+    from occupancy_nn_ros.ros.qos import STATUS_QOS
+
+    settings = {"source": "depth", "map.size_xy_m": 10.0, "cameras": "[lidar, front]"}
+    settings |= {f"{name}.image_topic": TOPICS[name] for name in ("lidar", "front")}
+    node = start_node(*(part for key, value in settings.items() for part in ("-p", f"{key}:={value}")))
+    graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
+    with BagReader(write_drive(tmp_path / "drive.mcap", counted(0.0001), sensors=("lidar", "front"))) as reader:
+        sent = [(message.topic, message.msgtype, message.cdr) for message in reader.messages()]
+    topics = {topic: msgtype for topic, msgtype, _ in sent}
+    for topic, msgtype in topics.items():
+        graph.offer(topic, msgtype)
+    graph.wait_for_node(topics)
+    for topic, _, cdr in sent:
+        graph.publishers[topic].publish(cdr)
+        graph.spin(0.05)
+
+    def dropped():
+        status = deserialize(names.MAP_STATUS, graph.received[f"{NODE}/status"][-1])
+        return dict(zip(status.drop_reasons, status.drop_counts, strict=True))
+
+    graph.until(
+        lambda: graph.received[f"{NODE}/status"] and dropped().get("front: depth is not in metres", 0) >= STEPS - 3
+    )
+    assert {reason.split(": ")[0] for reason in dropped()} == {"front"}
+    graph.spin(2.5)  # warnings are looked for once a second or so
+    code, output = node.stop()
+    assert code == 0
+    assert "set cameras.front.depth_unit_m to 0.0001" in output
 
 
 def named_topics(values):
