@@ -8,13 +8,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+import numpy as np
+
 from occupancy_nn_ros.doctor.findings import Finding, warning
 from occupancy_nn_ros.doctor.network_depth import NetworkDepth
 from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
-from occupancy_nn_ros.values import PosedCloud
+from occupancy_nn_ros.values import Keyframe, PosedCloud
 
 MOST_LOOKS = 60
 """Keyframes that are decoded: enough for motion to tell depth from what is none."""
@@ -45,6 +47,7 @@ class Looks:
         seen: frames of each sensor that were looked at.
         refused: frames of each sensor that were not usable, by reason.
         words: the latest message for each sensor and reason.
+        empty: frames of each depth camera or LiDAR in which nothing was measured.
         further: reads messages that this package's own decoders do not know.
         network: sees depth in pictures, None where it is not asked.
     """
@@ -56,6 +59,7 @@ class Looks:
     seen: Counter[str] = field(default_factory=Counter)
     refused: dict[str, Counter[str]] = field(default_factory=dict)
     words: dict[tuple[str, str], str] = field(default_factory=dict)
+    empty: Counter[str] = field(default_factory=Counter)
     _plausibility: Plausibility = field(default_factory=Plausibility)
 
     def take(self, raw: RawKeyframe, map_frame: str, min_cameras: int) -> None:
@@ -68,6 +72,8 @@ class Looks:
         keyframe, bad = decode_keyframe(raw, min_cameras, judge, self.further)
         self.usable += keyframe is not None
         has_depth = any(frame.sensor.kind == "depth" for frame in raw.frames)  # which may have been refused
+        if keyframe is not None:
+            self._count_empty(keyframe)
         if keyframe is not None and has_depth and self.network is not None:
             self._plausibility.take_predicted(self.network.see(keyframe))
         for frame, error in bad:
@@ -91,12 +97,24 @@ class Looks:
         return f"{name}: {self.words[name, reason]}"
 
     def findings(self) -> list[Finding]:
-        """One for each sensor and reason for which frames were not usable."""
-        return [
+        """One for each sensor and reason for which frames were not usable, and for each sensor that often measures nothing."""
+        refused = [
             warning(name, f"{count} of {self.seen[name]} frames are not usable: {self.words[name, reason]}", _advice(name, reason))
             for name, reasons in self.refused.items()
             for reason, count in reasons.items()
         ]  # fmt: skip
+        advice = "look at it: is it covered, out of range, in sunlight? They change nothing in the map"
+        return refused + [
+            warning(name, f"{count} of {self.seen[name]} frames hold no distance at all", advice)
+            for name, count in self.empty.items()
+            if count > self.seen[name] / 2
+        ]
+
+    def _count_empty(self, keyframe: Keyframe) -> None:
+        for depth in keyframe.depths:
+            self.empty[depth.camera] += not (np.asarray(depth.depth_m) > 0).any()
+        for cloud in keyframe.clouds:
+            self.empty[cloud.sensor] += not cloud.points_m.any()
 
 
 def _advice(name: str, reason: str) -> str:

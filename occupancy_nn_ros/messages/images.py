@@ -179,6 +179,8 @@ def _rows_to_8_bit(message: Any, channels: int) -> UInt8Array:
 def to_metres(raw: npt.NDArray[Any], unit_m: float) -> Float32Array:
     """Depth as it is stored to metres, with 0 for everything that is no measurement; see :func:`decode_depth`."""
     depth = raw.astype(np.float32)
+    if raw.dtype.kind == "u":
+        depth[raw == np.iinfo(raw.dtype).max] = 0  # what drivers write where the sensor was saturated or saw nothing
     if unit_m or raw.dtype.kind in "iu":
         depth *= np.float32(unit_m or 0.001)
     depth[~np.isfinite(depth) | (depth < 0)] = 0

@@ -20,6 +20,9 @@ from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth, PosedIma
 WORLD_FRAMES = ("odom", "map", "world", "earth", "utm", "camera_init", "local_origin")
 """Frames that do not move with the robot, by custom."""
 
+NEAREST_M, FARTHEST_CLOUD_M = 0.05, 300.0
+"""A sensor returns points at its own place for nothing; no LiDAR sees half of its points beyond."""
+
 SIDEWAYS, UPWARD = 0.2, 0.42
 """A body frame (x forward, y left, z up) that is taken for optical has y level and z above the horizon, up to 65 degrees of pitch."""
 
@@ -53,6 +56,7 @@ class Plausibility:
         name = frame.sensor.name
         if isinstance(decoded, PosedCloud):
             self._check_cloud(frame, map_frame)
+            _check_ranges(decoded)
             self._check_agreement(frame, decoded, Standing.CLOUD)
             return
         self._check_mounting(frame, T_map_base)
@@ -105,6 +109,16 @@ class Plausibility:
         text = odd_mounting(frame.frame_id, frame.T_map_sensor, T_map_base)
         if text:
             self.mountings[frame.sensor.name] = text
+
+
+def _check_ranges(cloud: PosedCloud) -> None:
+    """Refuse a cloud most of which lies further away than any LiDAR measures: in millimetres all of the map would be free."""
+    squared = np.einsum("ij,ij->i", cloud.points_m, cloud.points_m)
+    measured = squared[squared > NEAREST_M**2]
+    if len(measured) and (median_m := float(np.sqrt(np.median(measured)))) > FARTHEST_CLOUD_M:
+        raise ImplausibleError(
+            f"half of the points are more than {median_m:.0f} m away, expected metres", reason="cloud is not in metres"
+        )
 
 
 def odd_mounting(frame_id: str, T_map_cam: FloatArray, T_map_base: FloatArray) -> str:

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from room_drive import SECOND, START_NS, examine, images, moves, static, write
 
@@ -60,6 +61,22 @@ def test_a_camera_that_is_there_for_a_part_only(tmp_path, second, says):
     assert text == says and "sync.min_cameras" in advice
     fewer, found = checks(tmp_path / "2", second, "sync.min_cameras=1")
     assert fewer > keyframes and found == []
+
+
+def test_a_sensor_that_measures_nothing_is_told(tmp_path):
+    """The map stays empty, and all else about the recording is well."""
+
+    def blind(messages):
+        for m in messages:
+            if m.msgtype == IMAGE:
+                image = deserialize(IMAGE, m.cdr)
+                image.data = np.full_like(image.data, 255)  # 65535, as some drivers write for nothing
+                m = replace(m, cdr=serialize(image))
+            yield m
+
+    _, found = checks(tmp_path, lambda messages: list(blind(messages)))
+    (text,) = [text for text, _ in found]
+    assert text.endswith("frames hold no distance at all")
 
 
 def test_two_cameras_with_one_frame(small_bag, tiny_model, tmp_path):

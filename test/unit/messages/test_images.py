@@ -197,6 +197,15 @@ def test_what_is_no_measurement_becomes_zero():
     np.testing.assert_array_equal(depth, [[0, 0, 0, 0, 0, 2.5]])
 
 
+def test_the_largest_number_is_no_distance():
+    """65535 where nothing was seen would carve 65 m of free space through every wall."""
+    raw_depth = np.array([[1500, 65535], [0, 65534]], "<u2")
+    _, depth = images.decode_depth(names.IMAGE, raw(raw_depth, "16UC1"))
+    np.testing.assert_allclose(depth, [[1.5, 0], [0, 65.534]])
+    _, depth = images.decode_depth(names.IMAGE, raw(raw_depth, "16UC1"), unit_m=0.01)
+    assert depth[0, 1] == 0
+
+
 def test_encoded_depth_comes_back(rng):
     metres = rng.uniform(0.2, 60, (5, 4)).astype(np.float32)
     metres[0, 0], metres[0, 1], metres[0, 2] = 0, np.nan, 80

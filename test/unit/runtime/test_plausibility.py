@@ -256,6 +256,18 @@ def test_a_cloud_that_is_registered_already_is_left_out(session, frame_id, rng):
     assert session.keyframes == 1
 
 
+def test_a_cloud_in_millimetres_is_left_out_by_itself(session, rng):
+    """All of its rays would end outside of the map, and all within would be free."""
+    lidar = SensorStream("top", "/cloud", POINT_CLOUD, kind="cloud")
+    points = rng.uniform(-3, 3, (500, 3)).astype(np.float32)
+    points[::3] = 0  # nothing was returned
+    session.process(keyframe(0, at(1.0), encode_point_cloud(0, "lidar", points * 1000), lidar, "lidar"), "odom", ())
+    assert session.view() is None
+    assert session.dropped["top: cloud is not in metres"] == 1
+    session.process(keyframe(1, at(1.0), encode_point_cloud(1, "lidar", points * 40), lidar, "lidar"), "odom", ())
+    assert session.keyframes == 1
+
+
 def test_after_frames_that_did_not_decode_a_picture_is_compared_with_none(rng):
     picture, judge = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8), PictureChecks()
     here, there = np.eye(4), make_transform((1.0, 0, 0), (0, 0, 0, 1))
