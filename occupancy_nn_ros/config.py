@@ -8,7 +8,7 @@ then the command line or ROS parameters. ROS parameters and ``docs/parameters.md
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -370,8 +370,9 @@ def load_config(files: Iterable[Path] = (), overrides: Iterable[str] = ()) -> Co
         ConfigError: unreadable file, unknown key, wrong type or value out of range; names the key.
     """
     merged: dict[str, Any] = {}
+    settings_names = [item.name for item in fields(Config)]
     for path in files:
-        merge(merged, settings_of(read_yaml(settings_file(path)), str(path)))
+        merge(merged, settings_of(read_yaml(settings_file(path)), str(path), settings_names))
     for text in overrides:
         merge(merged, parse_override(text))
     return from_mapping(Config, merged)

@@ -3,35 +3,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from occupancy_nn_ros.errors import ConfigError
 
 NODE_NAME = "occupancy_nn"
 ROS_KEY = "ros__parameters"
+MOST_NAMESPACES = 10
+"""Namespaces nest no deeper; parts of YAML that stand in one another do."""
+
 OF_THE_NODE = ("use_sim_time", "autostart", "map_folder", "start_map", "config_files", "qos_overrides")
 """Parameters of the ROS node that are no settings of the map."""
 
 
-def settings_of(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def settings_of(values: Mapping[str, Any], where: str, known: Collection[str] = ()) -> dict[str, Any]:
     """Nested settings of a file's contents.
 
     Args:
         values: the file as YAML has it; without ``ros__parameters`` they are settings already.
         where: the file's name, for errors.
+        known: names of settings, which would be lost beside ``ros__parameters``.
 
     Raises:
-        ConfigError: a ROS parameter file for several nodes, none of them called occupancy_nn.
+        ConfigError: a ROS parameter file for several nodes, none of them called occupancy_nn or several with different parameters;
+            or settings of both kinds.
     """
     groups = dict(_groups(values, ""))
     if not groups:
         return dict(values)
-    ours = [group for name, group in groups.items() if "*" in name or name.rsplit("/", 1)[-1] == NODE_NAME]
+    beside = sorted(set(values) & set(known))
+    if beside:
+        raise ConfigError(f"{where} has {', '.join(beside)} beside {ROS_KEY}, expected all settings below it")
+    ours = {name: group for name, group in groups.items() if name.rsplit("/", 1)[-1] in (NODE_NAME, "*", "**")}
     if not ours and len(groups) > 1:
         raise ConfigError(f"{where} holds parameters of {', '.join(groups)}, expected some of {NODE_NAME}")
+    robots = [name for name in ours if "*" not in name]
+    if any(ours[name] != ours[robots[0]] for name in robots):
+        raise ConfigError(f"{where} holds parameters of {', '.join(robots)} that differ, expected those of one node")
     settings: dict[str, Any] = {}
-    for group in ours or groups.values():
+    for group in ours.values() or groups.values():
         _nest(settings, group)
     for name in OF_THE_NODE:
         settings.pop(name, None)
@@ -47,7 +58,7 @@ def _groups(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mappi
             name = f"{prefix}/{str(key).strip('/')}"
             if isinstance(value.get(ROS_KEY), Mapping):
                 yield name, value[ROS_KEY]
-            else:
+            elif name.count("/") < MOST_NAMESPACES:
                 yield from _groups(value, name)
 
 

@@ -127,13 +127,39 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Plain values of a YAML file that holds a group of settings.
 
     Raises:
-        ConfigError: unreadable, not YAML, or not a group.
+        ConfigError: unreadable, not YAML, not a group, or something is given twice.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _refuse_repeats(yaml.compose(text, Loader=yaml.SafeLoader), "", set())
+        values = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:  # an impossible date is a ValueError
         raise ConfigError(f"cannot read settings from {path}: {error}") from None
     return dict(_as_mapping(values if values is not None else {}, str(path)))
+
+
+def _refuse_repeats(node: yaml.Node | None, name: str, done: set[int]) -> None:
+    """Of two values for one key YAML keeps the last, and loses whole groups that way.
+
+    Args:
+        node: the file, or a part of it.
+        name: what it is the value of.
+        done: parts that were looked at, since one may stand in many places.
+
+    Raises:
+        ValueError: names the key.
+    """
+    if not isinstance(node, yaml.MappingNode) or id(node) in done:
+        return
+    done.add(id(node))
+    seen: set[str] = set()
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode) or key.tag == "tag:yaml.org,2002:merge":
+            continue
+        if key.value in seen:
+            raise ValueError(f"{name}{key.value} is given twice, the second time in line {key.start_mark.line + 1}")
+        seen.add(key.value)
+        _refuse_repeats(value, f"{name}{key.value}.", done)
 
 
 def settings_file(path: Path) -> Path:

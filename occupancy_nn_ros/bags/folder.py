@@ -14,7 +14,9 @@ import zstandard
 from occupancy_nn_ros.errors import BagError
 
 SUFFIXES = (".mcap", ".db3")
-PACKED = ".zstd"
+PACKED = (".zstd", ".zst")
+METADATA = "metadata.yaml"
+LFS_POINTER = b"version https://git-lfs."
 PART = re.compile(r"_\d+$")
 """What ``ros2 bag record`` appends to the name of each part of a recording."""
 
@@ -33,9 +35,9 @@ def files_of(path: Path) -> tuple[list[Path], list[str]]:
     if not path.exists():
         raise BagError(f"no bag at {path}", advice="check the path")
     if not path.is_dir():
-        return [path], []
+        return files_of(path.parent) if path.name == METADATA else ([path], [])
     there = sorted((file for file in path.iterdir() if _is_bag_file(file)), key=_order)
-    named, warnings = _named_files(path / "metadata.yaml")
+    named, warnings = _named_files(path / METADATA)
     if named:
         missing = [name for name in named if not (path / name).is_file()]
         warnings += [f"{name} is named in metadata.yaml and is not there" for name in missing]
@@ -43,7 +45,7 @@ def files_of(path: Path) -> tuple[list[Path], list[str]]:
         if listed:
             return listed, warnings
     if not there:
-        has = "" if (path / "metadata.yaml").exists() else "no metadata.yaml and "
+        has = "" if (path / METADATA).exists() else "no metadata.yaml and "
         raise BagError(f"{path} has {has}0 bag files, expected .mcap or .db3", advice="check the path")
     if len({_series(file) for file in there}) > 1:
         raise BagError(
@@ -57,9 +59,12 @@ def unpacked(file: Path, stack: ExitStack) -> Path:
     """The file itself, or a copy without its compression that lasts as long as ``stack``.
 
     Raises:
-        BagError: it does not decompress.
+        BagError: it does not decompress, or is only a pointer to a file elsewhere.
     """
-    if file.suffix != PACKED:
+    with file.open("rb") as start:
+        if start.read(len(LFS_POINTER)) == LFS_POINTER:
+            raise BagError(f"{file} is a pointer of Git LFS, not the file itself", advice="`git lfs pull` fetches it")
+    if file.suffix not in PACKED:
         return file
     target = Path(stack.enter_context(TemporaryDirectory())) / file.stem
     try:
@@ -83,16 +88,16 @@ def _named_files(metadata: Path) -> tuple[list[str], list[str]]:
 
 
 def _is_bag_file(file: Path) -> bool:
-    plain = file.with_suffix("") if file.suffix == PACKED else file
+    plain = file.with_suffix("") if file.suffix in PACKED else file
     return plain.suffix in SUFFIXES and file.is_file() and not file.name.startswith(".")
 
 
 def _series(file: Path) -> tuple[str, str]:
-    plain = file.with_suffix("") if file.suffix == PACKED else file
+    plain = file.with_suffix("") if file.suffix in PACKED else file
     return PART.sub("", plain.stem), plain.suffix
 
 
 def _order(file: Path) -> tuple[str, int]:
-    plain = file.with_suffix("") if file.suffix == PACKED else file
+    plain = file.with_suffix("") if file.suffix in PACKED else file
     number = PART.search(plain.stem)
     return _series(file)[0], int(number.group()[1:]) if number else -1

@@ -27,6 +27,7 @@ AFTERMATH_S = 1.0
 
 MAX_MESSAGE_BYTES = 1 << 28
 ENCODINGS = ("cdr", "ros1")
+MCAP_MAGIC = b"\x89MCAP0\r\n"
 KINDS: dict[str, Callable[[Path], RecordedFile]] = {".mcap": McapFile, ".db3": RosbagsFile, ".bag": RosbagsFile}
 
 
@@ -157,11 +158,8 @@ class BagReader:
             yield message
 
     def _open(self, path: Path, stack: ExitStack, *, is_only: bool) -> None:
-        plain = unpacked(path, stack)
-        if plain.suffix not in KINDS:
-            raise BagError(f"cannot read bag {path}: expected a folder, .mcap, .db3 or .bag", advice="name a bag")
         try:
-            file: RecordedFile = KINDS[plain.suffix](plain)
+            file = _opened(path, stack)
         except BagError as error:
             if is_only:
                 raise
@@ -209,6 +207,24 @@ class BagReader:
         except (MessageError, BagError) as error:
             self.unreadable.setdefault(record.channel.topic, str(error))
             return None
+
+
+def _opened(path: Path, stack: ExitStack) -> RecordedFile:
+    """An open file, read as what it begins with, else as its name says.
+
+    Raises:
+        BagError: no bag, or damaged beyond reading.
+    """
+    try:
+        plain = unpacked(path, stack)
+        with plain.open("rb") as start:
+            is_mcap = start.read(len(MCAP_MAGIC)) == MCAP_MAGIC
+    except OSError as error:
+        raise BagError(f"cannot read bag {path}: {error.strerror}", advice="check its permissions") from None
+    kind = McapFile if is_mcap else KINDS.get(plain.suffix.lower())
+    if kind is None:
+        raise BagError(f"cannot read bag {path}: expected a folder, .mcap, .db3 or .bag", advice="name a bag")
+    return kind(plain)
 
 
 def _stamp_of(cdr: bytes) -> int:

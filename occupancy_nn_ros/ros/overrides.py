@@ -50,7 +50,7 @@ def _of_many(path: Path) -> Iterator[str]:
     except ConfigError:  # rcl says what is wrong with it
         return
     for nodes, group in groups.items():
-        if "*" in nodes and isinstance(group, Mapping):
+        if "*" in str(nodes) and isinstance(group, Mapping):
             yield from _flat(group.get("ros__parameters", {}), "")
 
 

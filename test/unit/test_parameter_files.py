@@ -38,6 +38,42 @@ def test_namespaces_may_be_groups_and_the_nodes_own_part_is_taken(tmp_path):
     assert load_config([written(tmp_path, text)]).voxel_size_m == 0.1
 
 
+def test_a_pattern_for_another_node_is_none_for_this_one(tmp_path):
+    text = "/**/amcl: {ros__parameters: {alpha: 1}}\n/**/occupancy_nn: {ros__parameters: {voxel_size_m: 0.1}}"
+    assert load_config([written(tmp_path, text)]).voxel_size_m == 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("map: {size_xy_m: 16.0}\nmap: {below_m: 1.0}", r"robot.yaml: map is given twice, the second time in line 2"),
+        ("[1, 2]: 3", "cannot read settings"),
+        ("map: {below_m: 1.0, below_m: 2.0}", "map.below_m is given twice"),
+        ("voxel_size_m: 0.1\n/**: {ros__parameters: {source: lidar}}", "has voxel_size_m beside ros__parameters"),
+        ("map: {below_m: 1.0}\n/**: {ros__parameters: {source: lidar}}", "has map beside ros__parameters"),
+        (
+            "r1: {occupancy_nn: {ros__parameters: {voxel_size_m: 0.1}}}\nr2: {occupancy_nn: {ros__parameters: {voxel_size_m: 0.2}}}",
+            "parameters of /r1/occupancy_nn, /r2/occupancy_nn that differ",
+        ),
+    ],
+)
+def test_nothing_of_a_file_is_lost_silently(tmp_path, text, words):
+    with pytest.raises(ConfigError, match=words):
+        load_config([written(tmp_path, text)])
+
+
+def test_anchors_and_robots_that_agree_are_no_repeats(tmp_path):
+    text = "r1: {occupancy_nn: {ros__parameters: &one {voxel_size_m: 0.1}}}\nr2: {occupancy_nn: {ros__parameters: {<<: *one}}}"
+    assert load_config([written(tmp_path, text)]).voxel_size_m == 0.1
+
+
+def test_parts_that_stand_in_many_places_are_looked_at_once(tmp_path):
+    """2 ** 40 places of one part."""
+    lines = ["b0: &b0 {q: 1}", *(f"b{n}: &b{n} {{x: *b{n - 1}, y: *b{n - 1}}}" for n in range(1, 40))]
+    with pytest.raises(ConfigError, match="unknown setting 'b0'"):
+        load_config([written(tmp_path, "\n".join(lines))])
+
+
 def test_a_file_for_others_is_named_as_such(tmp_path):
     text = "amcl: {ros__parameters: {alpha: 1}}\nplanner: {ros__parameters: {beta: 1}}"
     with pytest.raises(ConfigError, match="holds parameters of /amcl, /planner, expected some of occupancy_nn"):

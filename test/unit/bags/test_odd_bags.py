@@ -395,3 +395,35 @@ def test_messages_of_a_part_of_several_files_come_in_order(tmp_path):
     stamps = [m.stamp_ns for m in read(folder)[0]]
     assert stamps == sorted(stamps)
     assert decode.decode_tf(read(folder)[0][0].cdr)[0].stamp_ns == S
+
+
+def data(path):
+    return [(message.topic, message.stamp_ns, message.cdr) for message in read(path)[0]]
+
+
+@pytest.mark.parametrize("name", ["bag.MCAP", "bag.mcap.active", "bag.bag", "bag.db3", "bag"])
+def test_an_mcap_is_read_under_any_name(tmp_path, name):
+    """A recorder that is still writing appends to the name, people rename, and some systems write capitals."""
+    plain = write(tmp_path / "plain.mcap", 3)
+    (tmp_path / name).write_bytes(plain.read_bytes())
+    assert data(tmp_path / name) == data(plain) and len(data(plain)) == 6
+
+
+@pytest.mark.parametrize("suffix", [".zst", ".zstd"])
+def test_packed_files_go_by_both_endings(tmp_path, suffix):
+    plain = write(tmp_path / "plain.mcap", 3)
+    packed = tmp_path / f"packed.mcap{suffix}"
+    packed.write_bytes(zstandard.ZstdCompressor().compress(plain.read_bytes()))
+    assert data(packed) == data(plain)
+
+
+def test_the_metadata_stands_for_its_folder(tmp_path):
+    folder = write(tmp_path / "bag", 3)
+    assert data(folder / "metadata.yaml") == data(folder) and len(data(folder)) == 6
+
+
+def test_a_pointer_of_git_lfs_is_called_one(tmp_path):
+    (tmp_path / "bag.mcap").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:12\nsize 34\n")
+    with pytest.raises(BagError, match="is a pointer of Git LFS") as raised:
+        read(tmp_path / "bag.mcap")
+    assert "git lfs pull" in raised.value.advice
