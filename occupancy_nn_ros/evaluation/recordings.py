@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError, OccupancyError
+from occupancy_nn_ros.errors import BagError, CalibrationError, ImplausibleError, MessageError, OccupancyError
 from occupancy_nn_ros.evaluation.depth_breakdown import DepthBreakdown
 from occupancy_nn_ros.evaluation.depth_scores import DepthErrors
 from occupancy_nn_ros.evaluation.held_out_worlds import MakeMapper, Mapper, judge_probabilities
@@ -27,6 +27,7 @@ from occupancy_nn_ros.evaluation.truth import overlapping_parts
 from occupancy_nn_ros.geometry.depth_lookup import look_up_depth, measured_points
 from occupancy_nn_ros.runtime.decoding import decode_depth_frame, decode_keyframe
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
+from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.player import PlayProgress, plan_play, steps
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
 from occupancy_nn_ros.values import Float32Array, FloatArray, Keyframe, LatticeWindow, MapView, PosedDepth, VoxelState
@@ -156,9 +157,10 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
     """Gather all depth images of a bag or of a part of it.
 
     Raises:
-        BagError: the bag has no depth images that can be placed.
+        BagError: the bag has no depth images that can be placed, or they hold no metres.
     """
     raws = _raw_depth_frames(bag, part, config)
+    _check_metres(bag, raws, config)
     frames = tuple(frame for raw in raws for frame in raw.frames)
     if not raws:
         raise BagError(f"{bag} has no depth image that can be placed in the map")
@@ -275,6 +277,27 @@ def _raw_depth_frames(bag: Path, part: BagPart | None, config: Config) -> list[R
         plan = plan_play(reader, replace(config, source="depth", cameras={}, keyframes=every))
         intake = plan.intake()
         return [raw for _, ready in steps(reader, intake) for raw in ready]
+
+
+def _check_metres(bag: Path, raws: list[RawKeyframe], config: Config) -> None:
+    """Look at depth images before they are taken for the truth.
+
+    Raises:
+        BagError: most of them, or all from some time on, cannot be metres.
+    """
+    plausibility, balance, text = Plausibility(), 0, ""
+    for raw in raws:
+        for _, depth in _decoded(raw.frames):
+            (frame,) = (frame for frame in raw.frames if frame.sensor.name == depth.camera)
+            try:
+                plausibility.check(raw.T_map_base, config.map_frame, frame, depth)
+                balance += 1
+            except ImplausibleError as error:
+                balance, text = balance - 1, f"{depth.camera}: {error}"
+                if error.spoils_map:
+                    raise BagError(f"the depth of {bag} is no truth: {text}") from None
+    if balance < 0:
+        raise BagError(f"the depth of {bag} is no truth: {text}")
 
 
 def _decoded(frames: Iterable[RawFrame]) -> Iterator[tuple[int, PosedDepth]]:

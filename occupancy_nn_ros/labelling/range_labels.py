@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ import numpy as np
 from occupancy_nn_ros.bags.reader import BagMessage, BagReader
 from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import BagError, CalibrationError, MessageError
+from occupancy_nn_ros.errors import BagError, CalibrationError, ImplausibleError, MessageError
 from occupancy_nn_ros.jobs.run import Report
 from occupancy_nn_ros.labelling.frames import FrameMaker, ShardWriter
 from occupancy_nn_ros.labelling.left_out import LeftOut
@@ -22,6 +22,7 @@ from occupancy_nn_ros.labelling.space_votes import Scan, SpaceVotes
 from occupancy_nn_ros.runtime.decoding import decode_cloud_frame, decode_depth_frame, decode_image_frame
 from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors
 from occupancy_nn_ros.runtime.intake import Intake
+from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.player import plan_play
 from occupancy_nn_ros.runtime.pose_topics import hold_statics
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
@@ -85,13 +86,30 @@ class RangeLabeller:
         return self.left_out.labels(writer, self.reader.path)
 
     def _gather_votes(self) -> SpaceVotes:
-        votes, scans = SpaceVotes(self.config.voxel_size_m, self.config.map), 0
+        """What space is like by the sensors that can be believed; begun anew without one that turns out to measure no metres."""
+        votes, plausibility, balance = (
+            SpaceVotes(self.config.voxel_size_m, self.config.map),
+            Plausibility(),
+            Counter[str](),
+        )
         for raw in self._scans_in_order():
-            scan = self._decode_scan(raw.frames[0])
-            if scan is not None:
-                votes.add(scan, raw.T_map_base)
-                scans += 1
-        if not scans:
+            (frame,) = raw.frames
+            scan, name = self._decode_scan(frame), frame.sensor.name
+            if scan is None:
+                continue
+            try:
+                plausibility.check(raw.T_map_base, self.config.map_frame, frame, scan)
+            except ImplausibleError as error:
+                self.left_out.drop(f"{name}: {error.reason}", str(error))
+                balance[name] -= 1
+                if error.spoils_map:
+                    self.ranges = tuple(sensor for sensor in self.ranges if sensor.name != name)
+                    return self._gather_votes()
+                continue
+            votes.add(scan, raw.T_map_base)
+            balance[name] += 1
+        self.ranges = tuple(sensor for sensor in self.ranges if balance[sensor.name] > 0)
+        if not self.ranges:
             raise BagError(f"no range scan of {self.reader.path} can be used; {self.left_out.problem}")
         return votes
 

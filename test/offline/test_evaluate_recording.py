@@ -5,10 +5,12 @@ import json
 
 import numpy as np
 import pytest
+from box_drive import STEPS, counted, write_drive
 
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.evaluation.ray_iou import ORIGINS
 from occupancy_nn_ros.evaluation.recordings import depth_truth, entry_distance, evaluate_bag
 from occupancy_nn_ros.geometry.poses import make_transform
@@ -97,7 +99,7 @@ MOMENTS, STEP_M = 6, 0.5
 
 @pytest.fixture(scope="module")
 def two_eyes(tmp_path_factory):
-    """Two depth cameras that look ahead and back at walls 2 m away, on a robot that moves half a metre between frames."""
+    """Two depth cameras that look ahead and back at walls 2 m away, on a robot that moves half a metre aside between frames."""
     path = tmp_path_factory.mktemp("eyes") / "bag"
     mounts = {"ahead": (-0.5, 0.5, -0.5, 0.5), "back": (0.5, 0.5, -0.5, -0.5)}
     with BagWriter(path) as writer:
@@ -106,7 +108,7 @@ def two_eyes(tmp_path_factory):
             writer.write("/tf_static", names.TF_MESSAGE, 0, encode_tf([mount]))
         for n in range(MOMENTS):
             stamp = n * 1_000_000_000
-            place = StampedTransform(stamp, "odom", "base_link", make_transform((n * STEP_M, 0, 0), (0, 0, 0, 1)))
+            place = StampedTransform(stamp, "odom", "base_link", make_transform((0, n * STEP_M, 0), (0, 0, 0, 1)))
             writer.write("/tf", names.TF_MESSAGE, stamp, encode_tf([place]))
             for name in mounts:
                 info = encode_camera_info(stamp, name, MODEL)
@@ -119,10 +121,10 @@ def two_eyes(tmp_path_factory):
 def test_rays_come_from_all_depth_cameras_and_from_the_whole_recording(two_eyes):
     truth = depth_truth(two_eyes, Config(voxel_size_m=0.1, source="depth"))
     origins, ends = truth.rays
-    places = {(round(x, 3), np.sign(way)) for x, way in zip(origins[:, 0], (ends - origins)[:, 0], strict=True)}
+    places = {(round(y, 3), np.sign(way)) for y, way in zip(origins[:, 1], (ends - origins)[:, 0], strict=True)}
     assert len(truth.frames) == 2 * MOMENTS
     assert len(places) == ORIGINS
-    assert {x for x, _ in places} >= {0.0, (MOMENTS - 1) * STEP_M}
+    assert {y for y, _ in places} >= {0.0, (MOMENTS - 1) * STEP_M}
     assert {way for _, way in places} == {-1.0, 1.0}
 
 
@@ -153,3 +155,12 @@ def test_a_dropped_keyframe_is_not_judged_by_what_came_before_it(two_eyes):
     evaluate_bag(two_eyes, Config(voxel_size_m=0.1, source="depth"), make=lambda _: mapper)
     assert len(mapper.stamps) == MOMENTS
     assert mapper.judged == mapper.stamps[::2]
+
+
+def test_depth_that_is_not_in_metres_is_no_truth(tmp_path):
+    """0.1 mm in 16UC1, which would be walls ten times as far away."""
+    path = write_drive(tmp_path / "drive.mcap", counted(0.0001), sensors=("eye", "front"))
+    with pytest.raises(BagError, match=r"the depth of .*drive.mcap is no truth: front"):
+        depth_truth(path, Config(voxel_size_m=0.1))
+    right = write_drive(tmp_path / "right.mcap", sensors=("eye", "front"))
+    assert len(depth_truth(right, Config(voxel_size_m=0.1)).frames) == STEPS

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from box_drive import STEPS, counted, write_drive
 from fake_pool import FakePool
 from safetensors import safe_open
 from wall_bag import OFFSET, T0, WALL_M, write_bag
@@ -251,3 +252,21 @@ def test_a_place_that_cannot_be_used_refuses_the_bag_by_name(bag, tmp_path, caps
     )
     assert main(["label", str(bag), "--out", "memory://x", "--format", "numpy"]) == 1
     assert "--format numpy writes into a folder, got memory://x" in capsys.readouterr().err
+
+
+def labels_of_a_drive(path, out, *how, **more):
+    settings = load_config([], ["voxel_size_m=0.1", "keyframes.distance_m=0.05", "map.size_xy_m=10"])
+    return label_into(write_drive(path, *how, **more), out, LabelPlan(settings, BagPart()))
+
+
+def test_a_sensor_that_measures_no_metres_labels_nothing(tmp_path):
+    """Beside a LiDAR it is left out, from the start on; alone it refuses the recording, with what to set."""
+    both, alone = ("lidar", "eye", "front"), ("eye", "front")
+    wrong = labels_of_a_drive(tmp_path / "a.mcap", tmp_path / "a", counted(0.01), sensors=both)
+    lidar = labels_of_a_drive(tmp_path / "b.mcap", tmp_path / "b", sensors=("lidar", "eye"))
+    assert (wrong.keyframes, wrong.free, wrong.occupied) == (lidar.keyframes, lidar.free, lidar.occupied)
+    assert wrong.dropped == {"front_depth: depth is not in metres": 1}
+    with pytest.raises(BagError, match=r"no range scan of .*c.mcap can be used; .*set depth_unit_m"):
+        labels_of_a_drive(tmp_path / "c.mcap", tmp_path / "c", counted(0.0001), sensors=alone)
+    right = labels_of_a_drive(tmp_path / "d.mcap", tmp_path / "d", sensors=alone)
+    assert right.keyframes == STEPS and right.dropped == {}
