@@ -86,15 +86,12 @@ class MapConfig(CheckedSettings):
         0.0, "Voxels further than this from base_frame are forgotten; 0: none.", low=0.0, high=1000.0, live=True
     )
     clear_in_view_s: float = setting(
-        0.25,
-        "Time constant with which an occupied voxel in view that is seen free decays.",
-        low=0.01,
-        high=1e6,
-        live=True,
+        0.25, "Time constant with which an occupied voxel that is seen free decays.", low=0.01, high=1e6, live=True
     )
-    remember_mib: int = setting(
-        0, "Memory for places that left the window; 0: they are forgotten.", low=0, high=1 << 20
+    drop_unseen: bool = setting(
+        True, "Topics and saved maps leave out what no free way joins with where sensors have been.", live=True
     )
+    remember_mib: int = setting(0, "Memory for places that left the window; 0: forgotten.", low=0, high=1 << 20)
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,7 @@ class BlockStore:
             known = part != UNKNOWN
             grid.log_odds[stored] = torch.where(known, part / self._scale, grid.log_odds[stored])
             grid.seen_ms[stored] = torch.where(known, now_ms, grid.seen_ms[stored])
+            grid.visited[stored] |= known
             if grid.colors is not None:
                 colors = _unpacked(cube[(slice(COLORS, None), *given)]).to(grid.device)
                 grid.colors[stored] = torch.where(known[..., None], colors, grid.colors[stored])

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from occupancy_nn_ros.compute.transfers import download
 from occupancy_nn_ros.mapping.map_memory import NEVER
+from occupancy_nn_ros.mapping.sight import drop_unseen_on_device
 from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage, levels_of
 from occupancy_nn_ros.values import MapPlace, MapView, VoxelState
 
@@ -69,6 +70,10 @@ def device_map(storage: VoxelStorage, place: MapPlace, left_out: int | Tensor) -
     free = known & (probability <= config.free_probability)
     state = torch.where(occupied, int(VoxelState.OCCUPIED), int(VoxelState.UNKNOWN))
     state = torch.where(free, int(VoxelState.FREE), state).to(torch.int8)
+    if config.drop_unseen:
+        visited = _in_window_order(storage, storage.visited)
+        state = drop_unseen_on_device(state, visited, storage.window.voxel_size_m)
+        occupied = state == int(VoxelState.OCCUPIED)
     if not isinstance(left_out, Tensor):
         left_out = torch.full((), left_out, dtype=torch.int64, device=storage.device)
     where = place.stamp_ns, place.frame_id, place.window, place.T_map_base

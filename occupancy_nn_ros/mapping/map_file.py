@@ -30,14 +30,15 @@ COLORS = "colors"
 Header = tuple[float, tuple[int, int, int], tuple[int, int, int]]
 
 
-def save_map(grid: VoxelStorage, path: Path, frame_id: str) -> None:
-    """Write the map.
+def save_map(grid: RollingMap, path: Path, frame_id: str) -> None:
+    """Write the map, without what cannot have been seen.
 
     Raises:
         MapFileError: the file cannot be written; an older one stays.
     """
     log_odds, seen_ms, evidence = grid.window_tensors()
-    tensors = {"log_odds": log_odds.cpu(), "known": (seen_ms != NEVER).cpu(), "class_evidence": evidence.cpu()}
+    known = (seen_ms != NEVER).cpu() & ~torch.from_numpy(grid.unseen())
+    tensors = {"log_odds": log_odds.cpu(), "known": known, "class_evidence": evidence.cpu()}
     if grid.colors is not None:
         tensors[COLORS] = grid.in_window_order(grid.colors).cpu()
     window = grid.window

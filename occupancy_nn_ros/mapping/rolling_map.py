@@ -33,6 +33,7 @@ from occupancy_nn_ros.mapping.device_view import DeviceMap, device_map
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
 from occupancy_nn_ros.mapping.queries import Unknown, classes_at_points, query_map, states
+from occupancy_nn_ros.mapping.sight import drop_unseen
 from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
 from occupancy_nn_ros.values import (
     SEMANTIC_CLASSES,
@@ -45,6 +46,9 @@ from occupancy_nn_ros.values import (
     UInt8Array,
     VoxelState,
 )
+
+VISIT_M = 0.5
+"""How far around a sensor, along each axis, it is taken to have been."""
 
 __all__ = ["MAX_VOXELS", "NEVER", "RollingMap"]
 
@@ -180,13 +184,8 @@ class RollingMap(VoxelStorage):
         """A copy in host memory, in window order."""
         if self.device.type != "cpu":
             return self.content(stamp_ns, frame_id, T_map_base).view()
-        shape = self._window.shape
-        log_odds, known = np.empty(shape, np.float32), np.empty(shape, np.bool_)
-        for stored, given in self.overlap(self._window):
-            log_odds[given] = self.log_odds[stored].numpy()
-            known[given] = self.seen_ms[stored].numpy() != NEVER
-        probability = (np.float32(1) / (np.float32(1) + np.exp(-log_odds))).astype(np.float32)
-        state = states(probability, known, self.config)
+        probability, state = self._evidence()
+        state = self._seen(state)
         occupied = np.argwhere(state == VoxelState.OCCUPIED)
         classes, colors = self._classes(occupied), self._colors(occupied)
         return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes, colors)
@@ -195,6 +194,43 @@ class RollingMap(VoxelStorage):
         """What a map on a GPU knows, where it is, in window order; who asks does not wait for it."""
         place = MapPlace(stamp_ns, frame_id, self._window, np.array(T_map_base))
         return device_map(self, place, self.left_out)
+
+    def unseen(self) -> npt.NDArray[np.bool_]:
+        """Voxels (X, Y, Z), in window order, that are free or occupied by the evidence and cannot have been seen."""
+        _, state = self._evidence()
+        return np.asarray(state != self._seen(state))
+
+    def unseen_at(self, points_m: FloatArray) -> npt.NDArray[np.bool_]:
+        """Which map-frame points (N, 3) lie in such voxels, (N,)."""
+        points = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
+        cells = (
+            np.floor(np.nan_to_num(points, posinf=0.0, neginf=0.0) / self._window.voxel_size_m) - self._window.origin
+        )
+        inside = np.isfinite(points).all(axis=1) & ((cells >= 0) & (cells < self._window.shape)).all(axis=1)
+        found = np.zeros(len(points), np.bool_)
+        found[inside] = self.unseen()[tuple(cells[inside].astype(np.int64).T)]
+        return found
+
+    def visit(self, places_m: FloatArray) -> None:
+        """Note places (N, 3) in the map frame where sensors are now."""
+        edge = self._window.voxel_size_m
+        for place in places_m:
+            low, high = (np.floor((place + reach) / edge).astype(np.int64) for reach in (-VISIT_M, VISIT_M))
+            (i, j, k), (x, y, z) = low.tolist(), (high - low + 1).tolist()
+            for stored, _ in self.overlap(LatticeWindow(edge, (i, j, k), (x, y, z))):
+                self.visited[stored] = True
+
+    def _evidence(self) -> tuple[Float32Array, npt.NDArray[np.int8]]:
+        """Probability and state (X, Y, Z) of all voxels by their evidence, in host memory and window order."""
+        log_odds, seen_ms = (self.in_window_order(part).cpu().numpy() for part in (self.log_odds, self.seen_ms))
+        probability = (np.float32(1) / (np.float32(1) + np.exp(-log_odds))).astype(np.float32)
+        return probability, states(probability, seen_ms != NEVER, self.config)
+
+    def _seen(self, state: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
+        """The states without what cannot have been seen, if the map is to leave it out."""
+        if not self.config.drop_unseen:
+            return state
+        return drop_unseen(state, self.in_window_order(self.visited).cpu().numpy(), self._window.voxel_size_m)
 
     def _classes(self, occupied: npt.NDArray[np.int64]) -> UInt8Array:
         """Classes (X, Y, Z) of the voxels at window indices (N, 3), where evidence for one was seen; 0 elsewhere."""
@@ -257,6 +293,7 @@ class RollingMap(VoxelStorage):
             self.log_odds[stored] = torch.where(known[given], values[given], 0.0)
             self.seen_ms[stored] = torch.where(known[given], self.clock.newest_ms, NEVER)
             self.class_evidence[stored] = evidence[given].to(self.device)
+            self.visited[stored] = known[given]
             if self.colors is not None:
                 self.colors[stored] = 0 if colors is None else colors[given].to(self.device)
 

@@ -29,6 +29,7 @@ class VoxelStorage:
         log_odds: (X, Y, Z) float32 storage.
         seen_ms: (X, Y, Z) int32 storage, when a voxel was last observed on the map's clock, ``NEVER`` if not.
         class_evidence: (X, Y, Z, C) int16 storage in steps of ``EVIDENCE_STEP``.
+        visited: (X, Y, Z) bool storage, whether a sensor has been near, or what is there came from a file or from memory.
         colors: (X, Y, Z, 4) int16 storage, red, green and blue in steps of a 128th and the number of looks; None where colours
             are not kept.
     """
@@ -47,6 +48,7 @@ class VoxelStorage:
         self.log_odds = torch.full(shape, 0.0, device=self.device)
         self.seen_ms = torch.full(shape, NEVER, dtype=torch.int32, device=self.device)
         self.class_evidence = torch.full((*shape, num_classes), 0, dtype=torch.int16, device=self.device)
+        self.visited = torch.full(shape, False, device=self.device)
         self.colors: Tensor | None = None
         self._window = LatticeWindow(voxel_size_m, (-(shape[0] // 2), -(shape[1] // 2), 0), shape)
         self._anchor_z = 0
@@ -121,6 +123,7 @@ class VoxelStorage:
         self.log_odds[where] = 0.0
         self.seen_ms[where] = NEVER
         self.class_evidence[where] = 0
+        self.visited[where] = False
         if self.colors is not None:
             self.colors[where] = 0
 

@@ -96,7 +96,7 @@ def _map_mib(config: Config) -> int:
     height_m = config.map.below_m + config.map.above_m
     voxels = config.map.size_xy_m**2 * height_m / config.voxel_size_m**3
     colors = COLOR_BYTES if config.outputs.color_by == "camera" else 0
-    return _mib(voxels * (9 + 2 * len(SEMANTIC_CLASSES) + colors + OUTPUT_BYTES))
+    return _mib(voxels * (10 + 2 * len(SEMANTIC_CLASSES) + colors + OUTPUT_BYTES))
 
 
 def _network_mib(config: Config, cameras: int) -> int:

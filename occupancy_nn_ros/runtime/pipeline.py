@@ -40,6 +40,7 @@ from occupancy_nn_ros.values import (
     PosedImage,
     Prediction,
     UInt8Array,
+    VoxelState,
 )
 
 POSE_JUMP_M, POSE_JUMP_RAD = 5.0, 1.5
@@ -131,6 +132,7 @@ class OccupancyPipeline:
         self._last = (keyframe.stamp_ns, keyframe.T_map_base)
         with clock.stage("integrate"):
             self.map.move_to(keyframe.T_map_base)
+            self.map.visit(_sensor_places(keyframe))
             self.map.forget(keyframe.stamp_ns)
         if keyframe.images and self.predictor is not None:
             with clock.stage("predict"):
@@ -186,7 +188,9 @@ class OccupancyPipeline:
     def query(self, points_m: FloatArray, *, interpolate: bool) -> PointAnswers:
         """What the map knows at points (N, 3) of the map frame."""
         probability, state = self.map.query(points_m, mode="trilinear" if interpolate else "nearest")
-        return PointAnswers(probability, state, self.map.classes_at(points_m))
+        classes, unseen = self.map.classes_at(points_m), self.map.unseen_at(points_m)
+        probability[unseen], state[unseen], classes[unseen] = np.nan, VoxelState.UNKNOWN, 0
+        return PointAnswers(probability, state, classes)
 
     def clear(self) -> None:
         """Forget the map and the past keyframes."""
@@ -273,3 +277,11 @@ class OccupancyPipeline:
             or moved > POSE_JUMP_M
             or (rotation_angle(T_last, keyframe.T_map_base) > POSE_JUMP_RAD and elapsed_s < 0.5)
         )
+
+
+def _sensor_places(keyframe: Keyframe) -> FloatArray:
+    """Where the keyframe's sensors are, (N, 3)."""
+    poses = [image.T_map_cam for image in keyframe.images]
+    poses += [depth.T_map_cam for depth in keyframe.depths]
+    poses += [cloud.T_map_sensor for cloud in keyframe.clouds]
+    return np.array([pose[:3, 3] for pose in poses]).reshape(-1, 3)
