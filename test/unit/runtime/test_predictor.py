@@ -156,9 +156,9 @@ def test_where_no_camera_looks_the_weight_is_zero(predictor):
 
 
 def test_evidence_weight():
-    visible = torch.tensor([0.0, 0.09, 0.16, 0.25, 1.0, 1.0, 0.25])
+    visible = torch.tensor([0.0, 0.019, 0.09, 0.25, 1.0, 1.0, 0.25])
     distance = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 6.0])
-    expected = [0.0, 0.0, 0.4, 0.5, 1.0, 1 / 2, 0.5 / 9]
+    expected = [0.0, 0.0, 0.3, 0.5, 1.0, 1 / 2, 0.5 / 9]
     assert evidence_weight(visible, distance).tolist() == pytest.approx(expected)
 
 
