@@ -19,6 +19,9 @@ from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.values import CameraModel, FloatArray, PosedImage, UInt8Array
 
 CANVAS_PIXELS = 60_000
+LEAST_PIXELS = CANVAS_PIXELS // 4
+"""Of pictures that are smaller still, corners are those of pixels."""
+
 MOST_FEATURES, LEAST_FEATURES = 300, 40
 BACK_PX, MISS_PX = 1.0, 1.0
 """A feature is followed if it comes back to within this; a match belongs to the motion if it misses the epipolar line by less."""
@@ -63,6 +66,8 @@ class MotionComparison:
         Raises:
             CalibrationError: intrinsics that cannot be used, or that do not fit the image.
         """
+        if image.model.width * image.model.height < LEAST_PIXELS:
+            return
         lens = self._rectifier(image.model)
         picture = lens(image.image)
         grey, before = np.asarray(cv2.cvtColor(picture.image, cv2.COLOR_RGB2GRAY), np.uint8), self._last

@@ -8,6 +8,7 @@ from scipy.spatial.transform import Rotation
 from textured_walls import MODEL, picture, pose
 
 from occupancy_nn_ros.alignment.seen_motion import MotionComparison, motion_between
+from occupancy_nn_ros.geometry.cameras import resized
 from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.values import PosedImage
 
@@ -73,11 +74,16 @@ def test_a_quaternion_in_another_order_is_told():
 
 
 def test_what_tells_nothing_is_no_contradiction():
-    """A camera that stands still, and one that sees a plain wall."""
+    """A camera that stands still, one that sees a plain wall, and one of too few pixels."""
     comparison = MotionComparison()
     for number in range(12):
         comparison.take(PosedImage("eye", number, picture(pose(0.0)), MODEL, pose(0.0)))
     assert comparison.contradiction == ""
     for number in range(12):
         comparison.take(PosedImage("eye", number, np.full_like(picture(pose(0.0)), 90), MODEL, pose(0.4 * number)))
+    assert comparison.contradiction == ""
+    small, comparison = resized(MODEL, 80, 60), MotionComparison()
+    for time in TIMES_S:
+        grain = cv2.resize(picture(pose(time)), (80, 60), interpolation=cv2.INTER_NEAREST)
+        comparison.take(PosedImage("eye", round(time * 1e9), grain, small, pose(-time)))
     assert comparison.contradiction == ""
