@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from occupancy_nn_ros.adaptation.map_judge import HeldOut, MapErrors, MapJudge, Verdict
+from occupancy_nn_ros.adaptation.prior_shift import prior_shift, shift_logits
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.jobs.run import WorkerPool
 from occupancy_nn_ros.labelling.bags import Outcome, label_bags
@@ -27,7 +28,7 @@ from occupancy_nn_ros.labelling.plan import LabelPlan
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint, save_checkpoint
 from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.settings import to_mapping
-from occupancy_nn_ros.training.loop import Progress, TrainConfig, train
+from occupancy_nn_ros.training.loop import Progress, Recipe, TrainConfig, initial_model, train
 from occupancy_nn_ros.training.shards import Shard, read_shard, write_shard
 from occupancy_nn_ros.values import UInt8Array
 from occupancy_nn_ros.visualization.colors import depth_colors
@@ -107,7 +108,7 @@ def adapt(bags: Sequence[Path], out: Path, plan: AdaptPlan, audience: Audience |
         raise TrainingError(f"none of the recordings can be learned from: {reasons}")
     judge = MapJudge(held_out := split(shards, out), plan.labels.config)
     training = replace(plan.training, name=out.resolve().name, initial=str(initial))
-    learned = load_checkpoint(train(training, out / "train", out / "run", audience.training))
+    learned = _learn(training, before, out, audience.training)
     choice = _choose(judge, before, replace(learned, calibration=before.calibration))
     _draw(choice.looks, held_out[-1], out / "held_out.png")
     model = None
@@ -118,6 +119,13 @@ def adapt(bags: Sequence[Path], out: Path, plan: AdaptPlan, audience: Audience |
     told = {"model": None if model is None else str(model), "from": str(initial), "judged": choice.judged}
     (out / "adapt.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     return Adapted(model, choice.verdict, choice.share, tuple(outcomes))
+
+
+def _learn(config: TrainConfig, before: Checkpoint, out: Path, report: Callable[[Progress], None]) -> Checkpoint:
+    """Train on ``out/train``, without learning how many of the labels are occupied."""
+    shift = prior_shift(before.network, sorted((out / "train").glob("*.safetensors")))
+    recipe = Recipe(begin=lambda run: shift_logits(initial_model(run), shift), note={"prior_shift": f"{shift:.4f}"})
+    return shift_logits(load_checkpoint(train(config, out / "train", out / "run", report, recipe)), -shift)
 
 
 @dataclass(frozen=True)

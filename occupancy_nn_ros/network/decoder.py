@@ -24,6 +24,11 @@ class Decoder(nn.Module):
             nn.Linear(width, 1 + classes),
         )
 
+    @torch.no_grad()
+    def shift_occupancy(self, by: float) -> None:
+        """Make all occupancy logits larger by so much from now on."""
+        self.evidence.bias.add_(by)
+
     def forward(self, statistics: Tensor, context: Tensor, offset: Tensor, edge_m: Tensor) -> Tensor:
         """Logits at points.
 

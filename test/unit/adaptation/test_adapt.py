@@ -11,6 +11,7 @@ import pytest
 from occupancy_nn_ros.adaptation import adapt as adapting
 from occupancy_nn_ros.adaptation.adapt import FIT, AdaptPlan, Audience, adapt, between, split
 from occupancy_nn_ros.adaptation.map_judge import MapErrors
+from occupancy_nn_ros.adaptation.prior_shift import prior_shift, shift_logits
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import TrainingError
@@ -150,8 +151,10 @@ def test_a_better_model_is_written_with_the_calibration_of_the_old_one(tmp_path,
 def test_weights_halfway_are_kept_where_they_are_better(tmp_path, initial, monkeypatch):
     judged(monkeypatch, HALFWAY)
     adapted = adapt([Path("one")], tmp_path / "site", plan(initial))
-    learned = load_checkpoint(tmp_path / "site" / "run" / "site.safetensors").network
-    halfway = between(load_checkpoint(initial).network, learned, 0.5)
+    learned = load_checkpoint(tmp_path / "site" / "run" / "site.safetensors")
+    shift = prior_shift(load_checkpoint(initial).network, sorted((tmp_path / "site" / "train").glob("*.safetensors")))
+    assert float(learned.record["prior_shift"]) == pytest.approx(shift, abs=1e-4)
+    halfway = between(load_checkpoint(initial).network, shift_logits(learned, -shift).network, 0.5)
     assert adapted.share == 0.5 and adapted.verdict.pictures.after == pytest.approx(0.26)
     for name, weights in load_checkpoint(adapted.model).network.state_dict().items():
         np.testing.assert_array_equal(weights, halfway.state_dict()[name])
