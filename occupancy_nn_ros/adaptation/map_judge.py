@@ -41,6 +41,9 @@ nothing is said."""
 WAY_POINTS = 32
 """Places on the way to an agreed depth at which the map is asked."""
 
+REMEMBER_MIB = 256
+"""At least: what a robot has left behind is looked at too."""
+
 KEYFRAME_NS = 300_000_000
 """Shards hold no stamps; keyframes of a robot that moves are about so far apart."""
 
@@ -176,7 +179,8 @@ class MapJudge:
             TrainingError: a shard is corrupt.
         """
         network = replace(config.network, align_poses=False)
-        self.config = replace(config, source="network", network=network)
+        kept = replace(config.map, remember_mib=max(config.map.remember_mib, REMEMBER_MIB))
+        self.config = replace(config, source="network", network=network, map=kept)
         self._drives = [_read(item) for item in held_out]
 
     @property

@@ -48,6 +48,8 @@ def test_from_a_recording_to_a_judged_model(bag, tmp_path, capsys):
         "keyframes.distance_m=0.02",
         "--set",
         "network.precision=float32",
+        "--set",
+        "map.size_xy_m=12",
     ]
     status = main(["adapt", str(bag), *arguments, *quick])
     told = json.loads(capsys.readouterr().out)
