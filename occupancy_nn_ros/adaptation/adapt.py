@@ -163,7 +163,7 @@ def between(before: OccupancyNetwork, after: OccupancyNetwork, share: float) -> 
     """A network whose weights lie at a share of the way from one's to another's of the same shape (Wortsman et al. 2022)."""
     mixed, ends = copy.deepcopy(after), after.state_dict()
     weights = {
-        name: torch.lerp(tensor, ends[name], share) if tensor.is_floating_point() else ends[name]
+        name: torch.lerp(tensor.cpu(), ends[name].cpu(), share) if tensor.is_floating_point() else ends[name]
         for name, tensor in before.state_dict().items()
     }
     mixed.load_state_dict(weights)

@@ -190,14 +190,14 @@ class MapJudge:
 
     def errors(self, checkpoint: Checkpoint) -> MapErrors:
         """Fuse the maps of a network, and look at them."""
-        pictures, space = list[float](), list[float]()
-        looks = np.zeros((0, 0, 0), np.float32)
+        looked = list[MapErrors]()
         for moments, first in self._drives:
             fused = self._fuse(checkpoint, moments, first)
             for number in range(first, len(moments)):
                 around = moments[max(0, number - AROUND) : number] + moments[number + 1 : number + 1 + AROUND]
-                looks = _look(fused, moments[number], around, pictures, space)
-        return MapErrors(np.array(pictures), np.array(space), looks)
+                looked.append(_look(fused, moments[number], around))
+        pictures, space = ([getattr(one, name) for one in looked] for name in ("pictures", "space"))
+        return MapErrors(np.concatenate(pictures), np.concatenate(space), looked[-1].looks)
 
     def _fuse(self, checkpoint: Checkpoint, moments: Sequence[_Moment], first: int) -> RollingMap:
         """The map of the keyframes from ``first`` on, which are matched with those before as well."""
@@ -219,27 +219,25 @@ def _read(item: HeldOut) -> tuple[list[_Moment], int]:
     for path in item.shards:
         shard = read_shard(path)
         moments += [_Moment(shard, index) for index in range(len(shard.images))]
-        passed += (extra := max(0, min(len(moments), item.first - passed) - AROUND))
-        moments = moments[extra:]  # a long recording is not held in memory
+        extra = max(0, min(len(moments), item.first - passed) - AROUND)
+        moments, passed = moments[extra:], passed + extra  # a long recording is not held in memory
     first = max(item.first - passed, len(moments) - MOST_KEYFRAMES)
     begin = max(0, first - AROUND)
     return moments[begin:], first - begin
 
 
-def _look(
-    fused: RollingMap, moment: _Moment, around: Sequence[_Moment], pictures: list[float], space: list[float]
-) -> Float32Array:
-    """Add the errors of a map in the parts of one keyframe's pictures; returns the depth that it shows there."""
+def _look(fused: RollingMap, moment: _Moment, around: Sequence[_Moment]) -> MapErrors:
+    """Errors of a map in one keyframe's pictures, which are compared with each other and with those around."""
     fused.move_to(moment.T_map_base)
-    own, looks = moment.pictures, []
-    others = [picture for other in around for picture in other.pictures]
+    own, others = moment.pictures, [picture for other in around for picture in other.pictures]
+    pictures, space, looks = list[float](), list[float](), []
     for view, (picture, agreed_m) in enumerate(zip(own, moment.agreed_m, strict=True)):
         neighbours = Neighbours(picture, [*own[:view], *own[view + 1 :], *others])
         depths_m = surface_depths(fused, picture)
         pictures += by_parts(np.where(neighbours.comparable(), neighbours.mismatch(depths_m), np.nan))
         space += by_parts(blocked_shares(fused, picture, agreed_m))
         looks.append(depths_m[0].astype(np.float32))
-    return np.stack(looks)
+    return MapErrors(np.array(pictures), np.array(space), np.stack(looks))
 
 
 def surface_depths(fused: RollingMap, picture: Picture) -> FloatArray:
