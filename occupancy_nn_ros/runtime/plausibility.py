@@ -57,13 +57,13 @@ class Plausibility:
         if isinstance(decoded, PosedCloud):
             self._check_cloud(frame, map_frame)
             _check_ranges(decoded)
-            self._check_agreement(frame, decoded, Standing.CLOUD)
+            self._check_agreement(frame, decoded, Standing.TOLD)
             return
         self._check_mounting(frame, T_map_base)
         if isinstance(decoded, PosedImage):
             self._pictures.setdefault(name, PictureChecks()).check(decoded)
         elif frame.sensor.depth_unit_m:  # somebody knows it
-            self._check_agreement(frame, decoded, Standing.PROVEN)
+            self._check_agreement(frame, decoded, Standing.TOLD)
         else:
             self._check_depth(frame, decoded, T_map_base)
 
@@ -73,7 +73,7 @@ class Plausibility:
 
     def take_witness(self, cloud: PosedCloud) -> None:
         """Take a sweep that no map is made with, to compare depth images with."""
-        self._agreement.take(cloud.sensor, cloud, Standing.CLOUD)
+        self._agreement.take(cloud.sensor, cloud, Standing.TOLD)
 
     def forget(self, sensor: str) -> None:
         """Compare the sensor's next picture with none: what came between was not seen, as when frames did not decode."""

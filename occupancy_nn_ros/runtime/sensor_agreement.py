@@ -21,11 +21,11 @@ from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth
 
 
 class Standing(IntEnum):
-    """How well it is known that a sensor measures metres: by nothing, by definition, by motion, agreement or a setting."""
+    """How well it is known that a sensor measures metres: by nothing; by definition or a setting; by motion or agreement."""
 
     NETWORK = 0
     DEPTH = 1
-    CLOUD = 2
+    TOLD = 2
     PROVEN = 3
 
 
@@ -214,7 +214,7 @@ class SensorAgreement:
         verdict = compare(judged, other, NETWORK_TOLERANCE if is_network else SENSORS_TOLERANCE)
         if verdict is not None and self._counts(verdict, name, judge):
             pair.add(verdict, judged.place)
-        if pair.is_over and self._standings[judge] >= Standing.CLOUD:
+        if pair.is_over and self._standings[judge] >= Standing.TOLD:
             self._standings[name] = Standing.PROVEN
 
     def _may_judge(self, name: str, judge: str) -> bool:

@@ -19,6 +19,7 @@ MOUNTS = {
     "right": camera_at(0.2, -0.1, 0.6, pitch=5, yaw=-10),
     "third": camera_at(0.2, 0, 0.8, pitch=15),
     "beside left": camera_at(0.2, 0.08, 0.5, pitch=10),
+    "beside lidar": camera_at(0.1, 0, 0.9, pitch=5),
     "network on front": camera_at(0.2, 0, 0.55, pitch=8),
 }
 SMALL = replace(MODEL, width=80, height=60, K=np.array([[55.0, 0, 39.5], [0, 55, 29.5], [0, 0, 1]]))
@@ -52,7 +53,7 @@ def objections(sensors, path=DRIVE, standings=None):
             if name.startswith("network"):
                 agreement._keep(name, seen, Standing.NETWORK)
                 continue
-            usual = Standing.CLOUD if name == "lidar" else Standing.DEPTH
+            usual = Standing.TOLD if name == "lidar" else Standing.DEPTH
             agreement.take(name, seen, standings.get(name, usual))
             found = agreement.objection(name)
             said[name].append(found and found.error(0.001))
@@ -108,12 +109,22 @@ def test_a_wrong_camera_does_not_cost_a_right_one_that_a_lidar_knows():
     assert reasons(said["right"])[-5:] == ["depth is not in metres"] * 5
 
 
-def test_a_unit_that_is_known_is_believed_and_the_cloud_is_not():
-    """Millimetres in a cloud, by a depth camera whose unit somebody set."""
+def test_a_unit_that_motion_has_shown_is_believed_and_the_cloud_is_not():
+    """Millimetres in a cloud."""
     said = objections({"left": 1.0, "lidar": 1000.0}, DRIVE[:5], {"left": Standing.PROVEN})
     assert reasons(said["left"]) == [""] * 5
     assert reasons(said["lidar"])[2:] == ["cloud is not in metres"] * 3
     assert "1e+03 times those that 'left' measures at the same place, expected metres" in str(said["lidar"][-1])
+
+
+def test_a_setting_that_a_lidar_contradicts_may_be_wrong_itself():
+    """Which of the two is wrong nobody knows: neither makes a map, and what would fit is said."""
+    said = objections({"beside lidar": 10.0, "lidar": 1.0}, DRIVE[:5], {"beside lidar": Standing.TOLD})
+    assert reasons(said["beside lidar"])[2:] == ["depth is not in metres"] * 3
+    assert reasons(said["lidar"])[3:] == ["cloud is not in metres"] * 2
+    assert "one of the two is wrong; if it is this one, set cameras.beside lidar.depth_unit_m to" in str(
+        said["beside lidar"][-1]
+    )
 
 
 def test_disparity_is_named():
@@ -174,7 +185,7 @@ def test_looks_far_apart_in_time_are_not_compared():
     agreement = SensorAgreement()
     for n, place in enumerate(DRIVE[:5]):
         agreement.take("left", look("left", 10 * n, place, 10.0), Standing.DEPTH)
-        agreement.take("lidar", look("lidar", 10 * n + 5, place), Standing.CLOUD)
+        agreement.take("lidar", look("lidar", 10 * n + 5, place), Standing.TOLD)
         assert agreement.objection("left") is None
 
 
@@ -183,7 +194,7 @@ def test_the_same_look_is_compared_once():
     first, second = look("left", 0, DRIVE[0], 10.0), look("lidar", 0, DRIVE[0])
     for _ in range(4):
         agreement.take("left", first, Standing.DEPTH)
-        agreement.take("lidar", second, Standing.CLOUD)
+        agreement.take("lidar", second, Standing.TOLD)
     assert agreement.objection("left") is None  # one comparison, where two must say the same
 
 
@@ -205,7 +216,7 @@ def test_a_cloud_that_may_be_made_of_a_depth_image_does_not_speak_for_it():
         pose = depth.T_map_cam
         points = (DepthSight(depth).points - pose[:3, 3]) @ pose[:3, :3]
         agreement.take("left", depth, Standing.DEPTH)
-        agreement.take("points", PosedCloud("points", n * SECOND, points.astype(np.float32), pose), Standing.CLOUD)
+        agreement.take("points", PosedCloud("points", n * SECOND, points.astype(np.float32), pose), Standing.TOLD)
         agreement.take_predicted([replace(look("network on front", n, place), camera="front")])
     found = agreement.objection("left")
     assert found is not None and found.judge == "'network on front'"
