@@ -79,7 +79,7 @@ def check_places(
         stamps_ns: of their messages.
     """
     for one, other in combinations(sorted(frames), 2):
-        is_pair = sensors[one].kind == sensors[other].kind == "image" and frames[one] == frames[other]
+        is_pair = sensors[one].kind == sensors[other].kind == "image" and frames[one] == frames[other] != ""
         if is_pair and not set(stamps_ns[one]).isdisjoint(stamps_ns[other]):
             text = (
                 f"has the frame of '{one}', '{frames[one]}', and its stamps: the map takes both to stand at one point"

@@ -170,8 +170,14 @@ def _check_chain(
 
 def _link_advice(name: str, frame: str, names: FrameNames, intake: Intake, topics: Mapping[str, str]) -> str:
     poses, advice = intake.placement.poses, []
-    if not poses.path(names.base_frame, frame):
-        advice.append(f"publish the mount of '{frame}' in /tf_static, or set cameras.{name}.frame_id")
+    if not frame:
+        advice.append(f"set cameras.{name}.frame_id: neither its messages nor its camera_info name a frame")
+    elif not poses.path(names.base_frame, frame):
+        alike = sorted(
+            other for other in poses.frames() if other.rpartition("/")[2] == frame.rpartition("/")[2] and other != frame
+        )
+        to = f" to '{alike[0]}'" if alike else ""
+        advice.append(f"publish the mount of '{frame}' in /tf_static, or set cameras.{name}.frame_id{to}")
     if names.pose is None and not poses.path(names.map_frame, names.base_frame):
         advice.append(_frame_advice(intake, topics))
     return ", ".join(advice)

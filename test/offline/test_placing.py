@@ -244,6 +244,20 @@ def test_poses_that_nobody_named_are_advised(tmp_path):
     assert said(checks, "problem", "nothing above 'eye' stands still", "set pose_topic=/amcl_pose")
 
 
+@pytest.mark.parametrize(
+    ("frame", "advice"),
+    [
+        ("robot1/eye", "set cameras.eye_depth.frame_id to 'eye'"),
+        ("elsewhere", "set cameras.eye_depth.frame_id"),
+        ("", "neither its messages nor its camera_info name a frame"),
+    ],
+)
+def test_frames_that_tf_does_not_have_come_with_those_that_it_has(tmp_path, frame, advice):
+    """A prefix in the driver's frames alone, another name, and none at all."""
+    checks = examine(write(tmp_path / "bag", static(), moves(), images(frame)))
+    assert said(checks, "problem", f"no transform from '{frame}' to 'odom'", advice)
+
+
 def test_a_pose_topic_that_brings_no_poses_is_a_problem(tmp_path):
     path = write(tmp_path / "bag", static(), moves(), images())
     checks = examine(path, "pose_topic=/eye/depth/camera_info")
