@@ -118,7 +118,7 @@ def check_up(
         frames: frame of each sensor that sent something.
         stamps_ns: stamps of its messages.
     """
-    stamp = next(iter(stamps_ns.values()))[-1]
+    stamp = max(stamps_ns[name][-1] for name in frames)
     cameras = [name for name in frames if intake.sensors[name].info_topic]
     try:
         T_map_base = intake.placement.lookup(names, names.base_frame, stamp)

@@ -79,6 +79,17 @@ def test_a_sensor_that_measures_nothing_is_told(tmp_path):
     assert text.endswith("frames hold no distance at all")
 
 
+@pytest.mark.parametrize("silent", ["eye", "other"])
+def test_a_silent_sensor_keeps_nothing_from_being_judged(tmp_path, silent):
+    """Only its camera_info comes; what is found of the other one is found all the same."""
+    rest = [m for m in [*images(), *images("other", folder="/other")] if m.msgtype != IMAGE or silent not in m.topic]
+    names = [f"cameras.{name}.image_topic=/{name}/depth/image_raw" for name in ("eye", "other")]
+    empty = [replace(m, recorded_ns=m.recorded_ns + 60 * SECOND) for m in images(silent, folder=f"/{silent}")[1:2]]
+    path = write(tmp_path / "bag", static(), static(child="other"), moves(), rest, empty)
+    problems = {subject: text for level, subject, text, _ in examine(path, *names) if level == "problem"}
+    assert set(problems) == {silent, "map"} and "no message" in problems[silent]
+
+
 def test_two_cameras_with_one_frame(small_bag, tiny_model, tmp_path):
     """As the right camera of a stereo pair that has the left one's frame, or one camera that is published twice."""
     with BagReader(small_bag) as reader, BagWriter(tmp_path / "bag.mcap") as writer:
