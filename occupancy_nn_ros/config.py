@@ -120,7 +120,7 @@ class GridConfig(CheckedSettings):
     max_step_down_m: float = setting(
         0.0,
         "Where the ground falls by more than this, or ends with nothing seen below, the grid is lethal; 0: not looked for. Needs a "
-        "depth camera or LiDAR: the shipped network was trained on level ground.",
+        "depth camera or LiDAR: the shipped network does not see drop-offs.",
         low=0.0,
         high=10.0,
         live=True,

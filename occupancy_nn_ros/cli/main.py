@@ -29,6 +29,7 @@ COMMANDS = {
     "adapt": "adapt a model to a site by recordings of its cameras alone",
     "train": "train an occupancy network",
     "calibrate": "fit a trained model's probabilities",
+    "blend": "weights between those of two models",
     "eval": "score a model against the simulator's truth",
     "export": "write a model as ONNX graphs",
     "info": "show a model, a bag or a saved map",

@@ -89,6 +89,21 @@ def save_checkpoint(checkpoint: Checkpoint, path: Path) -> None:
         raise CheckpointError(f"cannot write model {path}: {error}") from None
 
 
+def blend_checkpoints(first: Checkpoint, second: Checkpoint, share: float) -> Checkpoint:
+    """The first model with ``share`` of the second one's weights in its own (Wortsman et al. 2022); the record names both.
+
+    Raises:
+        CheckpointError: networks of different shapes.
+    """
+    weights, others = first.network.state_dict(), second.network.state_dict()
+    if {k: v.shape for k, v in weights.items()} != {k: v.shape for k, v in others.items()}:
+        raise CheckpointError("the two models have different networks, expected weights of the same names and shapes")
+    network = OccupancyNetwork(first.network.config)
+    network.load_state_dict({name: value.lerp(others[name], share) for name, value in weights.items()})
+    record = {"first": first.record, "second": second.record, "share_of_second": share}
+    return Checkpoint(network.eval(), first.calibration, record)
+
+
 def find_model(name_or_path: str) -> Path:
     """Path of a model given by file or by its name under ``models/``.
 

@@ -46,7 +46,7 @@ from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
 RATE_WINDOW = 10
 
 NO_DROP_OFFS = (
-    "grid.max_step_down_m is set, and no depth camera or LiDAR is among the sensors: a network that was trained on level ground, as the "
+    "grid.max_step_down_m is set, and no depth camera or LiDAR is among the sensors: a network that takes floors to go on, as the "
     "shipped one, misses most drop-offs"
 )
 LATE = "waited longer than keyframes.max_age_s"

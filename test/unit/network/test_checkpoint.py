@@ -14,6 +14,7 @@ from occupancy_nn_ros.network import checkpoint as module
 from occupancy_nn_ros.network.checkpoint import (
     Calibration,
     Checkpoint,
+    blend_checkpoints,
     find_model,
     grow_checkpoint,
     load_checkpoint,
@@ -210,3 +211,24 @@ def test_weights_of_another_type_are_refused(saved, tmp_path):
     path = changed(saved[0], tmp_path / "half.safetensors", weights={name: tensor.to(torch.int64)})
     with pytest.raises(CheckpointError, match=f"{name} is torch.int64, expected torch.float32"):
         load_checkpoint(path)
+
+
+def test_a_blend_lies_between_two_models_and_keeps_the_first_ones_calibration():
+    torch.manual_seed(2)
+    first = Checkpoint(OccupancyNetwork(TINY), Calibration(0.8, 0.1, 0.3, -0.2), {"step": 12})
+    second = Checkpoint(OccupancyNetwork(TINY), Calibration(), {"step": 20})
+    blend = blend_checkpoints(first, second, 0.25)
+    assert blend.calibration == first.calibration and not blend.network.training
+    assert blend.record == {"first": {"step": 12}, "second": {"step": 20}, "share_of_second": 0.25}
+    for name, value in blend.network.state_dict().items():
+        one, other = (model.network.state_dict()[name] for model in (first, second))
+        torch.testing.assert_close(value, 0.75 * one + 0.25 * other)
+    for share, same in ((0.0, first), (1.0, second)):
+        found = blend_checkpoints(first, second, share).network.state_dict()
+        assert all(torch.equal(found[name], value) for name, value in same.network.state_dict().items())
+
+
+def test_models_of_different_networks_do_not_blend():
+    wider = dataclasses.replace(TINY, decoder_width=16)
+    with pytest.raises(CheckpointError, match="different networks"):
+        blend_checkpoints(Checkpoint(OccupancyNetwork(TINY)), Checkpoint(OccupancyNetwork(wider)), 0.5)
