@@ -76,7 +76,7 @@ class MapConfig(CheckedSettings):
     hit_log_odds: float = setting(0.85, "Added where a depth or LiDAR ray ends.", low=0.01, high=10.0)
     pass_log_odds: float = setting(-0.4, "Added where a depth or LiDAR ray passes.", low=-10.0, high=-0.01)
     max_range_m: float = setting(8.0, "Rays and predictions further from the sensor are not used.", low=0.5, high=200.0)
-    occupied_probability: float = setting(0.52, "A voxel at or above this is occupied.", low=0.5, high=0.99, live=True)
+    occupied_probability: float = setting(0.55, "A voxel at or above this is occupied.", low=0.5, high=0.99, live=True)
     free_probability: float = setting(0.45, "A voxel at or below this is free.", low=0.01, high=0.5, live=True)
     forget_model: Literal["off", "linear", "exponential"] = setting(
         "off", "How voxels that are not seen again return to unknown.", live=True
