@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
+from occupancy_nn_ros.compute.waiting import PASSIVE, SINGLE
+
 VARIANTS = ("as it is", "one thread", "torch's threads, asleep", "torch's threads, spinning")
 
 
@@ -95,8 +97,10 @@ def _measured(name: str, busy: int, args: argparse.Namespace) -> dict[str, Any]:
     environment = dict(os.environ)
     with suppress(KeyError):
         del environment["OMP_NUM_THREADS"]
+    environment |= PASSIVE | SINGLE  # before numpy and torch are loaded, as every command of ours sets them
     if name.endswith("spinning"):  # as the libraries do by themselves
         environment |= {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "300000", "OPENCV_FOR_THREADS_NUM": "0"}
+        environment["OPENBLAS_NUM_THREADS"] = str(os.cpu_count())
     command = [sys.executable, __file__, "--one", "--variants", name, "--busy", str(busy)]
     command += ["--keyframes", str(args.keyframes), "--warm", str(args.warm), "--limit-s", str(args.limit_s)]
     done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
