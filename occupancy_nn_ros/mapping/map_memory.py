@@ -19,6 +19,11 @@ MAX_VOXELS = 1 << 30
 Block = tuple[tuple[slice, slice, slice], tuple[slice, slice, slice]]
 
 
+def voxel_bytes(num_classes: int) -> int:
+    """Memory that a voxel takes, without its colour."""
+    return 10 + 2 * num_classes
+
+
 def check_memory(shape: tuple[int, int, int], num_classes: int, device: torch.device) -> None:
     """Check that a map can be allocated.
 
@@ -28,7 +33,7 @@ def check_memory(shape: tuple[int, int, int], num_classes: int, device: torch.de
     cells = math.prod(int(n) for n in shape)
     if min(shape) < 1 or cells > MAX_VOXELS:
         raise ConfigError(f"map window of {tuple(shape)} has {cells} voxels, expected 1 to {MAX_VOXELS}")
-    needed, free = cells * (10 + 2 * num_classes), _free_bytes(device)
+    needed, free = cells * voxel_bytes(num_classes), _free_bytes(device)
     if free is not None and needed > free:
         raise ConfigError(
             f"map window of {tuple(shape)} voxels needs {needed >> 20} MiB, {free >> 20} MiB are free on {device}: "

@@ -32,7 +32,7 @@ from occupancy_nn_ros.mapping.device_update import add_on_device
 from occupancy_nn_ros.mapping.device_view import DeviceMap, device_map
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
-from occupancy_nn_ros.mapping.queries import Unknown, classes_at_points, query_map, states
+from occupancy_nn_ros.mapping.queries import Unknown, cells_of, classes_at_points, query_map, states
 from occupancy_nn_ros.mapping.sight import drop_unseen
 from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
 from occupancy_nn_ros.values import (
@@ -203,12 +203,13 @@ class RollingMap(VoxelStorage):
     def unseen_at(self, points_m: FloatArray) -> npt.NDArray[np.bool_]:
         """Which map-frame points (N, 3) lie in such voxels, (N,)."""
         points = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
-        cells = (
-            np.floor(np.nan_to_num(points, posinf=0.0, neginf=0.0) / self._window.voxel_size_m) - self._window.origin
-        )
-        inside = np.isfinite(points).all(axis=1) & ((cells >= 0) & (cells < self._window.shape)).all(axis=1)
         found = np.zeros(len(points), np.bool_)
-        found[inside] = self.unseen()[tuple(cells[inside].astype(np.int64).T)]
+        if not self.config.drop_unseen:
+            return found
+        finite = np.asarray(np.isfinite(points).all(axis=1))
+        cells = cells_of(np.where(finite[:, None], points, 0.0) / self._window.voxel_size_m) - self._window.origin
+        inside = finite & ((cells >= 0) & (cells < self._window.shape)).all(axis=1)
+        found[inside] = self.unseen()[tuple(cells[inside].T)]
         return found
 
     def visit(self, places_m: FloatArray) -> None:

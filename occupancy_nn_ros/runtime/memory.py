@@ -15,6 +15,7 @@ from pathlib import Path
 from occupancy_nn_ros.compute.threads import available_cores
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.mapping.map_memory import voxel_bytes
 from occupancy_nn_ros.network.model import ModelConfig
 from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
@@ -96,7 +97,7 @@ def _map_mib(config: Config) -> int:
     height_m = config.map.below_m + config.map.above_m
     voxels = config.map.size_xy_m**2 * height_m / config.voxel_size_m**3
     colors = COLOR_BYTES if config.outputs.color_by == "camera" else 0
-    return _mib(voxels * (10 + 2 * len(SEMANTIC_CLASSES) + colors + OUTPUT_BYTES))
+    return _mib(voxels * (voxel_bytes(len(SEMANTIC_CLASSES)) + colors + OUTPUT_BYTES))
 
 
 def _network_mib(config: Config, cameras: int) -> int:

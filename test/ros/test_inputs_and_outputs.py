@@ -38,6 +38,17 @@ def messages(bag):
                 yield "/mast/points", names.POINT_CLOUD, encode_point_cloud(message.stamp_ns, "mast", points)
 
 
+def send(graph, sent, pause_s):
+    """Offer the topics of messages, wait until the node listens to all, and publish one after the other."""
+    topics = {topic: msgtype for topic, msgtype, _ in sent}
+    for topic, msgtype in topics.items():
+        graph.offer(topic, msgtype)
+    graph.wait_for_node(topics)
+    for topic, _, cdr in sent:
+        graph.publishers[topic].publish(cdr)
+        graph.spin(pause_s)
+
+
 def test_cameras_and_a_lidar_placed_by_odometry(graph, start_node, small_bag, tiny_model):
     from geometry_msgs.msg import Point
 
@@ -53,13 +64,7 @@ def test_cameras_and_a_lidar_placed_by_odometry(graph, start_node, small_bag, ti
     graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
     graph.listen(f"{NODE}/voxel_grid", names.VOXEL_GRID, LATCHED_QOS)
     sent = list(messages(small_bag))
-    topics = {topic: msgtype for topic, msgtype, _ in sent}
-    for topic, msgtype in topics.items():
-        graph.offer(topic, msgtype)
-    graph.wait_for_node(topics)
-    for topic, _, cdr in sent:
-        graph.publishers[topic].publish(cdr)
-        graph.spin(0.02)
+    send(graph, sent, 0.02)
 
     def status():
         return deserialize(names.MAP_STATUS, graph.received[f"{NODE}/status"][-1])
@@ -89,13 +94,7 @@ def test_a_depth_camera_that_the_lidar_contradicts_is_left_out_live(graph, start
     graph.listen(f"{NODE}/status", names.MAP_STATUS, STATUS_QOS)
     with BagReader(write_drive(tmp_path / "drive.mcap", counted(0.0001), sensors=("lidar", "front"))) as reader:
         sent = [(message.topic, message.msgtype, message.cdr) for message in reader.messages()]
-    topics = {topic: msgtype for topic, msgtype, _ in sent}
-    for topic, msgtype in topics.items():
-        graph.offer(topic, msgtype)
-    graph.wait_for_node(topics)
-    for topic, _, cdr in sent:
-        graph.publishers[topic].publish(cdr)
-        graph.spin(0.05)
+    send(graph, sent, 0.05)
 
     def dropped():
         status = deserialize(names.MAP_STATUS, graph.received[f"{NODE}/status"][-1])
