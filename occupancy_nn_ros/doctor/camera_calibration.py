@@ -189,6 +189,8 @@ def _motion(intake: Intake, frame: RawFrame) -> FloatArray:
         before, after = (
             intake.placement.lookup(names, frame.frame_id, frame.stamp_ns + shift) for shift in (-AROUND_NS, AROUND_NS)
         )
+        if frame.T_frame_sensor is not None:
+            before, after = before @ frame.T_frame_sensor, after @ frame.T_frame_sensor
     except OccupancyError:
         return np.zeros(6)
     turn = Rotation.from_matrix(before[:3, :3].T @ after[:3, :3]).as_rotvec()

@@ -25,8 +25,9 @@ from occupancy_nn_ros.doctor.findings import (
 )
 from occupancy_nn_ros.doctor.looks import Looks
 from occupancy_nn_ros.doctor.network_depth import NetworkDepth
-from occupancy_nn_ros.doctor.partners import check_partners, check_places
+from occupancy_nn_ros.doctor.partners import check_partners
 from occupancy_nn_ros.doctor.placing import check_keyframes, check_pose_topic, check_statics, check_transforms
+from occupancy_nn_ros.doctor.shared_frames import check_places
 from occupancy_nn_ros.doctor.witnesses import Witnesses, find_witnesses
 from occupancy_nn_ros.errors import BagError, ConfigError, MessageError, OccupancyError
 from occupancy_nn_ros.messages.decode import decode_tf
@@ -141,9 +142,12 @@ class Examination:
             if r.stamps_ns
         }
         stamps_ns = {n: r.stamps_ns for n, r in self.records.items()}
-        lags_s = {n: r.lags_s for n, r in self.records.items()}
-        found += check_partners(stamps_ns, lags_s, self.intake.sets, self.config.sync)
-        found += check_places(self.intake.sensors, frames, stamps_ns)
+        mapped = self.records.keys() - self.intake.shared.left_out.keys()
+        lags_s = {n: self.records[n].lags_s for n in self.records if n in mapped}
+        found += check_partners(
+            {n: s for n, s in stamps_ns.items() if n in mapped}, lags_s, self.intake.sets, self.config.sync
+        )
+        found += check_places(self.intake, {name: record.first for name, record in self.records.items()})
         found += check_pose_topic(self.intake, why_silent)
         found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent)
         found += check_statics(self.late_statics_s)

@@ -1,17 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The doctor's checks of sensors among each other: whether their frames were taken, and come, at about the same times and places."""
+"""The doctor's checks of sensors among each other: whether their frames were taken, and come, at about the same times."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.config import SyncConfig
 from occupancy_nn_ros.doctor.findings import ENOUGH, SOME, Finding, Level, ok, warning
-from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.sync.frame_sync import DEAD_NS
 
 LATE_S, LATE_PERIODS = 1.0, 3.0
@@ -66,28 +64,6 @@ def _check_presence(trains: Mapping[str, npt.NDArray[np.int64]]) -> Iterator[Fin
             yield warning(name, f"begins {late_s:.1f} s after the first sensor: {then}", advice)
         if early_s > max(LATE_S, LATE_PERIODS * period_s):
             yield warning(name, f"ends {early_s:.1f} s before the last sensor: {then}", advice)
-
-
-def check_places(
-    sensors: Mapping[str, SensorStream], frames: Mapping[str, str], stamps_ns: Mapping[str, Sequence[int]]
-) -> Iterator[Finding]:
-    """Whether cameras that send pictures of the same times have frames of their own.
-
-    Args:
-        sensors: by name.
-        frames: frame of each that sent something.
-        stamps_ns: of their messages.
-    """
-    for one, other in combinations(sorted(frames), 2):
-        is_pair = sensors[one].kind == sensors[other].kind == "image" and frames[one] == frames[other] != ""
-        if is_pair and not set(stamps_ns[one]).isdisjoint(stamps_ns[other]):
-            text = (
-                f"has the frame of '{one}', '{frames[one]}', and its stamps: the map takes both to stand at one point"
-            )
-            advice = (
-                f"set cameras.{other}.frame_id to its own frame, or, if both show the same, name one of them in cameras"
-            )
-            yield warning(other, text, advice)
 
 
 def check_sync(stamps_ns: Mapping[str, Sequence[int]], sync: SyncConfig) -> list[Finding]:

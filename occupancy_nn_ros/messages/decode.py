@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.errors import CalibrationError, LayoutError, MessageError, TransformError
 from occupancy_nn_ros.geometry.cameras import lens_of
@@ -66,6 +67,25 @@ def _rectified_matrix(message: Any, D: FloatArray) -> FloatArray:
             f"P is all zero and D is {D.tolist()}, expected the P of the rectified pictures, or the topic of those not rectified"
         )
     return np.asarray(message.k, dtype=np.float64)
+
+
+def decode_stereo_place(cdr: bytes | memoryview, *, is_rectified: bool = False) -> FloatArray:
+    """``T_rig_camera`` (4, 4): where a camera stands in the rectified frame of its stereo pair's first one.
+
+    By ``sensor_msgs/CameraInfo`` R turns rays of the camera into that frame, unless its pictures are rectified already, and P holds
+    ``-fx * x`` and ``-fy * y`` of its place. The identity for a camera that is alone, or not calibrated for stereo.
+
+    Raises:
+        MessageError: the bytes do not decode.
+    """
+    message = deserialize(CAMERA_INFO, cdr)
+    P, R = (np.asarray(values, dtype=np.float64) for values in (message.p, message.r))
+    place = np.eye(4)
+    if P.size == 12 and np.isfinite(P).all() and P[0] > 0 and P[5] > 0:
+        place[:2, 3] = -P[3] / P[0], -P[7] / P[5]
+    if not is_rectified and R.size == 9 and np.allclose(R.reshape(3, 3) @ R.reshape(3, 3).T, np.eye(3), atol=1e-3):
+        place[:3, :3] = Rotation.from_matrix(R.reshape(3, 3)).as_matrix()
+    return place
 
 
 def decode_tf(cdr: bytes | memoryview, unusable: list[TransformError] | None = None) -> list[StampedTransform]:

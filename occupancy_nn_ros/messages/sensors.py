@@ -47,17 +47,20 @@ def encode_depth_image(stamp_ns: int, frame_id: str, depth_m: Float32Array) -> b
     return encode_image(stamp_ns, frame_id, np.round(millimetres).astype(np.uint16), "16UC1")
 
 
-def encode_camera_info(stamp_ns: int, frame_id: str, model: CameraModel) -> bytes:
-    """A CameraInfo of an unrectified camera."""
-    projection = np.zeros((3, 4))
+def encode_camera_info(
+    stamp_ns: int, frame_id: str, model: CameraModel, T_frame_camera: FloatArray | None = None
+) -> bytes:
+    """A CameraInfo of an unrectified camera, which may stand in the frame of its stereo pair's first one (x and y hold)."""
+    projection, place = np.zeros((3, 4)), np.eye(4) if T_frame_camera is None else T_frame_camera
     projection[:, :3] = model.K
+    projection[:2, 3] = -model.K[0, 0] * place[0, 3], -model.K[1, 1] * place[1, 3]
     roi = make("sensor_msgs/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
     distortion = "plumb_bob" if model.distortion_model == "none" else model.distortion_model
     return serialize(
         make(
             "sensor_msgs/CameraInfo", header=header(stamp_ns, frame_id), height=model.height, width=model.width,
             distortion_model=distortion, d=model.D if model.D.size else np.zeros(5), k=model.K.reshape(-1),
-            r=np.eye(3).reshape(-1), p=projection.reshape(-1), binning_x=0, binning_y=0, roi=roi,
+            r=place[:3, :3].reshape(-1), p=projection.reshape(-1), binning_x=0, binning_y=0, roi=roi,
         )
     )  # fmt: skip
 

@@ -43,11 +43,13 @@ class FreeSource:
 
 
 def encode_free_cloud(source: FreeSource) -> bytes:
-    """A PointCloud2 of :func:`free_endpoints` in the camera's frame, whose origin is where the rays begin."""
+    """A PointCloud2 of :func:`free_endpoints` in the camera's frame, whose origin is where the rays begin, or its stereo pair's."""
     frame = source.frame
     points = np.zeros((0, 3), np.float32)
     if frame.model is not None:
         points = free_endpoints(source.map, frame.T_map_sensor, frame.model)
+    if frame.T_frame_sensor is not None:
+        points = (points @ frame.T_frame_sensor[:3, :3].T + frame.T_frame_sensor[:3, 3]).astype(np.float32)
     return encode_point_cloud(frame.stamp_ns, frame.frame_id, points)
 
 

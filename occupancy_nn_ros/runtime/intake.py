@@ -30,6 +30,7 @@ from occupancy_nn_ros.runtime.drop_counts import DropCounts, kind_of
 from occupancy_nn_ros.runtime.intrinsics import Intrinsics
 from occupancy_nn_ros.runtime.pose_intake import PoseIntake
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.shared_frames import SharedFrames
 from occupancy_nn_ros.runtime.video_log import VideoLog
 from occupancy_nn_ros.runtime.waiting_sets import QueuedFrame, Waiting, WaitingSets
 from occupancy_nn_ros.sync.frame_names import FrameNames
@@ -42,6 +43,7 @@ from occupancy_nn_ros.values import CameraModel
 MAX_MESSAGE_BYTES = 64 << 20
 """A colour image of 20 megapixels. Frames wait undecoded, so that this bounds the memory they take."""
 
+LEFT_OUT = "has the frame of another camera"
 LEAST_QUEUE = 2
 """Frames of each sensor that may wait, however large they are: with fewer, none would be matched."""
 
@@ -59,6 +61,7 @@ class Intake:
 
     Attributes:
         intrinsics: the sensors' camera_info.
+        shared: cameras that have one frame.
         received: messages of each sensor so far.
         heard: topics that brought a message.
         sets, placed: frame sets that were matched so far, and those of them whose poses were found.
@@ -91,6 +94,7 @@ class Intake:
         self.frames: FrameSync[QueuedFrame] = FrameSync(list(self.sensors), config.sync)
         self.keyframes = KeyframePolicy(config.keyframes)
         self.intrinsics = Intrinsics(sensors)
+        self.shared = SharedFrames(sensors, self.intrinsics)
         self.received: Counter[str] = Counter(dict.fromkeys(self.sensors, 0))
         self.heard: set[str] = set()
         self.sets = self.placed = self.lost_early = self.unfinished = self.time_jumps = 0
@@ -149,7 +153,7 @@ class Intake:
             if topic in self.poses.topics:
                 self.poses.receive(topic, cdr)
             elif topic in self.intrinsics.topics:
-                self.intrinsics.receive(topic, cdr)
+                self._note_shared(self.intrinsics.receive(topic, cdr))
             elif topic in self._by_topic:
                 self._take_frame(self._by_topic[topic], cdr)
         except (MessageError, TransformError, CalibrationError) as error:
@@ -240,22 +244,35 @@ class Intake:
 
     def _take_frame(self, sensor: SensorStream, cdr: bytes) -> None:
         header = peek_header(cdr)
-        self._video.add(sensor, cdr)
         self.received[sensor.name] += 1
+        frame_id = sensor.frame_id or header.frame_id
+        self._note_shared(self.shared.note(sensor.name, frame_id))
+        if sensor.name in self.shared.left_out:
+            self.losses.counts[f"{sensor.name}: {LEFT_OUT}"] += 1
+            return
+        self._video.add(sensor, cdr)
         if len(cdr) > self._largest:
             self._largest = len(cdr)
             fitting = self._most_bytes // (self._largest * len(self.sensors))
             self.frames.queue = max(LEAST_QUEUE, min(self.config.sync.queue, fitting))
         stamp = header.stamp_ns + sensor.time_offset_ns
         self._advance(sensor.topic, stamp)
-        self._queue(self.frames.add(sensor.name, stamp, QueuedFrame(cdr, sensor.frame_id or header.frame_id)))
+        self._queue(self.frames.add(sensor.name, stamp, QueuedFrame(cdr, frame_id)))
         if self.frames.living != self._living:
             self._note_living(self.frames.living)
+
+    def _note_shared(self, is_news: bool) -> None:
+        """Leave out what has another camera's frame, if something has changed."""
+        for name in self.shared.look() if is_news else ():
+            self.problems[f"{name}: {LEFT_OUT}"] = self.shared.left_out[name]
+            self._queue(self.frames.leave_out(name, LEFT_OUT))
+            self._living = self.frames.living
 
     def _note_living(self, living: tuple[str, ...]) -> None:
         """Tell which cameras have died, and which are back."""
         self._living, needed = living, self.config.sync.min_cameras
-        dead = [f"'{name}' ({sensor.topic})" for name, sensor in self.sensors.items() if name not in living]
+        missing = self.sensors.keys() - {*living} - self.shared.left_out.keys()
+        dead = [f"'{name}' ({sensor.topic})" for name, sensor in self.sensors.items() if name in missing]
         then = f"sets need {needed} cameras" if needed else "mapping without"
         text = f"nothing from {', '.join(dead)} for {DEAD_NS * 1e-9:.0f} s: {then}"
         self.problems["dead"] = text if dead else "all sensors are back"
@@ -299,16 +316,19 @@ class Intake:
         T_map_base = self.placement.lookup(names, names.base_frame, frames.stamp_ns)
         placed = []
         for name, frame in frames.items.items():
+            if name in self.shared.left_out:
+                continue
             sensor, stamp, frame_id = self.sensors[name], frames.stamps_ns[name], frame_ids[name]
             if self.intrinsics.is_missing(sensor):
                 raise CalibrationError(f"no camera_info of '{name}' on {sensor.info_topic}")
-            pose = self.placement.lookup(names, frame_id, stamp)
+            pose, offset = self.placement.lookup(names, frame_id, stamp), self.shared.offset(name)
+            pose = pose if offset is None else pose @ offset
             earlier = self._video.before(sensor, frame.cdr)
             T_sensor_points = (
                 invert(pose) @ self.placement.lookup(names, frame.frame_id, stamp) if sensor.sensor_frame else None
             )
             model = self.model_of(name)
-            placed.append(RawFrame(sensor, stamp, frame_id, frame.cdr, model, pose, earlier, T_sensor_points))
+            placed.append(RawFrame(sensor, stamp, frame_id, frame.cdr, model, pose, earlier, T_sensor_points, offset))
         self.placed += 1
         if not self.keyframes.is_keyframe(frames.stamp_ns, T_map_base):
             return None

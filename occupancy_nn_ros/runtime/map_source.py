@@ -18,7 +18,7 @@ from occupancy_nn_ros.mapping.moving import Movement, MovementTracker
 from occupancy_nn_ros.mapping.slices import LETHAL, band_mask, occupancy_slice, probability_slice
 from occupancy_nn_ros.mapping.surface_points import Look, surface_points
 from occupancy_nn_ros.messages.maps import OccupiedVoxels, occupied_indices
-from occupancy_nn_ros.values import Float32Array, GridSlice, MapPlace, MapView, PosedDepth, UInt8Array
+from occupancy_nn_ros.values import Float32Array, FloatArray, GridSlice, MapPlace, MapView, PosedDepth, UInt8Array
 from occupancy_nn_ros.visualization.colors import listed_colors
 
 Need = Literal["view", "looks", "slice_2d", "probability_2d", "costs_2d", "distances_m", "voxels", "voxels_of_markers"]
@@ -104,10 +104,11 @@ class MapSource:
 
 @dataclass(frozen=True)
 class DepthSource:
-    """A predicted depth image, and the header frame of its camera."""
+    """A predicted depth image, the header frame of its camera, and where a stereo camera stands in it, if that is another one's."""
 
     depth: PosedDepth
     frame_id: str
+    T_frame_camera: FloatArray | None = None
 
     @property
     def stamp_ns(self) -> int:

@@ -145,7 +145,7 @@ def _depth_image(source: DepthSource) -> bytes:
 
 
 def _depth_info(source: DepthSource) -> bytes:
-    return encode_camera_info(source.stamp_ns, source.frame_id, source.depth.model)
+    return encode_camera_info(source.stamp_ns, source.frame_id, source.depth.model, source.T_frame_camera)
 
 
 OUTPUTS = (

@@ -21,6 +21,7 @@ class RawFrame:
         model: intrinsics, None for a LiDAR.
         T_map_sensor: (4, 4) pose at the stamp.
         earlier: messages that a packet of video needs before it, None if they are not known.
+        T_frame_sensor: (4, 4) where a stereo camera stands in ``frame_id``, which is another one's; None for all others.
         T_sensor_points: (4, 4) for a cloud that is given in another frame than its sensor's, None for all others.
     """
 
@@ -32,6 +33,7 @@ class RawFrame:
     T_map_sensor: FloatArray
     earlier: tuple[bytes, ...] | None = ()
     T_sensor_points: FloatArray | None = None
+    T_frame_sensor: FloatArray | None = None
 
 
 @dataclass(frozen=True)

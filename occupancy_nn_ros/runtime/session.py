@@ -284,13 +284,14 @@ class MappingSession:
 
     def _due_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[tuple[list[OutputTopic], DepthSource]]:
         """Depth images of the keyframe's cameras, each in its camera's own frame and at its own stamp, and the topics due."""
-        frames = {frame.sensor.name: frame.frame_id for frame in raw.frames if frame.sensor.kind == "image"}
+        frames = {frame.sensor.name: frame for frame in raw.frames if frame.sensor.kind == "image"}
         prediction = self.pipeline.prediction if frames else None
         found = []
         for depth in () if prediction is None else prediction.depths:
             topics = self._encoder.due(depth_topics(depth.camera), depth.stamp_ns, wanted)
             if topics:
-                found.append((topics, DepthSource(depth, frames[depth.camera])))
+                frame = frames[depth.camera]
+                found.append((topics, DepthSource(depth, frame.frame_id, frame.T_frame_sensor)))
         return found
 
     def _due_pictures(self, keyframe: Keyframe, wanted: Collection[str]) -> tuple[PictureSource, ...]:

@@ -23,7 +23,8 @@ from occupancy_nn_ros.messages.names import CAMERA_INFO, COMPRESSED_IMAGE, FOXGL
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_compressed_image, encode_tf
 from occupancy_nn_ros.runtime.outputs import topic_token
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
-from occupancy_nn_ros.values import LatticeWindow, MapView, PosedImage, StampedTransform
+from occupancy_nn_ros.runtime.shared_frames import from_frame
+from occupancy_nn_ros.values import FloatArray, LatticeWindow, MapView, PosedImage, StampedTransform
 from occupancy_nn_ros.visualization.colors import ColorBy, voxel_colors
 from occupancy_nn_ros.visualization.snapshot import CEILING_M, Snapshot
 
@@ -70,10 +71,11 @@ class ViewerTopics:
         snapshot, self._snapshot = self._snapshot, None
         if snapshot is None:
             return []
-        view, frames = snapshot.view, {frame.sensor.name: frame.frame_id for frame in raw.frames}
+        view, frames = snapshot.view, {frame.sensor.name: frame for frame in raw.frames}
         found = [ViewerMessage("/tf", TF_MESSAGE, encode_tf(_transforms(raw, view.frame_id, base_frame)))]
         for image in snapshot.images:
-            found += picture_messages(image, frames[image.camera])
+            frame = frames[image.camera]
+            found += picture_messages(image, frame.frame_id, frame.T_frame_sensor)
         if self._is_due(view.stamp_ns):
             self._voxels_ns = view.stamp_ns
             found += voxel_messages(view, self._outputs.color_by)
@@ -105,7 +107,7 @@ def _transforms(raw: RawKeyframe, map_frame: str, base_frame: str) -> list[Stamp
     """Where robot and sensors are, the robot first; a frame has one pose, so the first to name a frame places it."""
     places = {base_frame: (raw.stamp_ns, raw.T_map_base)}
     for frame in raw.frames:
-        places.setdefault(frame.frame_id, (frame.stamp_ns, frame.T_map_sensor))
+        places.setdefault(frame.frame_id, (frame.stamp_ns, from_frame(frame.T_frame_sensor, frame.T_map_sensor)))
     places.pop(map_frame, None)
     return [StampedTransform(stamp_ns, map_frame, frame, pose) for frame, (stamp_ns, pose) in places.items()]
 
@@ -116,8 +118,8 @@ def picture_topics(camera: str) -> tuple[str, str]:
     return f"{base}/image/compressed", f"{base}/camera_info"
 
 
-def picture_messages(image: PosedImage, frame_id: str) -> list[ViewerMessage]:
-    """A camera's picture as JPEG, and its calibration at that size."""
+def picture_messages(image: PosedImage, frame_id: str, T_frame_camera: FloatArray | None) -> list[ViewerMessage]:
+    """A camera's picture as JPEG, and its calibration at that size, in a frame in which it may stand beside the origin."""
     pixels, model = image.image, image.model
     scale = MAX_SIDE / max(model.width, model.height)
     if scale < 1:
@@ -125,7 +127,7 @@ def picture_messages(image: PosedImage, frame_id: str) -> list[ViewerMessage]:
         pixels = np.asarray(cv2.resize(pixels, (model.width, model.height), interpolation=cv2.INTER_AREA), np.uint8)
     topics = picture_topics(image.camera)
     jpeg = encode_compressed_image(image.stamp_ns, frame_id, pixels, JPEG_QUALITY)
-    info = encode_camera_info(image.stamp_ns, frame_id, model)
+    info = encode_camera_info(image.stamp_ns, frame_id, model, T_frame_camera)
     return [
         ViewerMessage(topics[0], COMPRESSED_IMAGE, jpeg),
         ViewerMessage(topics[1], CAMERA_INFO, info),

@@ -80,6 +80,17 @@ class FrameSync(Generic[Item]):
             self._discard(camera, self._stamps[camera][0], "queue full")
         return self._complete_sets()
 
+    def leave_out(self, camera: str, reason: str) -> list[FrameSet[Item]]:
+        """Expect nothing more of a camera; returns the sets that are complete without it."""
+        for stamp in list(self._stamps[camera]):
+            self._discard(camera, stamp, reason)
+        self.cameras = tuple(name for name in self.cameras if name != camera)
+        self.min_cameras = min(self.min_cameras, len(self.cameras))
+        for kept in (self._stamps, self._items, self._newest, self._period, self._used):
+            kept.pop(camera, None)
+        self._began_ns = self._began_ns if self._newest else None
+        return self._complete_sets()
+
     @property
     def living(self) -> tuple[str, ...]:
         """The cameras that sets are made of: all that sent something lately, or still have time to begin."""

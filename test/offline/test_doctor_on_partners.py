@@ -11,8 +11,10 @@ from occupancy_nn_ros.bags.reader import BagReader
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.doctor.examination import examine_bag
+from occupancy_nn_ros.messages.headers import restamp
 from occupancy_nn_ros.messages.names import CAMERA_INFO, IMAGE
 from occupancy_nn_ros.messages.typestore import deserialize, serialize
+from occupancy_nn_ros.runtime.player import plan_play, play_bag
 
 
 def checks(tmp_path, second, *settings):
@@ -91,16 +93,45 @@ def test_a_silent_sensor_keeps_nothing_from_being_judged(tmp_path, silent):
 
 
 def test_two_cameras_with_one_frame(small_bag, tiny_model, tmp_path):
-    """As the right camera of a stereo pair that has the left one's frame, or one camera that is published twice."""
+    """As of drivers whose default frame nobody has changed."""
     with BagReader(small_bag) as reader, BagWriter(tmp_path / "bag.mcap") as writer:
         for message in reader.messages():
             cdr = message.cdr
             if message.topic.startswith("/front") and message.msgtype in (CAMERA_INFO, IMAGE):
                 changed = deserialize(message.msgtype, cdr)
                 changed.header.frame_id = "back_optical"
+                if message.msgtype == IMAGE:
+                    changed.data = changed.data[::-1].copy()  # both cameras of this bag show the same
                 cdr = serialize(changed)
             writer.write(message.topic, message.msgtype, message.stamp_ns, cdr)
     found = examine_bag(tmp_path / "bag.mcap", load_config([], [f"model={tiny_model}"]), 30.0)
-    (finding,) = [f for f in found if "at one point" in f.text]
+    (finding,) = [f for f in found if "is left out" in f.text]
     assert (finding.level, finding.subject) == ("warning", "front")
-    assert finding.text.startswith("has the frame of 'back', 'back_optical', and its stamps")
+    assert finding.text.startswith(
+        "/front/image_raw is left out: it has the frame of 'back', 'back_optical', and P of its camera_info"
+    )
+    assert finding.advice.startswith("set cameras.front.frame_id to its own frame")
+    (said,) = [f.text for f in found if f.subject == "map"]
+    assert said.startswith("6 map updates would be made")
+
+
+def test_a_camera_that_is_sent_once_more_with_new_stamps(small_bag, tiny_model, tmp_path):
+    """As a republisher does: its pictures are not those of a second camera."""
+    with BagReader(small_bag) as reader, BagWriter(tmp_path / "bag.mcap") as writer:
+        for message in reader.messages():
+            writer.write(message.topic, message.msgtype, message.stamp_ns, message.cdr)
+            if message.topic.startswith("/front"):
+                late = message.stamp_ns + 30_000_000
+                cdr = restamp(message.cdr, late)
+                writer.write(f"/relayed{message.topic}", message.msgtype, late, cdr)
+    config = load_config([], [f"model={tiny_model}", "map.size_xy_m=8"])
+    (finding,) = [f for f in examine_bag(tmp_path / "bag.mcap", config, 30.0) if "is left out" in f.text]
+    assert finding.text.endswith("its pictures are those of 'front', sent once more")
+    maps = []
+    for bag in (small_bag, tmp_path / "bag.mcap"):
+        with BagReader(bag) as reader:
+            result = play_bag(reader, plan_play(reader, config))
+        maps.append((result.summary["keyframes"], result.view.probability.tobytes()))
+    assert maps[0] == maps[1]
+    (reason,) = result.summary["dropped"]
+    assert reason.endswith(": has the frame of another camera")
