@@ -62,12 +62,13 @@ class ExtrapolationError(LookupTransformError):
     Attributes:
         is_future: whether the stamp lies after the newest known transform, so that waiting may help.
         delay_ns: how long after a sensor's stamp this transform became known lately.
+        ending: how its samples end: ``mount`` for what stands still and was not sent as static, ``stopped``, or empty if they go on.
     """
 
-    def __init__(self, message: str, *, is_future: bool, delay_ns: int = 0) -> None:
-        """Keep the message, whether waiting may help, and for how long."""
+    def __init__(self, message: str, *, is_future: bool, delay_ns: int = 0, ending: str = "") -> None:
+        """Keep the message, whether waiting may help, for how long, and how the samples end."""
         super().__init__(message)
-        self.is_future, self.delay_ns = is_future, delay_ns
+        self.is_future, self.delay_ns, self.ending = is_future, delay_ns, ending
 
 
 class UndecidedFramesError(LookupTransformError):

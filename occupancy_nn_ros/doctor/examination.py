@@ -44,6 +44,7 @@ from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_pose_type, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
+from occupancy_nn_ros.runtime.topic_names import absolute_names
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
 FOREVER_NS = 10**18
@@ -60,6 +61,7 @@ class SensorRecord:
         lags_s: how far the sensors' newest stamp was ahead of each message when it arrived.
         frame_id: frame of the newest message.
         first: the first message.
+        last: the newest that has a header.
     """
 
     stamps_ns: list[int] = field(default_factory=list)
@@ -67,6 +69,7 @@ class SensorRecord:
     lags_s: list[float] = field(default_factory=list)
     frame_id: str = ""
     first: bytes = b""
+    last: bytes = b""
 
 
 class Examination:
@@ -135,7 +138,7 @@ class Examination:
         for name, sensor in self.intake.sensors.items():
             record = self.records[name]
             found += check_messages(sensor, record.first, record.stamps_ns, record.ages_s, why_silent, self._further)
-            found += check_camera_info(sensor, record.first, self.intake, why_silent)
+            found += check_camera_info(sensor, record.last, self.intake, why_silent)
         frames = {
             n: self.intake.sensors[n].frame_id or r.frame_id or self.intake.intrinsics.frames.get(n, "")
             for n, r in self.records.items()
@@ -185,7 +188,7 @@ class Examination:
             header = peek_header(cdr)
         except MessageError:
             return
-        record.frame_id = header.frame_id
+        record.frame_id, record.last = header.frame_id, bytes(cdr)
         self._first_ns = self._first_ns or header.stamp_ns
         record.stamps_ns.append(header.stamp_ns + sensor.time_offset_ns)
         record.lags_s.append((self.intake.newest_ns - record.stamps_ns[-1]) * 1e-9)
@@ -260,7 +263,7 @@ def _calibration_findings(path: Path, config: Config, seconds: float) -> list[Fi
 
 
 def _bag_findings(reader: BagReader, config: Config, seconds: float, further: FurtherDecoders) -> list[Finding]:
-    scan = scan_bag(reader)
+    scan, config = scan_bag(reader), absolute_names(config)
     sensors, findings = find_sensors(config, scan.topics, scan.encodings, scan.silent)
     if not sensors:
         return findings

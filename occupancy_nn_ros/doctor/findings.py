@@ -176,19 +176,25 @@ def _check_ages(sensor: SensorStream, ages_s: Sequence[float]) -> list[Finding]:
     return [warning(sensor.name, f"stamps are {abs(age):.1f} s {late} this machine's clock", advice)]
 
 
-def check_camera_info(sensor: SensorStream, first: bytes, intake: Intake, why_silent: WhySilent) -> list[Finding]:
-    """Whether intrinsics come, are plausible, and are for images of this size."""
-    if sensor.kind == "cloud" or not first:
+def check_camera_info(sensor: SensorStream, last: bytes, intake: Intake, why_silent: WhySilent) -> list[Finding]:
+    """Whether intrinsics come, stay the same, are plausible, and are for images of the size of the last one."""
+    if sensor.kind == "cloud" or not last:
         return []
+    if doubt := intake.intrinsics.doubts.get(sensor.name):
+        return [
+            warning(sensor.name, doubt, "let one node alone publish it: ros2 topic info -v on the topic names them")
+        ]
     model = intake.model_of(sensor.name)
     if model is None:
         return [_no_camera_info(sensor, intake, why_silent)]
     text = f"camera_info {model.width}x{model.height}, {np.rad2deg(_field_of_view(model)):.0f} degrees wide"
+    if changes := intake.intrinsics.changes[sensor.name]:
+        text = f"{text}, the last of {changes + 1} that differ"
     if sensor.msgtype in VIDEO_TYPES:
         return [ok(sensor.name, f"{text}, {_lens(model)}")]
     try:
         decode = decode_depth if sensor.kind == "depth" else decode_image
-        height, width = decode(sensor.msgtype, first)[1].shape[:2]
+        height, width = decode(sensor.msgtype, last)[1].shape[:2]
     except MessageError:
         return []
     try:

@@ -165,6 +165,11 @@ def _check_chain(
     if share >= ENOUGH:
         return ok(name, text)
     advice = f"compare the clocks of camera and odometry (use_sim_time, chrony), or set cameras.{name}.time_offset_s"
+    if failed[-1].ending == "stopped":
+        advice = "see why what publishes it has stopped"
+    if failed[-1].ending == "mount":
+        topic = intake.config.tf_static_topic
+        advice = f"have its node send it on {topic}, latched: static_transform_publisher, StaticTransformBroadcaster"
     return problem(name, text, advice) if share < SOME else warning(name, text, advice)
 
 

@@ -111,7 +111,7 @@ def _show_the_same(intake: Intake, first: Mapping[str, bytes], one: str, other: 
         details = [_details(decode_image(sensor.msgtype, first[sensor.name])[1]) for sensor in sensors]
     except MessageError:
         return False
-    return all(np.ptp(values) > 0 for values in details) and float(np.corrcoef(details)[0, 1]) > ALIKE
+    return all(np.ptp(values) > 0 for values in details) and float(np.asarray(np.corrcoef(details))[0, 1]) > ALIKE
 
 
 def _details(picture: UInt8Array) -> FloatArray:

@@ -153,7 +153,8 @@ class Intake:
             if topic in self.poses.topics:
                 self.poses.receive(topic, cdr)
             elif topic in self.intrinsics.topics:
-                self._note_shared(self.intrinsics.receive(topic, cdr))
+                self._note_shared(self.intrinsics.receive(topic, cdr, self.newest_ns))
+                self.problems.update({f"{name}: camera_info": text for name, text in self.intrinsics.doubts.items()})
             elif topic in self._by_topic:
                 self._take_frame(self._by_topic[topic], cdr)
         except (MessageError, TransformError, CalibrationError) as error:
@@ -327,7 +328,7 @@ class Intake:
             T_sensor_points = (
                 invert(pose) @ self.placement.lookup(names, frame.frame_id, stamp) if sensor.sensor_frame else None
             )
-            model = self.model_of(name)
+            model = self.intrinsics.at(name, stamp)
             placed.append(RawFrame(sensor, stamp, frame_id, frame.cdr, model, pose, earlier, T_sensor_points, offset))
         self.placed += 1
         if not self.keyframes.is_keyframe(frames.stamp_ns, T_map_base):

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sensors' intrinsics as their camera_info brings them."""
+"""The sensors' intrinsics as their camera_info brings them, and from when on which hold."""
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from occupancy_nn_ros.geometry.cameras import check_camera
@@ -11,12 +12,23 @@ from occupancy_nn_ros.messages.headers import STAMP_END
 from occupancy_nn_ros.runtime.discovery import SensorStream
 from occupancy_nn_ros.values import CameraModel, FloatArray
 
+KEPT = 8
+"""Of camera_info that changes, the latest are kept: images that wait for their poses are older than the newest."""
+
+ANOTHER_CLOCK_NS = 2_000_000_000
+"""camera_info whose stamp lies further from the sensors' time than this, or is zero, holds from when it came."""
+
+ALTERNATES = 3
+"""camera_info that so often was what it had been before its last change comes from two publishers."""
+
 
 class Intrinsics:
     """Takes camera_info and keeps what changed.
 
     Attributes:
         models: newest usable intrinsics of each sensor.
+        changes: how often they have changed.
+        doubts: what speaks against them, worded for people, by sensor.
         frames: frame in each sensor's camera_info.
         rigs: (4, 4) where each sensor stands in the frame of its stereo pair.
     """
@@ -24,6 +36,10 @@ class Intrinsics:
     def __init__(self, sensors: Iterable[SensorStream]) -> None:
         """Expect camera_info of these sensors."""
         self.models: dict[str, CameraModel] = {}
+        self.changes: Counter[str] = Counter()
+        self.doubts: dict[str, str] = {}
+        self._since: dict[str, deque[tuple[int, CameraModel]]] = {}
+        self._returns: Counter[str] = Counter()
         self.frames: dict[str, str] = {}
         self.rigs: dict[str, FloatArray] = {}
         self._bodies: dict[str, bytes] = {}
@@ -37,8 +53,13 @@ class Intrinsics:
         """Where camera_info comes from."""
         return tuple(self._by_topic)
 
-    def receive(self, topic: str, cdr: bytes) -> bool:
+    def receive(self, topic: str, cdr: bytes, now_ns: int = 0) -> bool:
         """Take a camera_info; whether it says anything new.
+
+        Args:
+            topic: where it came from.
+            cdr: its bytes.
+            now_ns: newest stamp of any sensor, 0 before the first.
 
         Raises:
             MessageError: the bytes do not decode.
@@ -50,11 +71,38 @@ class Intrinsics:
         for sensor in self._by_topic[topic]:
             header, model = decode_camera_info(cdr, is_rectified=sensor.is_rectified)
             check_camera(model)
+            is_other_clock = now_ns and abs(header.stamp_ns - now_ns) > ANOTHER_CLOCK_NS
+            self._change(sensor, now_ns if is_other_clock else header.stamp_ns + sensor.time_offset_ns, model)
             self.models[sensor.name], self.frames[sensor.name] = model, header.frame_id
             self.rigs[sensor.name] = decode_stereo_place(cdr, is_rectified=sensor.is_rectified)
         self._bodies[topic] = body
         return True
 
+    def at(self, name: str, stamp_ns: int) -> CameraModel | None:
+        """The intrinsics that held when an image was taken: the newest of then, the oldest that are known for what came before."""
+        known = self._since.get(name, ())
+        return next(
+            (model for since_ns, model in reversed(known) if since_ns <= stamp_ns), known[0][1] if known else None
+        )
+
+    def _change(self, sensor: SensorStream, since_ns: int, model: CameraModel) -> None:
+        name, known = sensor.name, self._since.setdefault(sensor.name, deque(maxlen=KEPT))
+        if known and known[-1][1] == model:
+            return
+        self.changes[name] += bool(known)
+        self._returns[name] += len(known) > 1 and known[-2][1] == model
+        if self._returns[name] >= ALTERNATES:
+            one, other = (_words(each) for each in (known[-1][1], model))
+            self.doubts[name] = (
+                f"{sensor.info_topic} of '{name}' changes back and forth, {self.changes[name]} times between {one} and {other}: "
+                "two publishers that disagree?"
+            )
+        known.append((since_ns, model))
+
     def is_missing(self, sensor: SensorStream) -> bool:
         """Whether a sensor that needs intrinsics has none yet."""
         return bool(sensor.info_topic) and sensor.name not in self.models
+
+
+def _words(model: CameraModel) -> str:
+    return f"{model.width}x{model.height} fx {model.K[0, 0]:.1f}"

@@ -27,6 +27,7 @@ from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_pose_type, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.session import MappingSession
+from occupancy_nn_ros.runtime.topic_names import absolute_names
 from occupancy_nn_ros.runtime.viewer_topics import ViewerMessage, ViewerTopics, picture_topics, voxel_messages
 from occupancy_nn_ros.settings import to_mapping
 from occupancy_nn_ros.values import FloatArray, Keyframe, MapView, PosedDepth, PosedImage, Prediction, VoxelState
@@ -94,7 +95,7 @@ def plan_play(reader: BagReader, config: Config) -> PlayPlan:
         BagError: no sensor of the wanted kind; says what there is.
         ConfigError: a configured topic does not exist.
     """
-    scan = scan_bag(reader)
+    scan, config = scan_bag(reader), absolute_names(config)
     sensors = discover_sensors(config, scan.topics, scan.encodings, scan.silent)
     if not sensors:
         kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Literal
 
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.messages.names import CAMERA_INFO, MAP_STATUS, VOXEL_GRID
 
 TRANSPORTS = ("compressed", "compressedDepth", "theora", "ffmpeg", "foxglove", "h264", "h265", "zstd")
@@ -51,6 +53,27 @@ FORMS = {
 """Words of a topic's last part that tell the form of the data, not the camera."""
 
 Content = Literal["picture", "depth", "neither"]
+
+
+def absolute_names(config: Config) -> Config:
+    """The settings with whole names of topics, as a bag has them: relative ones are those of the root namespace."""
+    cameras = {
+        name: replace(
+            camera, image_topic=_absolute(camera.image_topic), camera_info_topic=_absolute(camera.camera_info_topic)
+        )
+        for name, camera in config.cameras.items()
+    }
+    return replace(
+        config,
+        cameras=cameras,
+        pose_topic=_absolute(config.pose_topic),
+        tf_topic=_absolute(config.tf_topic),
+        tf_static_topic=_absolute(config.tf_static_topic),
+    )
+
+
+def _absolute(topic: str) -> str:
+    return topic if not topic or topic[0] in "/~" else f"/{topic}"
 
 
 def base(topic: str) -> str:

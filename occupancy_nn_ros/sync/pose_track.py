@@ -38,6 +38,9 @@ DATED_AHEAD_NS, SAME_M, SAME_RAD = 300_000_000, 0.01, 0.01
 UNKNOWN_DELAY_NS = 2_000_000_000
 """After its first sample it is not known how long a frame's next takes: odometry of one sample a second is no rarity."""
 
+SILENT_NS = 2_000_000_000
+"""A frame of which nothing came for so long is not late: its publisher has stopped, or meant to send it once."""
+
 KEPT_BEHIND = 200
 REMEMBERED = 20
 """How many of the last samples tell how late samples come."""
@@ -194,7 +197,20 @@ class PoseTrack:
         is_future = stamp_ns > self.stamps[0]
         delay_ns = self.delay_ns if len(self.stamps) > 1 else max(self.delay_ns, UNKNOWN_DELAY_NS)
         text = f"{what} is {known}, asked for {stamp_ns * 1e-9:.3f} s"
-        return ExtrapolationError(text, is_future=is_future, delay_ns=delay_ns)
+        ending, words = self._ending(stamp_ns, now_ns)
+        return ExtrapolationError(f"{text}{words}", is_future=is_future, delay_ns=delay_ns, ending=ending)
+
+    def _ending(self, stamp_ns: int, now_ns: int | None) -> tuple[str, str]:
+        """How samples end of which none came for long, and that worded for people; empty if they go on, or lie after the stamp."""
+        silent_ns = max(stamp_ns, now_ns or 0) - self.stamps[-1]
+        if stamp_ns < self.stamps[-1] or silent_ns < SILENT_NS:
+            return "", ""
+        first, belongs = self._poses[self.stamps[0]], "what stands still belongs on /tf_static"
+        if len(self.stamps) == 1:
+            return "mount", f": it came once, as one that moves; {belongs}"
+        if all(is_same_pose(first, self._poses[stamp]) for stamp in self.stamps[-REMEMBERED:]):
+            return "mount", f": it stood still, and came no more; {belongs}"
+        return "stopped", f": nothing of it came for {silent_ns * 1e-9:.1f} s"
 
     def _usable(self, now_ns: int | None) -> int:
         """How many of the first samples are not from a clock that runs ahead."""

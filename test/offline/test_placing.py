@@ -308,6 +308,37 @@ def test_static_transforms_that_are_recorded_late_hold_for_the_whole_bag(plain, 
     assert said(checks, "warning", "static transforms of 'eye' were recorded up to 3.9 s after the first image")
 
 
+@pytest.mark.parametrize(
+    ("times", "words"), [(1, "it came once, as one that moves"), (5, "it stood still, and came no more")]
+)
+def test_a_mount_that_was_sent_as_a_moving_one_is_called_that(tmp_path, times, words):
+    """The clocks are well: it was published on /tf when its node started, and belongs on /tf_static."""
+    mount = [tf(START_NS + n, "base_link", "eye", MOUNT) for n in range(times)]
+    path = write(tmp_path / "bag", mount, moves(), images())
+    (advice,) = [
+        advice for level, _, text, advice in of(examine(path), "problem") if text.startswith("odom") and words in text
+    ]
+    assert advice.startswith("have its node send it on /tf_static")
+    assert "belongs on /tf_static" in play(path).summary["cause"]
+
+
+def test_odometry_that_stopped_is_called_that(tmp_path):
+    """Nobody meant it to be static: it moved before."""
+    path = write(tmp_path / "bag", static(), moves()[:60], images())
+    ((text, advice),) = [
+        (text, advice) for level, subject, text, advice in examine(path) if level == "problem" and subject != "map"
+    ]
+    assert text.endswith(": nothing of it came for 3.7 s")
+    assert advice == "see why what publishes it has stopped"
+
+
+def test_relative_names_are_those_of_the_root(plain, tmp_path):
+    path = write(tmp_path / "bag", static(), moves(), images())
+    names = ["cameras.eye.image_topic=eye/depth/image_raw", "cameras.eye.camera_info_topic=eye/depth/camera_info"]
+    assert_same(play(path, *names, "tf_topic=tf"), plain)
+    assert [text for level, _, text, _ in examine(path, *names) if level == "problem"] == []
+
+
 @pytest.mark.parametrize("robots", [1, 2])
 def test_transforms_in_a_namespace_are_found_in_a_bag_that_has_no_other(plain, tmp_path, robots):
     parts = [static(topic="/robot1/tf_static"), moves(topic="/robot1/tf"), images(folder="/robot1/eye")]

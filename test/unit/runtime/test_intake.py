@@ -144,6 +144,40 @@ def test_intrinsics_may_change_and_bad_ones_count_each_time(intake):
     assert intake.dropped == {"/front/camera_info: no usable camera_info": 2}
 
 
+def test_an_image_that_waits_keeps_the_intrinsics_of_its_time(intake):
+    """A driver that changes its resolution sends both from the next image on; that one may be here before a pose is."""
+    half = CameraModel(4, 3, MODEL.K / 2, "plumb_bob", MODEL.D)
+    prepare(intake)
+    for tenth, model in ((1, MODEL), (9, half)):
+        stamp = T0 + tenth * SECOND // 10
+        intake.receive("/front/camera_info", encode_camera_info(stamp, "front_optical", model))
+        assert intake.receive("/front/image_raw", image(stamp)) == []
+    raws = intake.receive("/tf", motion(T0 + SECOND, 1.0))
+    assert [raw.frames[0].model.width for raw in raws] == [8, 4]
+    assert intake.intrinsics.changes == {"front": 1}
+
+
+def test_camera_info_of_another_clock_holds_from_when_it_came(intake):
+    half = CameraModel(4, 3, MODEL.K / 2, "plumb_bob", MODEL.D)
+    prepare(intake)
+    intake.receive("/front/image_raw", image(T0 + SECOND // 10))
+    intake.receive("/front/camera_info", encode_camera_info(T0 + 1000 * SECOND, "front_optical", half))
+    intake.receive("/front/image_raw", image(T0 + 9 * SECOND // 10))
+    raws = intake.receive("/tf", motion(T0 + SECOND, 1.0))
+    assert raws[-1].frames[0].model.width == 4
+
+
+def test_two_publishers_of_camera_info_are_told(intake):
+    other = CameraModel(
+        8, 6, np.diag([6.0, 6.0, 1.0]) + np.array([[0, 0, 4], [0, 0, 3], [0, 0, 0]]), "plumb_bob", np.zeros(5)
+    )
+    for n in range(6):
+        intake.receive("/front/camera_info", encode_camera_info(T0 + n, "front_optical", (MODEL, other)[n % 2]))
+    assert intake.problems["front: camera_info"] == (
+        "/front/camera_info of 'front' changes back and forth, 5 times between 8x6 fx 5.0 and 8x6 fx 6.0: two publishers that disagree?"
+    )
+
+
 def test_a_dead_camera_is_told(intake):
     both = Intake(intake.config, [SENSOR, SensorStream("back", "/back/image_raw", IMAGE, "/back/camera_info")])
     for n in range(60):
