@@ -31,11 +31,21 @@ from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.voxel_colors import add_colors
 from occupancy_nn_ros.mapping.warm_up import warm_up
-from occupancy_nn_ros.runtime.outputs import OUTPUTS, DepthSource, MapSource, depth_topics
+from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE
+from occupancy_nn_ros.messages.status import NodeStatus, encode_diagnostics, encode_map_status
+from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.free_space import FreeSource
+from occupancy_nn_ros.runtime.outputs import OUTPUTS, PICTURES, DepthSource, MapSource, depth_topics, free_topic
+from occupancy_nn_ros.runtime.pictures import PictureSource, paired
+from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
 from occupancy_nn_ros.runtime.recorded_snapshots import recorded_snapshots
 from occupancy_nn_ros.runtime.viewer_topics import picture_messages, voxel_messages
 from occupancy_nn_ros.values import MapView, PosedImage, VoxelState
+from occupancy_nn_ros.visualization.animation import MapAnimation
 from occupancy_nn_ros.visualization.snapshot import Snapshot
+
+Output = tuple[str, Callable[[], int], float]
+"""Name, what makes it and returns its bytes, and how often a second it goes out."""
 
 
 def main() -> None:
@@ -76,34 +86,63 @@ def row(name: str, work: Callable[[], int], rate_hz: float, repeats: int) -> rec
     }  # fmt: skip
 
 
-def outputs(last: Snapshot, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
+def outputs(last: Snapshot, rate_hz: float) -> Iterator[Output]:
     """Name, what makes it, and how often, of everything that goes out."""
-    config, view, image, depth = Config(), last.view, last.images[0], last.depths[0]
+    config, view, image = Config(), last.view, last.images[0]
     grid = map_of(view, config)
     yield (
         "copy of the map, once for all of a keyframe",
         lambda: len(grid.view(0, "odom", view.T_map_base).state) * 0,
         rate_hz,
     )
-    voxels_hz, source = min(rate_hz, 1 / config.outputs.voxels_period_s), sources(view, config, rate_hz)
+    voxels_hz, source = min(rate_hz, 1 / config.outputs.voxels_period_s), sources(last, config, rate_hz)
     for topic in (topic for topic in OUTPUTS if topic.is_available):
         rate = voxels_hz if topic.group == "voxels" else rate_hz
         yield f"`~/{topic.name}`", lambda topic=topic: len(topic.encode(next(source))), rate  # type: ignore[misc]
-    for topic in depth_topics(depth.camera):
-        name = f"`~/depth/CAMERA/{topic.name.rsplit('/', 1)[-1]}`, a camera"
-        yield name, lambda topic=topic: len(topic.encode(DepthSource(depth, "camera"))), rate_hz  # type: ignore[misc]
+    yield from of_cameras(last, grid, rate_hz, voxels_hz)
+    yield from of_the_node(last)
     yield "`map.mcap`: cubes for Foxglove", lambda: total(voxel_messages(view, "height")), voxels_hz
     yield "`map.mcap`: a camera's pictures and calibration", lambda: total(picture_messages(image, "camera")), rate_hz
     yield "`outputs.color_by: camera`, a camera", painting(grid, view, image), rate_hz
+    animation = MapAnimation(config.grid)
+    yield "`map.gif`: a keyframe", lambda: animation.offer(last) or 0, rate_hz  # type: ignore[func-returns-value]
     yield from viewing(last, rate_hz)
 
 
-def sources(view: MapView, config: Config, rate_hz: float) -> Iterator[MapSource]:
+def of_cameras(last: Snapshot, grid: RollingMap, rate_hz: float, voxels_hz: float) -> Iterator[Output]:
+    """What there is for each camera, and the picture of all."""
+    image, depth = last.images[0], last.depths[0]
+    looks = paired(last.images, last.depths)
+    pictures = PictureSource(last.view.stamp_ns, "base_link", looks)
+    yield f"`~/{PICTURES.name}`, {len(looks)} cameras", lambda: len(PICTURES.encode(pictures)), rate_hz
+    for topic in depth_topics(depth.camera):
+        name = f"`~/depth/CAMERA/{topic.name.rsplit('/', 1)[-1]}`, a camera"
+        yield name, lambda topic=topic: len(topic.encode(DepthSource(depth, "camera"))), rate_hz  # type: ignore[misc]
+    sensor = SensorStream(image.camera, f"/{image.camera}/image/compressed", COMPRESSED_IMAGE)
+    frame = RawFrame(sensor, image.stamp_ns, "camera", b"", image.model, image.T_map_cam)
+    free = free_topic(image.camera)
+    yield "`~/free/CAMERA/points`, a camera", lambda: len(free.encode(FreeSource(grid, frame))), voxels_hz
+
+
+def of_the_node(last: Snapshot) -> Iterator[Output]:
+    """What the node says of itself, once a second."""
+    stages = ("decode", "predict", "integrate", "encode", "total")
+    times = (1.0,) * len(stages)
+    names = tuple(image.camera for image in last.images)
+    status = NodeStatus(
+        last.view.stamp_ns, last.view.frame_id, "mapping", camera_names=names, frames_received=(100,) * len(names),
+        stages=stages, latency_p50_ms=times, latency_p95_ms=times,
+    )  # fmt: skip
+    yield "`~/status`", lambda: len(encode_map_status(status)), 1.0
+    yield "`/diagnostics`", lambda: len(encode_diagnostics(status, "occupancy_nn", status)), 1.0
+
+
+def sources(last: Snapshot, config: Config, rate_hz: float) -> Iterator[MapSource]:
     """The map again and again, each time a keyframe later, as what moves is told from one to the next."""
-    tracker = MovementTracker()
+    tracker, view = MovementTracker(), last.view
     for number in itertools.count():
         source = MapSource(replace(view, stamp_ns=view.stamp_ns + round(number * 1e9 / rate_hz)), config)
-        source.tracker = tracker
+        source.tracker, source.looks = tracker, last.depths
         yield source
 
 
@@ -135,7 +174,7 @@ def painting(grid: RollingMap, view: MapView, image: PosedImage) -> Callable[[],
     return paint
 
 
-def viewing(last: Snapshot, rate_hz: float) -> Iterator[tuple[str, Callable[[], int], float]]:
+def viewing(last: Snapshot, rate_hz: float) -> Iterator[Output]:
     """A keyframe in Rerun, which a thread of its own writes while somebody looks; nothing without the SDK."""
     from occupancy_nn_ros.visualization.rerun_log import APPLICATION, RerunLog, import_rerun
 
