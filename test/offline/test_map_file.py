@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""map.mcap as other tools read it: by the MCAP library alone, and by Rerun's importer."""
+"""map.mcap as other tools read it: by the MCAP library alone, by Foxglove's own schemas, and by Rerun's importer."""
 
 import json
 import re
 import subprocess
 import sys
 from collections import Counter
+from operator import attrgetter
 
 import cv2
 import numpy as np
 import pytest
 from mcap.reader import make_reader
+from mcap.writer import Writer
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
 from occupancy_nn_ros.bags.writer import BagWriter
 from occupancy_nn_ros.cli.main import main
@@ -90,6 +93,88 @@ def test_voxels_are_those_of_the_map(read):
         shown.append((np.stack([x, y, z], axis=1) + 0.5) * grid.cell_size.x + (corner.x, corner.y, corner.z))
     assert len(centers) > 10
     np.testing.assert_allclose(*(a[np.lexsort(a.round(3).T)] for a in (np.concatenate(shown), centers)), atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def by_foxglove(read):
+    """The last cubes, read by the definition in the file alone, as a message of Foxglove's own package."""
+    schemas = pytest.importorskip(
+        "foxglove_schemas_protobuf.VoxelGrid_pb2", reason="Foxglove's schemas are not installed"
+    )
+    topic = f"{NODE}/viewer/voxels"
+    schema, (log_time, cdr) = read[0][topic], read[1][topic][-1]
+    store = get_typestore(Stores.EMPTY)
+    store.register(get_types_from_msg(schema.data.decode(), schema.name))
+    given, official = store.deserialize_cdr(cdr, schema.name), schemas.VoxelGrid()
+    official.timestamp.seconds, official.timestamp.nanos = given.timestamp.sec, given.timestamp.nanosec
+    for name in ("frame_id", "row_count", "column_count", "slice_stride", "row_stride", "cell_stride"):
+        setattr(official, name, getattr(given, name))
+    for part in ("pose.position", "pose.orientation", "cell_size"):
+        there, here = (attrgetter(part)(message) for message in (given, official))
+        for field in here.DESCRIPTOR.fields:
+            setattr(here, field.name, getattr(there, field.name))
+    for field in given.fields:
+        official.fields.add(name=field.name, offset=field.offset, type=field.type)
+    official.data = given.data.tobytes()
+    return given, official, log_time
+
+
+def test_cubes_have_the_fields_of_foxglove_s_own_schema(by_foxglove):
+    given, official, _ = by_foxglove
+    for message in (official, official.fields[0]):
+        names = [field.name for field in message.DESCRIPTOR.fields]  # in the order of their numbers
+        ours = given if message is official else given.fields[0]
+        assert [name for name in ours.__dataclass_fields__ if not name.startswith("_")] == names
+    numeric = official.fields[0].DESCRIPTOR.fields_by_name["type"].enum_type.values_by_name
+    assert [(f.name, f.offset, f.type) for f in official.fields] == [
+        (name, n, numeric["UINT8"].number) for n, name in enumerate(("red", "green", "blue", "alpha"))
+    ]
+    # As the schema says where the element at byte i lies: nothing is left over, and nothing overlaps.
+    slices = len(official.data) // official.slice_stride
+    assert official.slice_stride * slices == len(official.data)
+    assert official.row_stride * official.row_count == official.slice_stride
+    assert official.cell_stride * official.column_count == official.row_stride and official.cell_stride == 4
+
+
+def test_rerun_reads_foxglove_s_cubes_where_the_map_has_them(by_foxglove, read, tmp_path):
+    """Rerun has a reader of its own for Foxglove's schema; it knows it as protobuf."""
+    chunks = pytest.importorskip("rerun.chunk", reason="the Rerun SDK is not installed")
+    _, official, log_time = by_foxglove
+    files = pytest.importorskip("google.protobuf.descriptor_pb2").FileDescriptorSet()
+    for file in needed_by(official.DESCRIPTOR.file):
+        file.CopyToProto(files.file.add())
+    with (tmp_path / "cubes.mcap").open("wb") as stream:
+        writer = Writer(stream)
+        writer.start()
+        schema = writer.register_schema("foxglove.VoxelGrid", "protobuf", files.SerializeToString())
+        channel = writer.register_channel("cubes", "protobuf", schema)
+        writer.add_message(channel, log_time, official.SerializeToString(), log_time)
+        writer.finish()
+    batches = [chunk.to_record_batch() for chunk in chunks.McapReader(tmp_path / "cubes.mcap").stream()]
+    batch = next(batch for batch in batches if "VoxelGridMap:voxel_indices" in batch.schema.names)
+    parts = ("voxel_indices", "colors", "voxel_size", "translation", "quaternion")
+    cells, colors, edge, corner, turn = (
+        np.array(batch.column(f"VoxelGridMap:{part}")[-1].as_py()).squeeze() for part in parts
+    )
+    assert turn.tolist() == [0, 0, 0, 1]
+    shown = colors & 0xFF == 255  # RGBA, the highest byte first
+    ours = deserialize(VOXEL_GRID, read[1][f"{NODE}/voxel_grid"][-1][1])
+    state = np.asarray(ours.state).reshape(ours.size_x, ours.size_y, ours.size_z)
+    at = (cells[shown] + 0.5) * edge + corner - (ours.origin_x, ours.origin_y, ours.origin_z)
+    found = np.floor(at / ours.voxel_size + 1e-6).astype(int)
+    assert len(found) > 10 and (state[tuple(found.T)] == 1).all()
+    rgba = np.frombuffer(official.data, np.uint8).reshape(-1, 4)
+    np.testing.assert_array_equal(
+        np.stack([colors >> shift & 0xFF for shift in (24, 16, 8)], axis=1)[shown], rgba[rgba[:, 3] == 255, :3]
+    )
+
+
+def needed_by(file):
+    """Files of message definitions that one needs, itself last."""
+    found = {}
+    for other in file.dependencies:
+        found |= {needed.name: needed for needed in needed_by(other)}
+    return list({**found, file.name: file}.values())
 
 
 def test_pictures_and_poses_are_those_of_the_recording(read):
