@@ -26,10 +26,12 @@ ADVICE = {
     "picture is in part lost": "look at its stream: packets get lost on the way. The map is made without it",
     "picture is frozen": "restart its driver: it sends old pictures with new stamps. The map is made without it",
     "depth is not in metres": "set cameras.{name}.depth_unit_m, or name the topic that holds depth. The map is made without it",
+    "depth ends at a limit": "publish NaN, infinity or 0 where nothing is measured. The map is begun anew without these pixels",
     "depth lies below the floor": "set cameras.{name}.depth_unit_m. The map is made without it until motion has shown it to be right",
     "depth contradicts other sensors": "name the topic that holds depth, or mend the transforms. The map is made without it",
     "depth is along the rays": "publish depth along the optical axis. The map is made without it",
     "depth is of another camera": "name the camera_info of the camera that it is registered to. The map is made without it",
+    "depth is mirrored or turned over": "have its driver send it as its camera_info is, without a flip. The map is made without it",
     "cloud is not in metres": "publish metres. The map is made without it",
     "cloud is not in its sensor's frame": "name the sensor's own cloud. The map is made without it",
     "mask cannot be used": "set cameras.{name}.mask to a PNG of the size of its pictures: occupancy-nn mask BAG makes one",
@@ -104,11 +106,20 @@ class Looks:
             for reason, count in reasons.items()
         ]  # fmt: skip
         advice = "look at it: is it covered, out of range, in sunlight? They change nothing in the map"
-        return refused + [
-            warning(name, f"{count} of {self.seen[name]} frames hold no distance at all", advice)
-            for name, count in self.empty.items()
-            if count > self.seen[name] / 2
+        ends = [
+            warning(name, text, "publish NaN or infinity there (REP 117, 118): free space before it is not cleared")
+            for name, text in self._plausibility.range_ends.items()
+            if not name.startswith("/")
         ]
+        return (
+            refused
+            + ends
+            + [
+                warning(name, f"{count} of {self.seen[name]} frames hold no distance at all", advice)
+                for name, count in self.empty.items()
+                if count > self.seen[name] / 2
+            ]
+        )
 
     def _count_empty(self, keyframe: Keyframe) -> None:
         for depth in keyframe.depths:

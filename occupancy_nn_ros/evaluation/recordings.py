@@ -160,7 +160,7 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
         BagError: the bag has no depth images that can be placed, or they hold no metres.
     """
     raws = _raw_depth_frames(bag, part, config)
-    _check_metres(bag, raws, config)
+    plausibility = _check_metres(bag, raws, config)
     frames = tuple(frame for raw in raws for frame in raw.frames)
     if not raws:
         raise BagError(f"{bag} has no depth image that can be placed in the map")
@@ -170,7 +170,7 @@ def depth_truth(bag: Path, config: Config, part: BagPart | None = None) -> Depth
     picked = set(np.linspace(0, len(frames) - 1, ORIGINS).round().astype(int).tolist())
     origins, ends = [np.zeros((0, 3))], [np.zeros((0, 3))]
     for index, depth in _decoded(frames):
-        near = _within_reach(depth)
+        near = _within_reach(plausibility.within_range(depth))
         cells = window.index_of(measured_points(near))
         inside = ((cells >= 0) & (cells < window.shape)).all(axis=1)
         np.add.at(points, tuple(cells[inside].T), 1)
@@ -279,8 +279,8 @@ def _raw_depth_frames(bag: Path, part: BagPart | None, config: Config) -> list[R
         return [raw for _, ready in steps(reader, intake) for raw in ready]
 
 
-def _check_metres(bag: Path, raws: list[RawKeyframe], config: Config) -> None:
-    """Look at depth images before they are taken for the truth.
+def _check_metres(bag: Path, raws: list[RawKeyframe], config: Config) -> Plausibility:
+    """Look at depth images before they are taken for the truth; returns what is known of them then.
 
     Raises:
         BagError: most of them, or all from some time on, cannot be metres.
@@ -298,6 +298,7 @@ def _check_metres(bag: Path, raws: list[RawKeyframe], config: Config) -> None:
                     raise BagError(f"the depth of {bag} is no truth: {text}") from None
     if balance < 0:
         raise BagError(f"the depth of {bag} is no truth: {text}")
+    return plausibility
 
 
 def _decoded(frames: Iterable[RawFrame]) -> Iterator[tuple[int, PosedDepth]]:

@@ -7,6 +7,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Collection, Iterator
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 
@@ -61,7 +62,7 @@ class RangeLabeller:
                 f"{reader.path} has no range sensor, expected depth images or point clouds; it has: {topics}",
                 advice="--from cameras makes labels of the pictures alone",
             )
-        self.left_out = LeftOut()
+        self.left_out, self.plausibility = LeftOut(), Plausibility()
 
     def run(self, writer: ShardWriter) -> BagLabels:
         """Write the shards.
@@ -72,7 +73,8 @@ class RangeLabeller:
         votes = self._gather_votes()
         maker = FrameMaker(self.config.voxel_size_m, self.plan.scale, zlib.crc32(self.reader.path.stem.encode()))
         for raw, near in self._moments():
-            scans = [scan for frame in near if (scan := self._decode_scan(frame)) is not None]
+            found = (self._decode_scan(frame) for frame in near)
+            scans = [self.plausibility.without_ends(scan) for scan in found if scan is not None]
             images = self._decode_images(raw)
             if not scans:
                 self.left_out.drop(
@@ -98,7 +100,7 @@ class RangeLabeller:
             if scan is None:
                 continue
             try:
-                plausibility.check(raw.T_map_base, self.config.map_frame, frame, scan)
+                scan = cast(Scan, plausibility.check(raw.T_map_base, self.config.map_frame, frame, scan))
             except ImplausibleError as error:
                 self.left_out.drop(f"{name}: {error.reason}", str(error))
                 balance[name] -= 1
@@ -108,6 +110,7 @@ class RangeLabeller:
                 continue
             votes.add(scan, raw.T_map_base)
             balance[name] += 1
+        self.plausibility = plausibility
         self.ranges = tuple(sensor for sensor in self.ranges if balance[sensor.name] > 0)
         if not self.ranges:
             raise BagError(f"no range scan of {self.reader.path} can be used; {self.left_out.problem}")

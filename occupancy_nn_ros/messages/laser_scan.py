@@ -33,7 +33,7 @@ def encode_laser_scan(stamp_ns: int, frame_id: str, ranges_m: Float32Array, limi
 
 
 def decode_laser_scan(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
-    """Points (N, 3) of a scan in its own frame, all at z = 0; what is beyond the limits or not known is left out.
+    """Points (N, 3) of a scan in its own frame, all at z = 0; what is at the upper limit, beyond one, or not known is left out.
 
     Raises:
         MessageError: the bytes do not decode.
@@ -41,7 +41,7 @@ def decode_laser_scan(cdr: bytes | memoryview) -> tuple[Header, Float32Array]:
     header, scan = peek_header(cdr), deserialize(LASER_SCAN, cdr)
     ranges = np.asarray(scan.ranges, dtype=np.float64)
     angles = scan.angle_min + scan.angle_increment * np.arange(len(ranges))
-    known = np.isfinite(ranges) & (ranges >= scan.range_min) & (ranges <= scan.range_max) & np.isfinite(angles)
+    known = np.isfinite(ranges) & (ranges >= scan.range_min) & (ranges < scan.range_max) & np.isfinite(angles)
     ranges, angles = ranges[known], angles[known]
     points = np.column_stack([ranges * np.cos(angles), ranges * np.sin(angles), np.zeros(len(ranges))])
     return header, points.astype(np.float32)

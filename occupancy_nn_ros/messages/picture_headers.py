@@ -66,7 +66,9 @@ def picture_size(data: bytes, what: str) -> tuple[int, int]:
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         size = _webp_size(data)
     else:
-        raise ImageError(f"{what} is neither JPEG nor PNG nor WebP")
+        is_video = data[:4] == b"\0\0\0\1" or data[:3] == b"\0\0\1"
+        hint = ": a video stream, expected as foxglove_msgs/CompressedVideo or FFMPEGPacket" if is_video else ""
+        raise ImageError(f"{what} is neither JPEG nor PNG nor WebP{hint}")
     if min(size) == 0:
         raise ImageError(f"{what} of {len(data)} bytes is cut off or damaged")
     return size

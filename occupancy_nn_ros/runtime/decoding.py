@@ -29,8 +29,8 @@ from occupancy_nn_ros.values import CameraModel, Float32Array, Keyframe, PosedCl
 
 Decoded = PosedImage | PosedDepth | PosedCloud
 BadFrames = list[tuple[RawFrame, OccupancyError]]
-Judge = Callable[[RawFrame, Decoded], None]
-"""Raises a MessageError for a frame that decodes but should not be used."""
+Judge = Callable[[RawFrame, Decoded], Decoded]
+"""Raises a MessageError for a frame that decodes but should not be used; returns what of it may be."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,7 @@ def decode_keyframe(
     for frame in raw.frames:
         try:
             item = decode_frame(frame, further)
-            if judge is not None:
-                judge(frame, item)
-            decoded.append(item)
+            decoded.append(item if judge is None else judge(frame, item))
         except (MessageError, CalibrationError) as error:
             bad.append((frame, error))
     if len(decoded) < max(1, min(min_cameras, len(raw.frames))):

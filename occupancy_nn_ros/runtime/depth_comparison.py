@@ -15,12 +15,16 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from occupancy_nn_ros.runtime.sight_lines import DepthSight, Sight, SightLines
+from occupancy_nn_ros.runtime.sight_lines import FLIPS, DepthSight, Sight, SightLines
 from occupancy_nn_ros.values import FloatArray
 
-Kind = Literal["metres", "factor", "inverse", "along rays", "focal length", "nothing"]
+Kind = Literal[
+    "metres", "factor", "inverse", "along rays", "focal length", "nothing",
+    "mirrored left to right", "flipped upside down", "turned by 180 degrees",
+]  # fmt: skip
 """What numbers are: metres, a multiple of them, of their inverse; distances along the rays instead of the optical axis; right, but at the
-pixels of a camera of another focal length; or in contradiction to what the other sensor sees nearly everywhere."""
+pixels of a camera of another focal length, or of an image that lies the other way; or in contradiction to what the other sensor sees nearly
+everywhere."""
 
 LEAST_PAIRS = 60
 """Fewer places than this that both sensors see tell nothing."""
@@ -108,7 +112,11 @@ def compare(judged: Sight, other: Sight, tolerance: float) -> Verdict | None:
     if (
         found is None and isinstance(judged, DepthSight) and other.scan_normal is None
     ):  # one line of pixels tells too little
-        found = _along_rays(places) or _other_focal(judged, other, tolerance, places.share_metres)
+        found = (
+            _along_rays(places)
+            or _other_focal(judged, other, tolerance, places.share_metres)
+            or _other_way(judged, other, tolerance, places.share_metres)
+        )
     return found or _agreement(places.lines, other.towards(judged.points), tolerance)
 
 
@@ -162,6 +170,21 @@ def _other_focal(judged: DepthSight, other: Sight, tolerance: float, share_metre
         share = float(places.fit(places.lines.expected).mean())
         if share >= most:
             best, most = Verdict("focal length", factor), share
+    return best
+
+
+def _other_way(judged: DepthSight, other: Sight, tolerance: float, share_metres: float) -> Verdict | None:
+    """Whether the image explains what it does not as it is if it is mirrored or turned over."""
+    best, most = None, max(FITS, share_metres + LEADS)
+    for flip in FLIPS:
+        if flip == "as it is":
+            continue
+        places = _Places.of(judged.flipped(flip), other, tolerance)
+        if len(places.limits) < LEAST_PAIRS or places.share_metres < most:
+            continue
+        share = float(places.fit(places.lines.expected).mean())
+        if share >= most:
+            best, most = Verdict(flip), share
     return best
 
 

@@ -232,16 +232,9 @@ class Intake:
 
         A sensor that has stopped lags behind too: this means something only while all of them send.
         """
-        apart = self._stamps.furthest_apart(self._by_topic)
-        if apart is None:
-            return []
-        behind, ahead, gap_ns = apart
-        if gap_ns <= self._max_wait_ns:
-            return []
-        return [
-            f"stamps of '{self._by_topic[ahead].name}' are {gap_ns * 1e-9:.1f} s ahead of those of "
-            f"'{self._by_topic[behind].name}': synchronise their clocks, or set time_offset_s of one of them"
-        ]
+        names = {topic: s.name for topic, s in self._by_topic.items() if s.name not in self.shared.left_out}
+        gap = self._stamps.gap(names, self._max_wait_ns)
+        return [gap] if gap else []
 
     def _take_frame(self, sensor: SensorStream, cdr: bytes) -> None:
         header = peek_header(cdr)
@@ -256,6 +249,10 @@ class Intake:
             self._largest = len(cdr)
             fitting = self._most_bytes // (self._largest * len(self.sensors))
             self.frames.queue = max(LEAST_QUEUE, min(self.config.sync.queue, fitting))
+        if not header.stamp_ns:
+            self.problems[f"{sensor.name}: stamp"] = (
+                f"{sensor.topic}: stamps are zero, expected when the data was taken (header.stamp)"
+            )
         stamp = header.stamp_ns + sensor.time_offset_ns
         self._advance(sensor.topic, stamp)
         self._queue(self.frames.add(sensor.name, stamp, QueuedFrame(cdr, frame_id)))
@@ -336,6 +333,8 @@ class Intake:
         self.placement.settle(names)
         if doubt := self.placement.doubt(names):
             self.problems["frames"] = doubt
+        if disagreement := self.placement.disagreement(names, frame_ids.values()):
+            self.problems.setdefault("poses that jump", disagreement)
         self.keyframes.accept(frames.stamp_ns, T_map_base)
         return RawKeyframe(frames.stamp_ns, np.asarray(T_map_base), tuple(placed), self.newest_ns)
 

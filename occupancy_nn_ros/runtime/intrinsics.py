@@ -6,7 +6,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable
 
-from occupancy_nn_ros.geometry.cameras import check_camera
+import numpy as np
+
+from occupancy_nn_ros.errors import CalibrationError
+from occupancy_nn_ros.geometry.cameras import check_camera, unproject
 from occupancy_nn_ros.messages.decode import decode_camera_info, decode_stereo_place
 from occupancy_nn_ros.messages.headers import STAMP_END
 from occupancy_nn_ros.runtime.discovery import SensorStream
@@ -20,6 +23,15 @@ ANOTHER_CLOCK_NS = 2_000_000_000
 
 ALTERNATES = 3
 """camera_info that so often was what it had been before its last change comes from two publishers."""
+
+
+SHORTEST = {"equidistant": 0.12}
+SHORTEST_PINHOLE = 0.06
+"""Focal lengths in widths of the image: shorter, and a fisheye sees more than all around, a pinhole more than 166 degrees."""
+
+LEAST_SEEN = {"equidistant": 0.25}
+LEAST_SEEN_PINHOLE = 0.5
+"""Share of the pixels that a ray in front of the camera must reach: a fisheye sees behind it, and corners may be dark."""
 
 
 class Intrinsics:
@@ -71,6 +83,7 @@ class Intrinsics:
         for sensor in self._by_topic[topic]:
             header, model = decode_camera_info(cdr, is_rectified=sensor.is_rectified)
             check_camera(model)
+            check_lens(model)
             is_other_clock = now_ns and abs(header.stamp_ns - now_ns) > ANOTHER_CLOCK_NS
             self._change(sensor, now_ns if is_other_clock else header.stamp_ns + sensor.time_offset_ns, model)
             self.models[sensor.name], self.frames[sensor.name] = model, header.frame_id
@@ -106,3 +119,24 @@ class Intrinsics:
 
 def _words(model: CameraModel) -> str:
     return f"{model.width}x{model.height} fx {model.K[0, 0]:.1f}"
+
+
+def check_lens(model: CameraModel) -> None:
+    """Check that checked intrinsics can be those of a lens, in pixels.
+
+    Raises:
+        CalibrationError: K in other units or order, without a centre, or distortion under which hardly any pixel has a ray.
+    """
+    focal, centre = model.K[0, 0], (model.K[0, 2], model.K[1, 2])
+    if model.K[1, 0] or model.K[2, 0] or model.K[2, 1]:
+        raise CalibrationError(f"K is {model.K.tolist()}, expected 0 below the diagonal: fx 0 cx, 0 fy cy, 0 0 1")
+    if focal < SHORTEST.get(model.distortion_model, SHORTEST_PINHOLE) * model.width:
+        raise CalibrationError(f"focal length is {focal:.4g} for images {model.width} wide, expected pixels")
+    if centre == (0, 0):
+        raise CalibrationError("the centre cx, cy of K is 0, 0, expected that of the image (uncalibrated camera?)")
+    u, v = np.meshgrid(np.linspace(0, model.width - 1, 15), np.linspace(0, model.height - 1, 15))
+    seen = float(np.isfinite(unproject(model, np.column_stack([u.ravel(), v.ravel()]))).all(axis=1).mean())
+    if seen < LEAST_SEEN.get(model.distortion_model, LEAST_SEEN_PINHOLE):
+        raise CalibrationError(
+            f"by D {model.D.tolist()} only {seen:.0%} of the pixels have a ray: not the distortion of this lens"
+        )

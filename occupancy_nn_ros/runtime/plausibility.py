@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
 import numpy as np
@@ -12,7 +13,9 @@ from occupancy_nn_ros.geometry.poses import invert, rotation_angle
 from occupancy_nn_ros.messages.images import unit_by_encoding
 from occupancy_nn_ros.runtime.decoding import Decoded
 from occupancy_nn_ros.runtime.depth_checks import DepthChecks
+from occupancy_nn_ros.runtime.depth_orientation import OrientationChecks
 from occupancy_nn_ros.runtime.picture_checks import PictureChecks
+from occupancy_nn_ros.runtime.range_ends import RangeEnds, without_sphere
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
 from occupancy_nn_ros.runtime.sensor_agreement import SensorAgreement, Standing
 from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth, PosedImage
@@ -32,17 +35,23 @@ class Plausibility:
 
     Attributes:
         mountings: what is odd about the mounting of a camera, by its name, worded for people.
+        range_ends: what was left out of a sensor's frames because it is the end of its range, worded for people.
+        left_out: pixels and points that were, by sensor.
     """
 
     def __init__(self) -> None:
         """Nothing was seen yet."""
         self.mountings: dict[str, str] = {}
+        self.range_ends: dict[str, str] = {}
+        self.left_out: Counter[str] = Counter()
+        self._ends: dict[str, RangeEnds] = {}
         self._pictures: dict[str, PictureChecks] = {}
         self._depths: dict[str, DepthChecks] = {}
+        self._orientations: dict[str, OrientationChecks] = {}
         self._agreement = SensorAgreement()
 
-    def check(self, T_map_base: FloatArray, map_frame: str, frame: RawFrame, decoded: Decoded) -> None:
-        """Judge a frame.
+    def check(self, T_map_base: FloatArray, map_frame: str, frame: RawFrame, decoded: Decoded) -> Decoded:
+        """Judge a frame; returns what of it may be used.
 
         Args:
             T_map_base: (4, 4) pose of the robot at its keyframe.
@@ -56,16 +65,44 @@ class Plausibility:
         name = frame.sensor.name
         if isinstance(decoded, PosedCloud):
             self._check_cloud(frame, map_frame)
+            decoded = self._within_sphere(decoded)
             _check_ranges(decoded)
             self._check_agreement(frame, decoded, Standing.TOLD)
-            return
+            return decoded
         self._check_mounting(frame, T_map_base)
         if isinstance(decoded, PosedImage):
             self._pictures.setdefault(name, PictureChecks()).check(decoded)
-        elif frame.sensor.depth_unit_m:  # somebody knows it
+            return decoded
+        decoded = self.within_range(decoded)
+        if self._ends[name].is_spoiled:
+            self._ends[name].is_spoiled = False
+            raise ImplausibleError(self.range_ends[name], reason="depth ends at a limit", spoils_map=True)
+        self._orientations.setdefault(name, OrientationChecks()).check(decoded)
+        if frame.sensor.depth_unit_m:  # somebody knows it
             self._check_agreement(frame, decoded, Standing.TOLD)
         else:
             self._check_depth(frame, decoded, T_map_base)
+        return decoded
+
+    def without_ends(self, scan: PosedDepth | PosedCloud) -> PosedDepth | PosedCloud:
+        """A depth image or sweep without what a sensor writes where it measured nothing."""
+        return self._within_sphere(scan) if isinstance(scan, PosedCloud) else self.within_range(scan)
+
+    def within_range(self, depth: PosedDepth) -> PosedDepth:
+        """A depth image, with 0 where it holds the end of the sensor's range."""
+        ends = self._ends.setdefault(depth.camera, RangeEnds())
+        trimmed = ends.trim(depth)
+        if words := ends.words():
+            self.range_ends[depth.camera], self.left_out[depth.camera] = words, ends.pixels
+        return trimmed
+
+    def _within_sphere(self, cloud: PosedCloud) -> PosedCloud:
+        trimmed, end_m = without_sphere(cloud)
+        if end_m:
+            self.left_out[cloud.sensor] += len(cloud.points_m) - len(trimmed.points_m)
+            text = f"{self.left_out[cloud.sensor]} points so far lie {end_m:.4g} m away all around"
+            self.range_ends[cloud.sensor] = f"{text}: the end of its range, taken as unknown"
+        return trimmed
 
     def take_predicted(self, depths: Iterable[PosedDepth]) -> None:
         """Take the depth that the network saw in pictures, to compare the next depth images with."""
@@ -73,7 +110,7 @@ class Plausibility:
 
     def take_witness(self, cloud: PosedCloud) -> None:
         """Take a sweep that no map is made with, to compare depth images with."""
-        self._agreement.take(cloud.sensor, cloud, Standing.TOLD)
+        self._agreement.take(cloud.sensor, without_sphere(cloud)[0], Standing.TOLD)
 
     def forget(self, sensor: str) -> None:
         """Compare the sensor's next picture with none: what came between was not seen, as when frames did not decode."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.runtime.depth_comparison import Kind, Verdict, compare
-from occupancy_nn_ros.runtime.sight_lines import CloudSight, DepthSight, Sight
+from occupancy_nn_ros.runtime.sight_lines import FLIPS, CloudSight, DepthSight, Sight
 from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth
 
 
@@ -55,12 +55,16 @@ UNITS_M = (0.0001, 0.0002, 0.00025, 0.0005, 0.001, 1 / 256, 0.01, 0.0254, 0.1, 0
 
 SAME_UNIT = 0.1
 
+TURNED_OVER = "depth is mirrored or turned over"
 REASONS: dict[Kind, str] = {
     "factor": "depth is not in metres",
     "inverse": "depth is not in metres",
     "nothing": "depth contradicts other sensors",
     "along rays": "depth is along the rays",
     "focal length": "depth is of another camera",
+    "mirrored left to right": TURNED_OVER,
+    "flipped upside down": TURNED_OVER,
+    "turned by 180 degrees": TURNED_OVER,
 }
 
 
@@ -110,6 +114,8 @@ class Objection:
                 f"its pixels fit {self.judge} with about {factor:.2g} times the focal length of its camera_info, as if registered to "
                 f"another camera: set {setting}.camera_info_topic to that one's"
             )
+        if self.verdict.kind in FLIPS:
+            return f"its image fits {self.judge} if it is {self.verdict.kind}: have its driver send it as its camera_info is"
         return (
             f"its distances contradict those of {self.judge} nearly everywhere: it is no depth, or one of the two is not where its "
             "frame says"
@@ -238,9 +244,9 @@ class SensorAgreement:
         mine, its = self._standings[name], self._standings[judge]
         kind, factor = verdict.kind, max(verdict.factor, 1 / verdict.factor)
         if its == Standing.NETWORK:
-            is_coarse = kind in ("metres", "inverse") or (kind == "factor" and factor >= NETWORK_FACTOR)
+            is_coarse = kind in ("metres", "inverse", *FLIPS) or (kind == "factor" and factor >= NETWORK_FACTOR)
             return mine == Standing.DEPTH and is_coarse
-        if kind in ("metres", "along rays", "focal length"):
+        if kind in ("metres", "along rays", "focal length", *FLIPS):
             return True
         if isinstance(self._latest[name], CloudSight):
             return kind == "factor" and its >= mine

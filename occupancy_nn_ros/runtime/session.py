@@ -325,6 +325,11 @@ class MappingSession:
         for frame, error in bad:
             self._refuse(frame, error)
         self.problems |= {f"{name}: mounting": text for name, text in self.plausibility.mountings.items()}
+        for name, count in self.plausibility.left_out.items():
+            reason = f"{name}: pixels or points at the end of the range"
+            if count > self.dropped[reason] and reason not in self.problems:
+                self.problems[reason] = f"{name}: {self.plausibility.range_ends[name]}"
+            self.dropped[reason] = count
         if keyframe is None:
             text = f"keyframe at {raw.stamp_ns * 1e-9:.3f} s has {len(raw.frames) - len(bad)} usable frames"
             self._drop("keyframe without usable frames", text)

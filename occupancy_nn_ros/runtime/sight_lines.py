@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,11 @@ BESIDE_RAD = 0.01
 
 LEVEL = 1e-3
 """A sweep whose points rise by no more than this part of its reach is of a scanner that turns in one plane."""
+
+
+Flip = Literal["as it is", "mirrored left to right", "flipped upside down", "turned by 180 degrees"]
+FLIPS: tuple[Flip, ...] = get_args(Flip)
+"""Ways in which an image may lie while its camera_info stays."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +97,12 @@ class DepthSight:
         K = self.depth.model.K.copy()
         K[:2, :2] *= factor
         return DepthSight(replace(self.depth, model=replace(self.depth.model, K=K)))
+
+    def flipped(self, flip: Flip) -> DepthSight:
+        """The same image, flipped, behind the same lens."""
+        rows = slice(None, None, -1 if flip in FLIPS[2:] else 1)
+        columns = slice(None, None, -1 if flip in (FLIPS[1], FLIPS[3]) else 1)
+        return DepthSight(replace(self.depth, depth_m=self.depth.depth_m[rows, columns]))
 
 
 class CloudSight:

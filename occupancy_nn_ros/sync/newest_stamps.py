@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from occupancy_nn_ros.sync.frame_sync import JUMP_BACK_NS
 
@@ -36,6 +36,17 @@ class NewestStamps:
             return None
         behind, ahead = min(known, key=self._of.__getitem__), max(known, key=self._of.__getitem__)
         return behind, ahead, self._of[ahead] - self._of[behind]
+
+    def gap(self, names: Mapping[str, str], limit_ns: int) -> str:
+        """Which of some sources, by their names, lie further apart than a limit, worded for people; empty if none do."""
+        apart = self.furthest_apart(names)
+        if apart is None or apart[2] <= limit_ns:
+            return ""
+        behind, ahead, gap_ns = apart
+        return (
+            f"stamps of '{names[ahead]}' are {gap_ns * 1e-9:.1f} s ahead of those of '{names[behind]}': synchronise their clocks, "
+            "or set time_offset_s of one of them"
+        )
 
     def clear(self) -> None:
         """Forget all of them."""

@@ -10,6 +10,7 @@ from occupancy_nn_ros.errors import LookupTransformError
 from occupancy_nn_ros.sync.frame_names import FrameNames, Patience, PoseSource, choose_frames
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 from occupancy_nn_ros.sync.pose_track import PoseTrack
+from occupancy_nn_ros.sync.step_watch import LEAST_BACK
 from occupancy_nn_ros.values import FloatArray, StampedTransform
 
 ODOMETRY_AFTER_NS, ANY_ROOT_AFTER_NS = 2_000_000_000, 5_000_000_000
@@ -142,6 +143,20 @@ class Placement:
             f"'{child}' has several parents ({', '.join(sorted(given))}): only '{self.poses.parent(child)}' is used"
             for child, given in sorted(rivals.items())
         )
+
+    def disagreement(self, names: FrameNames, frames: Iterable[str]) -> str:
+        """What of the samples that place robot and sensors is no motion of theirs, worded for people; empty if all is."""
+        for track in self.tracks(names, frames):
+            what, watch = f"'{track.child}' in '{track.parent}'", track.look_at_steps()
+            if track.contradicted >= LEAST_BACK or watch.are_two:
+                times = f"has {track.contradicted} times two poses at one stamp"
+                if watch.are_two:
+                    times = f"goes back and forth from sample to sample, {watch.back_and_forth} times"
+                return f"{what} {times}: two publishers that disagree, or noise; the map is smeared"
+            if watch.jumps:
+                how = f"jumped {watch.jumps} times, by up to {watch.largest_m:.2f} m and {watch.largest_rad:.2f} rad"
+                return f"{what} {how}: what was mapped before does not fit what comes after; map in a frame that never jumps (odom)"
+        return ""
 
     def way(self, names: FrameNames, frame: str) -> list[str]:
         """The frames whose transforms place a frame in the map, or on the robot where odometry places that."""

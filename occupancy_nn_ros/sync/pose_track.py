@@ -14,6 +14,7 @@ import numpy as np
 
 from occupancy_nn_ros.errors import ExtrapolationError
 from occupancy_nn_ros.geometry.poses import interpolate, rotation_angle
+from occupancy_nn_ros.sync.step_watch import StepWatch
 from occupancy_nn_ros.values import FloatArray
 
 MAX_SAMPLES = 100_000
@@ -62,12 +63,14 @@ class PoseTrack:
         self.parent, self.child, self.cache_ns = parent, child, cache_ns
         self.stamps: list[int] = []
         self.too_old = self.behind = self.contradicted = 0
+        self._watch = StepWatch()
         self._poses: dict[int, FloatArray] = {}
         self._late: deque[tuple[int, FloatArray]] = deque(maxlen=KEPT_BEHIND)
         self._delays: deque[int] = deque(maxlen=REMEMBERED)
         self._leads: deque[int] = deque(maxlen=REMEMBERED)
         self._sent_ns: int | None = None
         self._noted_ns: int | None = None
+        self._came_ns: int | None = None
 
     @property
     def delay_ns(self) -> int:
@@ -101,6 +104,7 @@ class PoseTrack:
                 return False
         if now_ns is not None and stamp_ns <= now_ns + AHEAD_NS:
             self._note_time(stamp_ns, newest, now_ns)
+        self._came_ns = now_ns
         if stamp_ns not in self._poses:
             insort(self.stamps, stamp_ns)
         else:
@@ -111,6 +115,7 @@ class PoseTrack:
 
     def begin(self, now_ns: int) -> None:
         """The sensors' first stamp is known, and with it how far ahead the samples are dated."""
+        self._came_ns = now_ns
         if self.stamps and now_ns + DATED_AHEAD_NS <= self.stamps[0] <= now_ns + AHEAD_NS:
             self._sent_ns = now_ns
 
@@ -129,10 +134,17 @@ class PoseTrack:
         self._delays.clear()
         self._leads.clear()
         self._sent_ns = None
+        self._watch.forget()
 
     def sample(self, stamp_ns: int) -> FloatArray:
         """(4, 4) pose of the sample with one of :attr:`stamps`."""
         return self._poses[stamp_ns]
+
+    def look_at_steps(self) -> StepWatch:
+        """What the samples are like from one to the next, up to the newest; costs what came since the last call."""
+        for stamp_ns in self.stamps[bisect_right(self.stamps, self._watch.newest_ns) :]:
+            self._watch.add(stamp_ns, self._poses[stamp_ns])
+        return self._watch
 
     def would_replace(self, stamp_ns: int, pose: FloatArray) -> bool:
         """Whether another pose is known of this very stamp."""
@@ -202,7 +214,7 @@ class PoseTrack:
 
     def _ending(self, stamp_ns: int, now_ns: int | None) -> tuple[str, str]:
         """How samples end of which none came for long, and that worded for people; empty if they go on, or lie after the stamp."""
-        silent_ns = max(stamp_ns, now_ns or 0) - self.stamps[-1]
+        silent_ns = 0 if now_ns is None or self._came_ns is None else now_ns - self._came_ns
         if stamp_ns < self.stamps[-1] or silent_ns < SILENT_NS:
             return "", ""
         first, belongs = self._poses[self.stamps[0]], "what stands still belongs on /tf_static"

@@ -178,6 +178,73 @@ def test_two_publishers_of_camera_info_are_told(intake):
     )
 
 
+@pytest.mark.parametrize(
+    ("K", "words"),
+    [
+        ([[5.0, 0, 0], [0, 5, 0], [4, 3, 1]], "expected 0 below the diagonal"),
+        ([[5.0, 0, 0], [0, 5, 0], [0, 0, 1]], "the centre cx, cy of K is 0, 0"),
+        ([[0.4, 0, 0.5], [0, 0.4, 0.5], [0, 0, 1]], "focal length is 0.4 for images 8 wide, expected pixels"),
+    ],
+    ids=["by columns", "no centre", "normalised"],
+)
+def test_intrinsics_that_are_those_of_no_lens_are_refused_by_name(intake, K, words):
+    model = CameraModel(8, 6, np.array(K), "plumb_bob", np.zeros(5))
+    intake.receive("/front/camera_info", encode_camera_info(T0, "front_optical", model))
+    intake.receive("/front/image_raw", image(T0))
+    (text,) = intake.waiting_for()
+    assert words in text and intake.model_of("front") is None
+
+
+@pytest.mark.parametrize(
+    ("D", "is_lens"), [([-0.3, 0.08, 0, 0, 0], True), ([0.1, -0.2, 0, 0, 0], True), ([-3.0, 0, 0, 0, 0], False)]
+)
+def test_distortion_under_which_hardly_any_pixel_has_a_ray(intake, D, is_lens):
+    model = CameraModel(640, 480, np.array([[400.0, 0, 320], [0, 400, 240], [0, 0, 1]]), "plumb_bob", np.array(D))
+    intake.receive("/front/camera_info", encode_camera_info(T0, "front_optical", model))
+    assert (intake.model_of("front") is not None) == is_lens
+
+
+def drive(intake, of):
+    """A camera and odometry: fifty samples, the n-th of which is at x = of(n)."""
+    prepare(intake)
+    for n in range(1, 50):
+        intake.receive("/tf", motion(T0 + n * SECOND // 20, of(n)))
+        intake.receive("/front/image_raw", image(T0 + n * SECOND // 20 - SECOND // 50))
+    return intake.problems.get("poses that jump", "")
+
+
+def test_two_sources_of_one_transform_are_told_while_driving(intake):
+    """As wheel odometry and a filter that both publish it, 10 cm apart."""
+    text = drive(intake, lambda n: 0.02 * n + 0.1 * (n % 2))
+    assert text.startswith("'base_link' in 'odom' goes back and forth from sample to sample, ")
+
+
+def test_a_pose_that_jumps_is_told_and_one_that_drives_is_not(intake):
+    text = drive(intake, lambda n: 0.02 * n + (1.5 if n > 30 else 0.0))
+    assert text.startswith(
+        "'base_link' in 'odom' jumped 1 times, by up to 1.52 m and 0.00 rad: what was mapped before does not fit"
+    )
+
+
+def test_steady_driving_is_not_told(intake):
+    assert drive(intake, lambda n: 0.2 * n) == ""
+    assert not intake.problems
+
+
+def test_stamps_of_zero_are_named(intake):
+    prepare(intake)
+    intake.receive("/front/image_raw", image(0))
+    assert intake.problems["front: stamp"].startswith("/front/image_raw: stamps are zero, expected when")
+
+
+def test_a_camera_clock_that_runs_ahead_is_no_transform_that_stopped(intake):
+    prepare(intake)
+    for n in range(1, 30):
+        intake.receive("/tf", motion(T0 + n * SECOND // 10, 0.01 * n))
+        intake.receive("/front/image_raw", image(T0 + 60 * SECOND + n * SECOND // 10))
+    assert "known from" in intake.problems["transform"] and "came" not in intake.problems["transform"]
+
+
 def test_a_dead_camera_is_told(intake):
     both = Intake(intake.config, [SENSOR, SensorStream("back", "/back/image_raw", IMAGE, "/back/camera_info")])
     for n in range(60):
