@@ -17,7 +17,8 @@ from torch.nn import functional
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.depth import DepthBins, pixel_rays
 from occupancy_nn_ros.network.encoder import ConvBlock, Encoder, ResidualBlock
-from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
+from occupancy_nn_ros.network.matching import FeatureMaps, MatchMaps
+from occupancy_nn_ros.network.model import ModelConfig, Scene
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, sample_volume
 

@@ -22,9 +22,11 @@ from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.lifting import cumulative
 from occupancy_nn_ros.network.masking import HiddenCells, hidden_cells, without_masked
-from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, OccupancyNetwork
+from occupancy_nn_ros.network.matching import FeatureMaps, Matchable
+from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
-from occupancy_nn_ros.runtime.predictor import CANVAS_MULTIPLE, MIN_BASELINE_M, depth_models
+from occupancy_nn_ros.runtime.depth_images import depth_models
+from occupancy_nn_ros.runtime.predictor import CANVAS_MULTIPLE, MIN_BASELINE_M
 from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, PosedDepth, PosedImage
 
 AROUND = 5
@@ -60,7 +62,7 @@ class _Seen:
     K: torch.Tensor  # (V, 3, 3)
     width: int
     maps: FeatureMaps
-    match: list[MatchMaps]
+    match: list[Matchable]
     hidden: list[HiddenCells | None]  # by the cameras' masks
     is_place: bool
     """Whether it is far enough from the place before it to be matched with."""
@@ -120,11 +122,11 @@ class RecordingSweep:
         width = 0 if self._canvas is None else self._canvas[0]
         return _Seen(keyframe, K, width, maps, match, hidden, is_place)
 
-    def _encode(self, image: PosedImage) -> tuple[FeatureMaps, MatchMaps]:
+    def _encode(self, image: PosedImage) -> tuple[FeatureMaps, Matchable]:
         rectified = self._rectifier(image.model)(image.image)
         pixels = normalize_images(torch.from_numpy(rectified.image[None]).to(self.device))
         maps = self.network.encode(pixels)
-        return maps, self.network.match_maps(pixels, maps)[0]
+        return maps, self.network.matchable(pixels, maps)[0]
 
     @torch.inference_mode()
     def _look(self, item: _Seen, others: list[_Seen]) -> Look:

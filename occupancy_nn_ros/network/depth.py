@@ -100,6 +100,11 @@ class Appearance(NamedTuple):
     features: Tensor
     patches: Tensor
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Rows h and columns w."""
+        return self.features.shape[-2], self.features.shape[-1]
+
 
 class PlaneSweep(nn.Module):
     """Correlation of a reference view with source views warped at each depth, which does not need to be learned.

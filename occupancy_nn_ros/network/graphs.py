@@ -10,7 +10,8 @@ from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint
 from occupancy_nn_ros.network.dense_lifting import dense_evidence
 from occupancy_nn_ros.network.depth import Appearance, PlaneSweep, merge_sources
 from occupancy_nn_ros.network.lifting import cumulative
-from occupancy_nn_ros.network.model import FeatureMaps, OccupancyNetwork
+from occupancy_nn_ros.network.matching import FeatureMaps
+from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.network.views import normalize_images
 from occupancy_nn_ros.network.volume import sample_volume
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from occupancy_nn_ros.geometry.cameras import Rectifier
-from occupancy_nn_ros.network.model import MatchMaps
+from occupancy_nn_ros.network.matching import Matchable, MatchMaps
 
 MARGIN_PX = 8
 """Features this close to a mask show its edge, which stays where it is in every image."""
@@ -46,9 +46,9 @@ class HiddenCells:
         cells = functional.max_pool2d(functional.max_pool2d(pixels, 4), 3, 1, 1)
         return cls(shown, (cells[0, 0] > 0).to(device))
 
-    def without(self, match: MatchMaps) -> MatchMaps:
+    def without(self, match: Matchable) -> Matchable:
         """What a view is matched by, with nothing where the mask may have had a part in it."""
-        return MatchMaps(*(part * shown for part, shown in zip(match, self.open, strict=True)))
+        return match.shown(*self.open)
 
     def hide(self, nearer: Tensor) -> Tensor:
         """Cumulative depth distributions (D + 1, 2h, 2w) in which the surface is certain to be nearer where the mask is."""
@@ -61,7 +61,7 @@ def hidden_cells(rectifier: Rectifier, device: torch.device) -> HiddenCells | No
     return None if rectifier.masked is None else HiddenCells.of(rectifier.masked, device)
 
 
-def without_masked(match: Sequence[MatchMaps], hidden: Sequence[HiddenCells | None]) -> list[MatchMaps]:
+def without_masked(match: Sequence[Matchable], hidden: Sequence[HiddenCells | None]) -> list[Matchable]:
     """What V views are matched by, without what their masks had a part in."""
     return [view if mask is None else mask.without(view) for view, mask in zip(match, hidden, strict=True)]
 

@@ -4,30 +4,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from occupancy_nn_ros.compute.compiled import use_kernels
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.network import lifting
 from occupancy_nn_ros.network.decoder import Decoder
 from occupancy_nn_ros.network.dense_lifting import dense_evidence
-from occupancy_nn_ros.network.dense_matching import match_all
-from occupancy_nn_ros.network.depth import (
-    Appearance,
-    DepthBins,
-    DepthHead,
-    DepthRefiner,
-    PlaneSweep,
-    merge_sources,
-    relative_poses,
-)
+from occupancy_nn_ros.network.depth import DepthBins, DepthHead, DepthRefiner, PlaneSweep
 from occupancy_nn_ros.network.encoder import DetailEncoder, Encoder
-from occupancy_nn_ros.network.fused_sweep import can_fuse, sweep_and_merge
+from occupancy_nn_ros.network.match_tables import MatchTables, feature_table, grey_tables
+from occupancy_nn_ros.network.matching import FeatureMaps, Match, Matchable, MatchMaps, match_sources, of_unit_length
 from occupancy_nn_ros.network.patches import image_patches
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import VolumeGrid, VolumeNetwork, sample_volume
@@ -89,31 +80,6 @@ class ModelConfig(CheckedSettings):
             raise ConfigError(f"classes has {len(self.classes)} names, expected at most 254")
 
 
-class FeatureMaps(NamedTuple):
-    """What is seen in V views: features (V, C, h, w) at stride 8 and details (V, E, 2h, 2w) at stride 4."""
-
-    features: Tensor
-    details: Tensor
-
-
-class MatchMaps(NamedTuple):
-    """What one view is matched by.
-
-    Attributes:
-        features: (C, h, w) at stride 8, each group of channels of unit length.
-        details: (E, 2h, 2w) at stride 4, likewise.
-        patches: (N, 4h, 4w) of :func:`~occupancy_nn_ros.network.patches.image_patches`.
-    """
-
-    features: Tensor
-    details: Tensor
-    patches: Tensor
-
-
-Match = Callable[[Tensor], Tensor]
-"""Depths in metres to what the sources of each view say there, (R, 2 * correlations + 1, D, h, w)."""
-
-
 @dataclass(frozen=True)
 class Scene:
     """What the network has made of one keyframe; query it with :meth:`OccupancyNetwork.query`.
@@ -173,31 +139,41 @@ class OccupancyNetwork(nn.Module):
     def match_maps(self, images: Tensor, maps: FeatureMaps) -> list[MatchMaps]:
         """What each of the normalised images (V, 3, H, W), whose feature maps these are, is matched by."""
         whole = (
-            _of_unit_length(self.to_match(maps.features), self.config.match_groups),
-            _of_unit_length(self.detail_to_match(maps.details), self.config.detail_groups),
+            of_unit_length(self.to_match(maps.features), self.config.match_groups),
+            of_unit_length(self.detail_to_match(maps.details), self.config.detail_groups),
             image_patches(images),
         )
         by_pixel = (part.contiguous(memory_format=torch.channels_last) for part in whole)
         return [MatchMaps(*parts) for parts in zip(*by_pixel, strict=True)]
 
+    def matchable(self, images: Tensor, maps: FeatureMaps) -> Sequence[Matchable]:
+        """The same as :meth:`match_maps`, in the way that is fastest on the device without gradients."""
+        if torch.is_grad_enabled() or not use_kernels(images.device):
+            return self.match_maps(images, maps)
+        features, details = self.to_match(maps.features).float(), self.detail_to_match(maps.details).float()
+        groups = self.config.match_groups, self.config.detail_groups
+        return [
+            MatchTables(feature_table(coarse, groups[0]), feature_table(fine, groups[1]), *grey_tables(image))
+            for coarse, fine, image in zip(features, details, images, strict=True)
+        ]
+
     def depth(
-        self, maps: FeatureMaps, views: Views, match: Sequence[MatchMaps], sources: Tensor, first: int = 0
+        self, maps: FeatureMaps, views: Views, match: Sequence[Matchable], sources: Tensor, first: int = 0
     ) -> tuple[Tensor, ...]:
         """Depth logits of R of the views, coarse and fine, as in :class:`Scene`.
 
         Args:
             maps: of the R views to answer for.
             views: these R views, and any that serve as sources.
-            match: of all of them, from :meth:`match_maps`.
+            match: of all of them, from :meth:`match_maps` or :meth:`matchable`.
             sources: (R, S) view indices, -1 where there is none.
             first: index among the views of the first of the R, which follow each other.
         """
-        coarse = [Appearance(view.features, view.patches) for view in match]
-        fine = [Appearance(view.details, view.patches) for view in match]
+        coarse, fine = [view.coarse for view in match], [view.fine for view in match]
         return self.sweep_twice(
             maps,
-            lambda depths_m: _match(self.sweep, coarse, views, sources, depths_m, first),
-            lambda depths_m: _match(self.detail_sweep, fine, views, sources, depths_m, first),
+            lambda depths_m: match_sources(self.sweep, coarse, views, sources, depths_m, first),
+            lambda depths_m: match_sources(self.detail_sweep, fine, views, sources, depths_m, first),
         )
 
     def sweep_twice(self, maps: FeatureMaps, match: Match, match_details: Match) -> tuple[Tensor, ...]:
@@ -256,37 +232,3 @@ class OccupancyNetwork(nn.Module):
         dense = dense_evidence(points, edge_m, views.K, views.T_world_cam, nearer, self.fine_bins, features)
         statistics, visible, merged = dense
         return lifting.Evidence(statistics, merged, visible)
-
-
-def _of_unit_length(features: Tensor, groups: int) -> Tensor:
-    """(V, C, h, w) with each group of channels of unit length."""
-    views, channels, h, w = features.shape
-    return functional.normalize(features.view(views, groups, -1, h, w), dim=2).view(views, channels, h, w)
-
-
-def _match(
-    sweep: PlaneSweep, looks: list[Appearance], views: Views, sources: Tensor, depths_m: Tensor, first: int = 0
-) -> Tensor:
-    """What the sources (R, S) of R views say, (R, 2 * correlations + 1, D, h, w); zeros for a view without any.
-
-    ``depths_m`` are (D,) for all pixels or (R, D, h, w).
-    """
-    if depths_m.device.type != "cpu" and sources.shape[1]:
-        return match_all(sweep, looks, views, sources, depths_m)
-    merged = []
-    for number, row in enumerate(sources):
-        chosen = row[row >= 0]
-        view = first + number
-        look, depths = looks[view], depths_m if depths_m.ndim == 1 else depths_m[number]
-        if len(chosen) == 0:
-            size = look.features.shape[-2:]
-            merged.append(look.features.new_zeros(2 * sweep.correlations + 1, len(depths), *size))
-            continue
-        T_source_ref = relative_poses(views, torch.full_like(chosen, view), chosen)
-        others = [looks[source] for source in chosen.tolist()]
-        where = T_source_ref, views.K[view], views.K[chosen], depths
-        fused = can_fuse(look, len(others))
-        merged.append(
-            sweep_and_merge(sweep, look, others, *where) if fused else merge_sources(*sweep(look, others, *where))
-        )
-    return merged[0][None] if len(merged) == 1 else torch.stack(merged)

@@ -20,6 +20,11 @@ LEAST_CONTRAST = 0.035
 half of its squared length is left: less is noise."""
 
 
+def grey_levels(images: Tensor) -> Tensor:
+    """Normalised images (V, 3, H, W), H and W even, in grey and at half resolution, (V, 1, H / 2, W / 2)."""
+    return functional.avg_pool2d(images.mean(dim=1, keepdim=True), STRIDE)
+
+
 def image_patches(images: Tensor) -> Tensor:
     """The patch around every second pixel, without its mean and of unit length if it has contrast.
 
@@ -31,7 +36,7 @@ def image_patches(images: Tensor) -> Tensor:
     Returns:
         (V, CHANNELS, H / 2, W / 2).
     """
-    grey = functional.avg_pool2d(images.mean(dim=1, keepdim=True), STRIDE)
+    grey = grey_levels(images)
     height, width = grey.shape[-2:]
     padded = functional.pad(grey, (SIDE // 2,) * 4, mode="replicate")
     shifted = [padded[..., v : v + height, u : u + width] for v in range(SIDE) for u in range(SIDE)]

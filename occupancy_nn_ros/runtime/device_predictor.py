@@ -25,17 +25,14 @@ from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_che
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.lifting import cumulative
 from occupancy_nn_ros.network.masking import hide_masked, without_masked
-from occupancy_nn_ros.network.model import MatchMaps, Scene
+from occupancy_nn_ros.network.matching import MatchMaps
+from occupancy_nn_ros.network.model import Scene
 from occupancy_nn_ros.network.rectification import DeviceRectifier
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.runtime.depth_images import depth_models
 from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
-from occupancy_nn_ros.runtime.predictor import (
-    MIN_BASELINE_M,
-    Predictor,
-    RectifierKey,
-    depth_models,
-)
+from occupancy_nn_ros.runtime.predictor import MIN_BASELINE_M, Place, Predictor, RectifierKey
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, Prediction
 
 logger = logging.getLogger(__name__)
@@ -132,9 +129,15 @@ class DevicePredictor(Predictor):
                 start = slot * past.views
                 past.T_map_cam[start : start + len(poses[stamp_ns])] = poses[stamp_ns]
 
+    def place_and_predict(
+        self, keyframe: Keyframe, window: LatticeWindow, place: Place | None
+    ) -> tuple[Keyframe, Prediction]:
+        """As :meth:`Predictor.place_and_predict`; all tensors of the answer are new ones on the device."""
+        keyframe = keyframe if place is None else place(keyframe)
+        return keyframe, self._predict(keyframe, window)
+
     @torch.inference_mode()
-    def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
-        """As :meth:`Predictor.predict`; all tensors of the answer are new ones on the device."""
+    def _predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
         if not keyframe.images:
             raise ValueError("keyframe has no images, expected at least one")
         check_keyframe(keyframe)

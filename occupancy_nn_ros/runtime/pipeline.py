@@ -28,7 +28,7 @@ from occupancy_nn_ros.runtime.depth_model import DepthModel
 from occupancy_nn_ros.runtime.device_predictor import load_predictor
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.own_body import OwnBody
-from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.runtime.predictor import Place, Predictor
 from occupancy_nn_ros.runtime.stage_clock import StageClock
 from occupancy_nn_ros.values import (
     CameraModel,
@@ -136,8 +136,7 @@ class OccupancyPipeline:
             self.map.forget(keyframe.stamp_ns)
         if keyframe.images and self.predictor is not None:
             with clock.stage("predict"):
-                keyframe = self._aligned(keyframe, self.predictor)
-                predicted = self.predictor.predict(keyframe, self.map.window)
+                keyframe, predicted = self.predictor.place_and_predict(keyframe, self.map.window, self._place)
                 self.prediction = self.body.discount(predicted, keyframe.T_map_base)
             with clock.stage("integrate"):
                 self.map.integrate(self.prediction, keyframe.stamp_ns, self.config.network.gain)
@@ -243,13 +242,19 @@ class OccupancyPipeline:
         self.predictor.predict(Keyframe(0, np.eye(4), images=tuple(images)), self.map.window)
         self.predictor.reset()
 
-    def _aligned(self, keyframe: Keyframe, predictor: Predictor) -> Keyframe:
-        """The keyframe with the poses of its images, and of those of past ones, corrected."""
-        if self.alignment is None:
-            return keyframe
-        keyframe = self.alignment.align(keyframe)
-        predictor.move_past(self.alignment.poses())
-        return keyframe
+    @property
+    def _place(self) -> Place | None:
+        """What corrects the poses of a keyframe's images, and of those of past ones."""
+        alignment, predictor = self.alignment, self.predictor
+        if alignment is None or predictor is None:
+            return None
+
+        def place(keyframe: Keyframe) -> Keyframe:
+            placed = alignment.align(keyframe)
+            predictor.move_past(alignment.poses())
+            return placed
+
+        return place
 
     def _forget_past(self) -> None:
         """Match nothing across this moment."""

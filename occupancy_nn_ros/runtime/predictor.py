@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,14 +24,19 @@ from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.lifting import cumulative
 from occupancy_nn_ros.network.masking import HiddenCells, hidden_cells, hide_masked, without_masked
-from occupancy_nn_ros.network.model import FeatureMaps, MatchMaps, ModelConfig, Scene
+from occupancy_nn_ros.network.matching import FeatureMaps, Matchable
+from occupancy_nn_ros.network.model import ModelConfig, Scene
 from occupancy_nn_ros.network.precision import has_bfloat16
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
+from occupancy_nn_ros.runtime.depth_images import depth_images
 from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
-from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, PosedImage, Prediction
+from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
 
 CANVAS_MULTIPLE = 32
+
+Place = Callable[[Keyframe], Keyframe]
+"""Corrects the poses of a keyframe's images, and of those that are remembered; its images stay as they are."""
 
 RectifierKey = tuple[CameraModel, tuple[int, int]]
 """A camera, and width and height of its rectified pictures."""
@@ -48,13 +53,13 @@ LEAST_PORTION = 1024
 class _PastKeyframe:
     """What an earlier keyframe is matched by, as it is kept."""
 
-    match: list[MatchMaps]  # of V views
+    match: list[Matchable]  # of V views
     K: Tensor  # (V, 3, 3)
     T_map_cam: np.ndarray  # (V, 4, 4) float64
     T_map_base: np.ndarray  # (4, 4) float64
     stamp_ns: int
 
-    def kept_in(self, storage: list[MatchMaps]) -> _PastKeyframe:
+    def kept_in(self, storage: list[Matchable]) -> _PastKeyframe:
         """The same in the tensors of one that is no longer needed: new ones each time would scatter the heap."""
         for kept, new in zip(chain.from_iterable(storage), chain.from_iterable(self.match), strict=True):
             kept.copy_(new)
@@ -72,7 +77,7 @@ class _Looks(NamedTuple):
     images: Tensor  # (V, H, W, 3) uint8, rectified
     K: Tensor  # (V, 3, 3)
     maps: FeatureMaps
-    match: list[MatchMaps]
+    match: list[Matchable]
     hidden: list[HiddenCells | None]  # by the cameras' masks
 
 
@@ -121,7 +126,6 @@ class Predictor:
             if past.stamp_ns in poses:
                 self._past[index] = replace(past, T_map_cam=poses[past.stamp_ns])
 
-    @torch.inference_mode()
     def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
         """Occupancy of the window's voxels within the network's range.
 
@@ -137,11 +141,25 @@ class Predictor:
             TransformError: a pose that is no rigid transform.
             ValueError: no images, images that are not uint8 RGB, or a stamp that is no integer.
         """
-        with torch_threads(1):  # work is split by cameras and points instead
-            return self._predict(keyframe, window)
+        return self.place_and_predict(keyframe, window, None)[1]
 
-    def _predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
-        scene, origin = self.observe(keyframe)
+    @torch.inference_mode()
+    def place_and_predict(
+        self, keyframe: Keyframe, window: LatticeWindow, place: Place | None
+    ) -> tuple[Keyframe, Prediction]:
+        """The same with poses that ``place`` corrects, which may take as long as it takes to encode the images.
+
+        Returns:
+            The keyframe as corrected, and the prediction for it.
+        """
+        with torch_threads(1):  # work is split by cameras and points instead
+            keyframe, scene, depths_m = self._observe(keyframe, place)
+            return keyframe, self._answer_all(keyframe, scene, depths_m, window)
+
+    def _answer_all(
+        self, keyframe: Keyframe, scene: Scene, depths_m: Tensor | None, window: LatticeWindow
+    ) -> Prediction:
+        origin = _origin(keyframe)
         part = within_range(window, keyframe.T_map_base, self.network.config)
         levels = refinements(part.voxel_size_m, self.config.coarse_m)
         logits, visible = extract(partial(self.query, scene), part, origin, levels, self.device)
@@ -152,7 +170,7 @@ class Predictor:
             weight=evidence_weight(visible, distance_m),
             class_logits=logits[..., 1:].permute(3, 0, 1, 2),
             visible=visible,
-            depths=self._sure_depths(keyframe, scene),
+            depths=() if depths_m is None else depth_images(keyframe, scene, depths_m.cpu().numpy()),
             prior_log_odds=self.calibration.prior_log_odds,
         )
 
@@ -163,14 +181,17 @@ class Predictor:
         Returns:
             The scene, ready for :meth:`query`, and the map position (3,) float64 of its coordinate origin.
         """
+        return self._observe(keyframe, None)[1], _origin(keyframe)
+
+    def _observe(self, keyframe: Keyframe, place: Place | None) -> tuple[Keyframe, Scene, Tensor | None]:
+        """The keyframe as placed, what the network makes of it, and depths (V, h, w) that it is sure of, None if never."""
         if not keyframe.images:
             raise ValueError("keyframe has no images, expected at least one")
         check_keyframe(keyframe)
-        origin = np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)
-        count = len(keyframe.images)
+        origin, count = _origin(keyframe), len(keyframe.images)
         lanes = self._lanes(count)
         self._choose_canvas(keyframe.images)
-        looks = run_each(lambda lane: self._look(keyframe.images[lane]), lanes)
+        keyframe, looks = self._look_and_place(keyframe, lanes, place)
         images, K = (torch.cat([getattr(look, name) for look in looks]) for name in ("images", "K"))
         match = [view for look in looks for view in look.match]
         T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
@@ -184,22 +205,34 @@ class Predictor:
         sources = choose_sources(T_world_cam[:count], T_world_cam, self.config.sources, index)
         everyone = Views(blank, all_K, T_world_cam)
 
-        def measure(number: int) -> tuple[tuple[Tensor, ...], Tensor]:
+        def measure(number: int) -> tuple[tuple[Tensor, ...], Tensor, Tensor]:
             lane, maps, hidden = lanes[number], looks[number].maps, looks[number].hidden
             with self._precision():
                 logits = self.network.depth(maps, everyone, all_match, sources[lane], lane.start)
-            return logits, hide_masked(cumulative(logits[-1]), hidden)
+            nearer = hide_masked(cumulative(logits[-1]), hidden)
+            return logits, nearer, self._sure_depth(logits[-1], nearer)
 
-        depths = run_each(measure, range(len(lanes)))
-        depth_logits = tuple(torch.cat(level) for level in zip(*(logits for logits, _ in depths), strict=True))
-        nearer = torch.cat([part for _, part in depths])
+        levels, cumulated, sure = zip(*run_each(measure, range(len(lanes))), strict=True)
+        depth_logits = tuple(torch.cat(level) for level in zip(*levels, strict=True))
+        nearer = torch.cat(cumulated)
         views = Views(images.permute(0, 3, 1, 2), K, T_world_cam[:count])
         maps = FeatureMaps(*(torch.cat(part) for part in zip(*(look.maps for look in looks), strict=True)))
         base = torch.zeros(3, device=self.device)
         with self._precision():
             scene = self.network.lift(views, maps, depth_logits, base, nearer)
         self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base, keyframe.stamp_ns))
-        return scene, origin
+        return keyframe, scene, None if self.config.sure_depth == 1 else torch.cat(sure)
+
+    def _look_and_place(
+        self, keyframe: Keyframe, lanes: list[slice], place: Place | None
+    ) -> tuple[Keyframe, list[_Looks]]:
+        """Images become looks without knowing where they are: that is corrected beside."""
+        tasks: list[Callable[[], Any]] = [partial(self._look, keyframe.images[lane]) for lane in lanes]
+        if place is None:
+            return keyframe, run_each(_call, tasks)
+        tasks.insert(0, partial(place, keyframe))
+        placed, *looks = run_each(_call, tasks)
+        return placed, looks
 
     @torch.inference_mode()
     def query(self, scene: Scene, points: Tensor, edge_m: float) -> tuple[Tensor, Tensor]:
@@ -217,18 +250,11 @@ class Predictor:
         parts = min(threads(), len(points) // LEAST_PORTION) if self.device.type == "cpu" else 1
         return points.chunk(max(1, parts))
 
-    def _sure_depths(self, keyframe: Keyframe, scene: Scene) -> tuple[PosedDepth, ...]:
-        """A pinhole depth image for each of the keyframe's images: a pixel for each cell of the depth distributions."""
+    def _sure_depth(self, logits: Tensor, nearer: Tensor) -> Tensor:
+        """Depths (V, h, w) that are sure enough; none are looked for where none would be."""
         if self.config.sure_depth == 1:
-            return ()
-        logits = scene.depth_logits[-1]
-        depths_m = sure_depth(logits, scene.nearer, self.network.bins[-1], self.config.sure_depth).cpu().numpy()
-        rows, columns = depths_m.shape[1:]
-        models = depth_models(scene.views.K.cpu().numpy(), scene.views.images.shape[-1], (rows, columns))
-        return tuple(
-            PosedDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
-            for image, depth_m, model in zip(keyframe.images, depths_m, models, strict=True)
-        )
+            return nearer.new_zeros(0)
+        return sure_depth(logits, nearer, self.network.bins[-1], self.config.sure_depth)
 
     def _lanes(self, count: int) -> list[slice]:
         """Which of so many views are computed together: on a CPU each by itself, side by side, on a GPU all."""
@@ -246,7 +272,7 @@ class Predictor:
         with self._precision():
             maps = FeatureMaps(*(part.float() for part in self.network.encode(normalized)))
         hidden = [hidden_cells(rectifier, self.device) for rectifier in rectifiers]
-        return _Looks(pixels, K, maps, without_masked(self.network.match_maps(normalized, maps), hidden), hidden)
+        return _Looks(pixels, K, maps, without_masked(self.network.matchable(normalized, maps), hidden), hidden)
 
     def _precision(self) -> torch.autocast:
         """Within it, convolutions are computed in bfloat16 if they are to be."""
@@ -289,17 +315,10 @@ class Predictor:
         return torch.from_numpy(shifted).float().to(self.device)
 
 
-def depth_models(K: np.ndarray, width: int, shape: tuple[int, int]) -> list[CameraModel]:
-    """Pinhole models of depth images (rows, columns) of rectified images.
+def _call(task: Callable[[], Any]) -> Any:
+    return task()
 
-    Args:
-        K: (V, 3, 3) for the rectified images.
-        width: their pixels.
-        shape: of the depth images.
-    """
-    rows, columns = shape
-    K = K.astype(np.float64)
-    K[:, :2, 2] += 0.5  # pixel centres lie at integers
-    K[:, :2] /= width / columns
-    K[:, :2, 2] -= 0.5
-    return [CameraModel(columns, rows, matrix, "none", np.zeros(0)) for matrix in K]
+
+def _origin(keyframe: Keyframe) -> np.ndarray:
+    """Where the network's coordinates begin, (3,) float64 in the map frame."""
+    return np.asarray(keyframe.T_map_base[:3, 3], dtype=np.float64)

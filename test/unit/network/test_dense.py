@@ -6,11 +6,11 @@ import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from occupancy_nn_ros.network import model as network_model
 from occupancy_nn_ros.network.dense_lifting import dense_evidence
 from occupancy_nn_ros.network.dense_matching import match_all, project_pairs
 from occupancy_nn_ros.network.depth import Appearance, DepthBins, PlaneSweep
 from occupancy_nn_ros.network.lifting import cumulative, sample_evidence
+from occupancy_nn_ros.network.matching import match_sources
 from occupancy_nn_ros.network.views import Views, to_camera
 
 H, W, STRIDE = 64, 96, 8
@@ -44,7 +44,7 @@ def test_matching_all_at_once_is_matching_one_after_the_other(by_pixel):
     depths = BINS.centers
     if by_pixel:
         depths = 1 + 5 * torch.rand(3, 6, H // STRIDE, W // STRIDE, generator=torch.Generator().manual_seed(4))
-    expected = network_model._match(sweep, looks, views, sources, depths)
+    expected = match_sources(sweep, looks, views, sources, depths)
     got = match_all(sweep, looks, views, sources, depths)
     assert got.shape == expected.shape and expected[:2].abs().max() > 1 and not got[2].any()
     counts = got[:, -1], expected[:, -1]

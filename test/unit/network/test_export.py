@@ -14,7 +14,8 @@ from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, save_ch
 from occupancy_nn_ros.network.depth import relative_poses
 from occupancy_nn_ros.network.export import GraphShape, default_size, example_inputs
 from occupancy_nn_ros.network.graphs import make_graphs
-from occupancy_nn_ros.network.model import FeatureMaps, ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.network.matching import FeatureMaps
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, normalize_images
 
 SHAPE = GraphShape(views=2, height=64, width=96, sources=1)

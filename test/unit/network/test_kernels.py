@@ -7,10 +7,12 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.compute.compiled import HAVE_KERNELS
-from occupancy_nn_ros.network import model as network_model
-from occupancy_nn_ros.network.depth import Appearance, DepthBins, PlaneSweep
-from occupancy_nn_ros.network.fused_sweep import can_fuse
+from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep
 from occupancy_nn_ros.network.lifting import cumulative, sample_evidence
+from occupancy_nn_ros.network.match_tables import MatchTables, feature_table, grey_tables
+from occupancy_nn_ros.network.matching import MatchMaps, match_sources, of_unit_length
+from occupancy_nn_ros.network.model import ModelConfig, OccupancyNetwork
+from occupancy_nn_ros.network.patches import image_patches
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.network.volume import sample_volume
 
@@ -42,31 +44,56 @@ def both(ask):
         return expected, ask()
 
 
-@pytest.mark.parametrize(("by_pixel", "channels_last"), [(False, True), (True, False)])
-def test_the_compiled_sweep_says_what_the_plane_sweep_does(by_pixel, channels_last):
-    views, sweep, generator = views_of(6), PlaneSweep(2, STRIDE), torch.Generator().manual_seed(2)
-    shapes = (6, 8, H // STRIDE, W // STRIDE), (6, 25, H // 2, W // 2)
-    maps = [torch.randn(shape, generator=generator) for shape in shapes]
-    if channels_last:
-        maps = [part.contiguous(memory_format=torch.channels_last) for part in maps]
-    looks = [Appearance(*parts) for parts in zip(*maps, strict=True)]
-    depths = 0.3 + 5 * torch.rand(3, 6, H // STRIDE, W // STRIDE, generator=generator) if by_pixel else BINS.centers
+def looks_of(count, channels, groups, stride, masked):
+    """The same random views as maps, and as tables."""
+    generator = torch.Generator().manual_seed(2)
+    features = torch.randn(count, channels, H // stride, W // stride, generator=generator)
+    images = torch.randn(count, 3, H, W, generator=generator) + 0.7
+    images[0, :, :20] = 0.3  # without contrast
+    opened = [torch.ones(1, H // n, W // n) for n in (stride, stride, 2)]
+    if masked:
+        opened = [(torch.rand(part.shape, generator=generator) > 0.2).float() for part in opened]
+    maps, tables = [], []
+    unit = of_unit_length(features, groups)
+    for ours, raw, image, patches in zip(unit, features, images, image_patches(images), strict=True):
+        maps.append(MatchMaps(ours, ours, patches).shown(*opened).coarse)
+        table = feature_table(raw, groups)
+        tables.append(MatchTables(table, table, *grey_tables(image)).shown(*opened).coarse)
+    return maps, tables
+
+
+@pytest.mark.parametrize(
+    ("channels", "groups", "stride", "by_pixel", "masked"),
+    [(18, 6, 8, False, False), (24, 4, 4, True, False), (10, 2, 8, True, True), (24, 12, 8, False, True)],
+)
+def test_the_compiled_sweep_says_what_the_plane_sweep_does(channels, groups, stride, by_pixel, masked):
+    views, sweep = views_of(6), PlaneSweep(groups, stride)
+    maps, tables = looks_of(6, channels, groups, stride, masked)
+    depths = BINS.centers
+    if by_pixel:
+        depths = 0.3 + 5 * torch.rand(3, 6, H // stride, W // stride, generator=torch.Generator().manual_seed(3))
     sources = torch.tensor([[3, 5, 4, 1], [2, -1, 0, -1], [-1, -1, -1, -1]])
-    expected, got = both(lambda: network_model._match(sweep, looks, views, sources, depths))
+    with torch.inference_mode():
+        expected, got = (match_sources(sweep, looks, views, sources, depths) for looks in (maps, tables))
     assert got.shape == expected.shape and not got[2].any()
     assert got[0, -1].max() == 3 and (got[:2, -1] == 0).any()  # the view that looks back is never counted
     same = got[:, -1] == expected[:, -1]
     assert same.float().mean() > 0.999  # a point on the border of a source may fall to either side
     same = same[:, None].expand_as(got)
-    torch.testing.assert_close(got[same], expected[same], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(got[same], expected[same], atol=2e-5, rtol=1e-4)
+    assert got[:2, groups].abs().max() > 0.2  # the patches do match something
 
 
-def test_what_the_compiled_sweep_does_not_take_is_left_to_torch():
-    look = Appearance(torch.zeros(4, 3, 3), torch.zeros(25, 12, 12))
+def test_a_view_is_matched_by_maps_or_by_tables_as_the_device_likes():
+    torch.manual_seed(0)
+    network = OccupancyNetwork(ModelConfig()).eval()
+    images = torch.randn(1, 3, H, W)
     with torch.no_grad():
-        assert can_fuse(look, 8) and not can_fuse(look, 9)
-        assert not can_fuse(look._replace(features=look.features.bfloat16()), 2)
-    assert not can_fuse(look, 2)
+        maps = network.encode(images)
+        (table,), (expected,) = network.matchable(images, maps), network.match_maps(images, maps)
+    assert isinstance(table, MatchTables) and isinstance(network.matchable(images, maps)[0], MatchMaps)
+    lanes = table.features[:, :, 0, :, :6]  # (h, w, steps, groups)
+    torch.testing.assert_close(lanes.permute(3, 2, 0, 1).flatten(0, 1), expected.features, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("channels", [0, 5])

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from occupancy_nn_ros.compute.threads import use_threads
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import CalibrationError, CheckpointError, ConfigError, TransformError
 from occupancy_nn_ros.geometry.cameras import unproject
@@ -79,6 +80,33 @@ def test_past_keyframes_take_part_until_forgotten(predictor):
     assert (after_one - alone).abs().max() > 1e-6
     predictor.reset()
     assert torch.equal(predictor.predict(keyframe(1), WINDOW).logit, alone)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_poses_corrected_beside_count_as_those_corrected_before(predictor, threads):
+    def corrected(given):
+        moved = np.eye(4)
+        moved[:3, 3] = 0.02, -0.01, 0.03
+        return replace(given, images=tuple(replace(image, T_map_cam=moved @ image.T_map_cam) for image in given.images))
+
+    def place(given):
+        predictor.move_past({0: np.stack([image.T_map_cam for image in corrected(keyframe(0)).images])})
+        return corrected(given)
+
+    use_threads(threads)
+    try:
+        predictor.predict(keyframe(0), WINDOW)
+        placed, got = predictor.place_and_predict(keyframe(1), WINDOW, place)
+        predictor.reset()
+        predictor.predict(corrected(keyframe(0)), WINDOW)
+        expected = predictor.predict(corrected(keyframe(1)), WINDOW)
+    finally:
+        use_threads(0)
+    assert torch.equal(got.logit, expected.logit) and torch.equal(got.weight, expected.weight)
+    for ours, theirs in zip(got.depths, expected.depths, strict=True):
+        np.testing.assert_array_equal(ours.depth_m, theirs.depth_m)
+        np.testing.assert_array_equal(ours.T_map_cam, theirs.T_map_cam)
+    np.testing.assert_array_equal(placed.images[1].T_map_cam, corrected(keyframe(1)).images[1].T_map_cam)
 
 
 def test_no_past_is_kept_when_none_is_asked_for():

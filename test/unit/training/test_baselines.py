@@ -23,7 +23,8 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import CheckpointError
 from occupancy_nn_ros.evaluation.calibrate import LabelledLogits
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, save_checkpoint
-from occupancy_nn_ros.network.model import FeatureMaps, OccupancyNetwork
+from occupancy_nn_ros.network.matching import FeatureMaps
+from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.training.dataset import SampleSource
 from occupancy_nn_ros.training.loop import TrainConfig
