@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from occupancy_nn_ros.compute.threads import pool, threads
+from occupancy_nn_ros.compute.threads import parts_worth, pool
 
 try:
     import numba
@@ -85,7 +85,7 @@ def run_split(function: Callable[..., Any], count: int, *arguments: Any, least: 
     Returns:
         The results in order of the parts.
     """
-    workers = max(1, min(threads(), count // max(1, least)))
+    workers = parts_worth(count, least)
     if workers == 1:
         return [function(0, count, *arguments)]
     edges = [count * n // workers for n in range(workers + 1)]

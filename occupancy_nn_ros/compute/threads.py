@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
+from threading import local
 from typing import TypeVar
 
 import torch
@@ -25,6 +26,7 @@ Result = TypeVar("Result")
 
 CGROUP = Path("/sys/fs/cgroup")
 
+_inside = local()
 _wanted = 0
 _free: FreeCores | None = None
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
@@ -86,6 +88,22 @@ def torch_threads(count: int) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
+@contextmanager
+def _alone(alone: bool) -> Iterator[None]:
+    """Have the calling thread split nothing further for as long as this lasts, if it is one of several."""
+    before = getattr(_inside, "alone", False)
+    _inside.alone = before or alone
+    try:
+        yield
+    finally:
+        _inside.alone = before
+
+
+def parts_worth(count: int, least: int) -> int:
+    """In how many parts the calling thread is to split ``count`` items, of which at least so many are worth a thread."""
+    return 1 if getattr(_inside, "alone", False) else max(1, min(threads(), count // max(1, least)))
+
+
 def run_each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
     """Call a function with each item, the items side by side, and torch with what threads are left for each.
 
@@ -100,7 +118,7 @@ def run_each(function: Callable[[Item], Result], items: Iterable[Item]) -> list[
     inner = max(1, _inner_threads() // max(1, workers))
 
     def run(item: Item) -> Result:
-        with torch_threads(inner), torch.inference_mode():
+        with torch_threads(inner), torch.inference_mode(), _alone(workers > 1):
             return function(item)
 
     if workers <= 1:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from occupancy_nn_ros.network.correlation import correlate
+from occupancy_nn_ros.network.depth_kernels import by_pixel, likeliest_stretch, split_twice
 from occupancy_nn_ros.network.encoder import ConvBlock, norm
 from occupancy_nn_ros.network.patches import patches_at
 from occupancy_nn_ros.network.precision import in_float32
@@ -283,23 +284,29 @@ class DepthRefiner(nn.Module):
         for parameter in correct.parameters():
             nn.init.zeros_(parameter)  # learning starts from the first answer
         self.correct = nn.Sequential(ConvBlock(width * planes + channels, 48), correct)
-        self.window = [math.sin(math.pi * (n + 1) / (planes + 1)) ** 2 for n in range(planes)]  # Hann
+        self.window = tuple(math.sin(math.pi * (n + 1) / (planes + 1)) ** 2 for n in range(planes))  # Hann
 
     def split(self, logits: Tensor) -> Tensor:
         """Logits (V, D, h, w) of the coarse intervals as those of the finer ones, (V, bins.count, 2h, 2w)."""
+        if by_pixel(logits):
+            return split_twice(logits)
         size = (self.bins.count, 2 * logits.shape[2], 2 * logits.shape[3])
         return functional.interpolate(logits[:, None], size=size, mode="trilinear", align_corners=False)[:, 0]
 
     @torch.no_grad()
     def candidates(self, logits: Tensor) -> Tensor:
         """The successive intervals (V, planes, 2h, 2w), int64, amid which most of the probability lies."""
+        start = likeliest_stretch(logits, self.window) if by_pixel(logits) else self._likeliest_stretch(logits)
+        return start + torch.arange(self.planes, device=logits.device).view(1, -1, 1, 1)
+
+    def _likeliest_stretch(self, logits: Tensor) -> Tensor:
+        """The first of these intervals."""
         probability = torch.softmax(logits, dim=1)
         starts = logits.shape[1] - self.planes + 1
         around = torch.zeros_like(probability[:, :starts])
         for step, weight in enumerate(self.window):  # as a convolution, which torch does slowly with one channel
             around = around.add_(probability[:, step : step + starts], alpha=weight)
-        start = around.argmax(dim=1, keepdim=True)
-        return start + torch.arange(self.planes, device=logits.device).view(1, -1, 1, 1)
+        return around.argmax(dim=1, keepdim=True)
 
     def forward(self, logits: Tensor, index: Tensor, detail: Tensor, matches: Tensor) -> Tensor:
         """Finer depth logits.

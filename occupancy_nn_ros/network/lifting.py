@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from occupancy_nn_ros.compute.compiled import use_kernels
+from occupancy_nn_ros.compute.compiled import run_split, use_kernels
 from occupancy_nn_ros.network.depth import DepthBins
+from occupancy_nn_ros.network.depth_kernels import add_up, by_pixel, rows_of
 from occupancy_nn_ros.network.lifting_kernels import Looks, ask_views
 from occupancy_nn_ros.network.views import Views, to_camera
 
@@ -23,6 +24,9 @@ STATISTICS = 8
 
 HALF_DEPTH = 0.6
 """Half extent along a ray of a unit cube, averaged over ray directions."""
+
+LEAST_PORTION = 1024
+"""Points that are worth a thread of their own."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ def cumulative(depth_logits: Tensor) -> Tensor:
 
     The last interval also holds everything beyond the range, so its mass is never counted as nearer.
     """
+    if by_pixel(depth_logits):
+        return add_up(depth_logits)
     probability = torch.softmax(depth_logits, dim=1)
     nearer = torch.cumsum(probability, dim=1)
     start = torch.zeros_like(nearer[:, :1])
@@ -131,11 +137,12 @@ def _compiled_evidence(
     merged = nearer.new_empty(len(nearer), 0, 1, 1) if features is None else features
     by_cell = merged.float().permute(0, 2, 3, 1).contiguous()
     looks = Looks(
-        views.K.contiguous().numpy(), views.T_world_cam.contiguous().numpy(), nearer.contiguous().numpy(),
+        views.K.contiguous().numpy(), views.T_world_cam.contiguous().numpy(), rows_of(nearer).numpy(),
         (np.float32(width), np.float32(height)), np.float32(bins.low_m), np.float32(bins.log_ratio), by_cell.numpy(),
     )  # fmt: skip
     out, visible = points.new_empty(len(points), STATISTICS + by_cell.shape[-1]), torch.empty_like(points[:, 0])
-    ask_views(points.contiguous().numpy(), (edge_m * HALF_DEPTH).numpy(), looks, out.numpy(), visible.numpy())
+    asked = points.contiguous().numpy(), (edge_m * HALF_DEPTH).numpy()
+    run_split(ask_views, len(points), *asked, looks, out.numpy(), visible.numpy(), least=LEAST_PORTION)
     return Evidence(out[:, :STATISTICS], None if features is None else out[:, STATISTICS:], visible)
 
 

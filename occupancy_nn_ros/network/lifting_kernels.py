@@ -29,7 +29,7 @@ class Looks(NamedTuple):
     Attributes:
         K: (V, 3, 3) at the size of the images.
         T_world_cam: (V, 4, 4).
-        nearer: (V, D + 1, h, w) cumulative depth.
+        nearer: (V, h, w, D + 1) cumulative depth.
         size: width and height of the images.
         low_m: nearest edge of the depth intervals.
         log_ratio: of one edge to the one before.
@@ -54,21 +54,21 @@ def before(place: Scalar, cells: Scalar) -> Between:
 
 
 @reordering_kernel
-def mix(layer: Float32Array, columns: Between, rows: Between) -> Scalar:
-    """Bilinear value of (h, w) between two columns and two rows."""
+def mix(nearer: Float32Array, edge: Scalar, columns: Between, rows: Between) -> Scalar:
+    """Bilinear value of (h, w, D + 1) at an edge between two columns and two rows."""
     (left, right, u), (top, bottom, v) = columns, rows
-    upper = layer[top, left] + u * (layer[top, right] - layer[top, left])
-    lower = layer[bottom, left] + u * (layer[bottom, right] - layer[bottom, left])
+    upper = nearer[top, left, edge] + u * (nearer[top, right, edge] - nearer[top, left, edge])
+    lower = nearer[bottom, left, edge] + u * (nearer[bottom, right, edge] - nearer[bottom, left, edge])
     return upper + v * (lower - upper)
 
 
 @reordering_kernel
 def nearer_than(depth: Scalar, nearer: Float32Array, looks: Looks, columns: Between, rows: Between) -> Scalar:
-    """Probability (D + 1, h, w) that the surface lies nearer than a depth."""
+    """Probability (h, w, D + 1) that the surface lies nearer than a depth."""
     edge = np.log(max(depth, np.float32(1e-3)) / looks.low_m) / looks.log_ratio
-    first, second, share = before(np.float32(edge), len(nearer))
-    low = mix(nearer[first], columns, rows)
-    return low + share * (mix(nearer[second], columns, rows) - low)
+    first, second, share = before(np.float32(edge), nearer.shape[2])
+    low = mix(nearer, first, columns, rows)
+    return low + share * (mix(nearer, second, columns, rows) - low)
 
 
 @reordering_kernel
@@ -88,7 +88,7 @@ def ask_view(
     point: Float32Array, reach: Scalar, looks: Looks, view: Scalar, out: Float32Array, visible: Scalar
 ) -> tuple[Scalar, Scalar]:
     """Add what one view says about a point, seen as ``reach`` deep on each side; returns visibility and weight of its features."""
-    T, K, height, width = looks.T_world_cam[view], looks.K[view], looks.nearer.shape[2], looks.nearer.shape[3]
+    T, K, height, width = looks.T_world_cam[view], looks.K[view], looks.nearer.shape[1], looks.nearer.shape[2]
     dx, dy, dz = point[0] - T[0, 3], point[1] - T[1, 3], point[2] - T[2, 3]
     depth = dx * T[0, 2] + dy * T[1, 2] + dz * T[2, 2]
     if not depth > np.float32(0.05):
@@ -124,18 +124,21 @@ def ask_view(
 
 @reordering_kernel
 def ask_views(
-    points: Float32Array, reach: Float32Array, looks: Looks, out: Float32Array, visible: Float32Array
-) -> None:
-    """Ask all views about points.
+    start: int, stop: int, points: Float32Array, reach: Float32Array, looks: Looks, out: Float32Array,
+    visible: Float32Array,
+) -> None:  # fmt: skip
+    """Ask all views about points ``start`` to ``stop``.
 
     Args:
+        start: the first of the points.
+        stop: the one after the last.
         points: (P, 3) in the views' world frame.
         reach: (P,) half the depth of the cube at each.
         looks: the views.
         out: (P, 8 + C) written: the statistics, then the merged features.
         visible: (P,) written.
     """
-    for n in range(len(points)):
+    for n in range(start, stop):
         row = out[n]
         row[:], seen, weights = 0, ZERO, np.float32(1e-3)
         for view in range(len(looks.K)):

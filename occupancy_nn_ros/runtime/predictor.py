@@ -22,7 +22,7 @@ from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
-from occupancy_nn_ros.network.lifting import cumulative
+from occupancy_nn_ros.network.lifting import LEAST_PORTION, cumulative
 from occupancy_nn_ros.network.masking import HiddenCells, hidden_cells, hide_masked, without_masked
 from occupancy_nn_ros.network.matching import FeatureMaps, Matchable
 from occupancy_nn_ros.network.model import ModelConfig, Scene
@@ -43,10 +43,6 @@ RectifierKey = tuple[CameraModel, tuple[int, int]]
 
 MIN_BASELINE_M = 0.05
 """A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
-
-
-LEAST_PORTION = 1024
-"""Points that are worth a thread of their own."""
 
 
 @dataclass(frozen=True)

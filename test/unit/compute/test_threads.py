@@ -7,7 +7,14 @@ import threading
 import pytest
 import torch
 
-from occupancy_nn_ros.compute.threads import available_cores, run_each, threads, torch_threads, use_threads
+from occupancy_nn_ros.compute.threads import (
+    available_cores,
+    parts_worth,
+    run_each,
+    threads,
+    torch_threads,
+    use_threads,
+)
 
 
 @pytest.fixture
@@ -71,3 +78,14 @@ def test_what_a_call_raises_is_raised_after_all_have_ended(two_threads):
     with pytest.raises(ValueError, match="first"):
         run_each(work, range(3))
     assert sorted(done) == [1, 2]
+
+
+def test_work_inside_one_of_several_threads_is_split_no_further():
+    use_threads(3)
+    try:
+        assert parts_worth(100, 10) == 3 and parts_worth(19, 10) == 1
+        assert run_each(lambda _: parts_worth(100, 10), range(2)) == [1, 1]
+        assert run_each(lambda _: parts_worth(100, 10), range(1)) == [3]
+        assert parts_worth(100, 10) == 3
+    finally:
+        use_threads(0)

@@ -7,7 +7,7 @@ import torch
 from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.compute.compiled import HAVE_KERNELS
-from occupancy_nn_ros.network.depth import DepthBins, PlaneSweep
+from occupancy_nn_ros.network.depth import DepthBins, DepthRefiner, PlaneSweep
 from occupancy_nn_ros.network.lifting import cumulative, sample_evidence
 from occupancy_nn_ros.network.match_tables import MatchTables, feature_table, grey_tables
 from occupancy_nn_ros.network.matching import MatchMaps, match_sources, of_unit_length
@@ -115,3 +115,21 @@ def test_a_compiled_lookup_in_a_volume_is_that_of_torch():
     volume, places = torch.randn(3, 4, 5, 2, generator=generator), torch.rand(500, 3, generator=generator) * 2.6 - 1.3
     expected, got = both(lambda: sample_volume(volume, places))
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 7), (2, 12)])
+def test_compiled_distributions_are_those_of_torch(size):
+    """Split between cells, the stretch that is looked at closer, and summed up; NaN stays where it was."""
+    logits = 4 * torch.randn(2, 8, *size, generator=torch.Generator().manual_seed(1))
+    refiner = DepthRefiner(DepthBins(16, 0.5, 12.0), 5, 4, 3, 2)
+    split, got = both(lambda: refiner.split(logits))
+    torch.testing.assert_close(got, split, atol=1e-5, rtol=1e-5)
+    expected, got = both(lambda: refiner.candidates(split.detach()))
+    assert torch.equal(got, expected)
+    expected, got = both(lambda: cumulative(split.detach()))
+    torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+    logits[0, 3, 0, 0] = torch.nan
+    split, got = both(lambda: refiner.split(logits))
+    assert torch.equal(got.isnan(), split.isnan())
+    _, got = both(lambda: refiner.candidates(split.detach()))
+    assert got.min() >= 0 and got.max() < 16
