@@ -34,7 +34,7 @@ from torch.nn import functional  # noqa: E402
 from occupancy_nn_ros.bags.reader import BagReader  # noqa: E402
 from occupancy_nn_ros.compute.threads import threads, torch_threads, use_threads  # noqa: E402
 from occupancy_nn_ros.config import Config, NetworkConfig  # noqa: E402
-from occupancy_nn_ros.network import model as network_model  # noqa: E402
+from occupancy_nn_ros.network import matching  # noqa: E402
 from occupancy_nn_ros.resources import resource_path  # noqa: E402
 from occupancy_nn_ros.runtime.decoding import decode_image_frame  # noqa: E402
 from occupancy_nn_ros.runtime.intake import Intake  # noqa: E402
@@ -191,8 +191,8 @@ def watch_stages(spent: Spent, pipeline: OccupancyPipeline) -> None:
     """Time the stages of one pipeline; those that run side by side are summed over the cameras in processor time only."""
     network = pipeline.predictor.network  # type: ignore[union-attr]
     spent.watch(network, "encode", "encode, a camera")
-    spent.watch(network, "match_maps", "what is matched, a camera")
-    spent.watch(network_model, "sweep_and_merge", "a sweep, a camera")
+    spent.watch(network, "matchable", "what is matched, a camera")
+    spent.watch(matching, "sweep_and_merge", "a sweep, a camera")
     spent.watch(network.depth_head, "forward", "depth head, a camera")
     spent.watch(network.refiner, "forward", "refiner, a camera")
     spent.watch(network, "lift", "lift")
