@@ -16,7 +16,7 @@ from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.errors import CheckpointError, ConfigError
 from occupancy_nn_ros.network.checkpoint import Calibration, Checkpoint, find_model, load_checkpoint, read_header
 from occupancy_nn_ros.network.model import ModelConfig
-from occupancy_nn_ros.runtime.predictor import Predictor
+from occupancy_nn_ros.runtime.predictor import Place, Predictor
 from occupancy_nn_ros.settings import from_mapping
 from occupancy_nn_ros.training.dataset import Sample, SampleSource
 from occupancy_nn_ros.training.loop import TrainConfig, initial_model
@@ -50,13 +50,16 @@ class WithoutPast:
 class OneViewPredictor(Predictor):
     """Shows the network one image at a time; of the answers to a voxel the one of the view that sees it best holds."""
 
-    def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
-        """As :meth:`Predictor.predict`."""
+    def place_and_predict(
+        self, keyframe: Keyframe, window: LatticeWindow, place: Place | None
+    ) -> tuple[Keyframe, Prediction]:
+        """As :meth:`Predictor.place_and_predict`."""
+        keyframe = keyframe if place is None else place(keyframe)
         answers = []
         for image in keyframe.images:
             self.reset()
-            answers.append(super().predict(replace(keyframe, images=(image,)), window))
-        return best_seen(answers)
+            answers.append(super().place_and_predict(replace(keyframe, images=(image,)), window, None)[1])
+        return keyframe, best_seen(answers)
 
 
 def best_seen(answers: list[Prediction]) -> Prediction:

@@ -25,13 +25,14 @@ def pipeline_that_predicts(logit, weight, depth_m):
     image = np.zeros((9, 9), np.float32)
     image[4, 4] = depth_m
 
-    def predict(keyframe, window):
+    def predict(keyframe, window, place):
+        keyframe = place(keyframe)
         shape = torch.ones(window.shape)
         depth = PosedDepth("front", keyframe.stamp_ns, image, CAMERA, LOOK_ALONG_X)
-        return Prediction(window, logit * shape, weight * shape, None, shape, (depth,), prior_log_odds=-1.5)
+        return keyframe, Prediction(window, logit * shape, weight * shape, None, shape, (depth,), prior_log_odds=-1.5)
 
     predictor = SimpleNamespace(
-        predict=predict,
+        place_and_predict=predict,
         reset=lambda: None,
         device=torch.device("cpu"),
         calibration=Calibration(prior_log_odds=-1.5),
