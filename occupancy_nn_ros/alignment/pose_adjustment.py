@@ -184,15 +184,15 @@ class _Sightings:
         error = focal_lengths(self.K) * local[:, :2] / z + self.K[:, :2, 2] - self.pixels
         return _Geometry(error, way, shift, ahead, local, there, here)
 
-    def linearize(self, state: _State) -> _Linear:
-        """Errors and derivatives at a state, weighted."""
+    def linearize(self, state: _State, *, poses: bool) -> _Linear:
+        """Errors and derivatives at a state, weighted; those by poses only if they are asked for."""
         at = self.geometry(state)
         error = at.error_px / PIXEL_NOISE
         trusted = 1 / (1 + (error**2).sum(axis=1) / DOUBTFUL**2)
         weight = np.sqrt(np.where(at.local[:, 2] > NEAREST_M, trusted, 0.0))[:, None]
         by_point = _projection_slope(focal_lengths(self.K), at.local) @ at.here[:, :3, :3].transpose(0, 2, 1)
         by_depth = (by_point @ at.shift[..., None])[..., 0]
-        by_pose = self._by_pose(at, state, by_point)
+        by_pose = self._by_pose(at, state, by_point) if poses else np.zeros((len(weight), 2, 0))
         return _Linear(error * weight, by_pose * weight[..., None], by_depth * weight)
 
     def _by_pose(self, at: _Geometry, state: _State, by_point: FloatArray) -> FloatArray:
@@ -208,7 +208,7 @@ class _Sightings:
 
     def step(self, state: _State, sigma_rad: float) -> tuple[FloatArray, FloatArray]:
         """Steps of the corrections (W, 6) and of the inverse depths of ``features``."""
-        linear = self.linearize(state)
+        linear = self.linearize(state, poses=sigma_rad != 0)
         curve = self._sum((linear.by_depth**2).sum(axis=1)) + 1e-3  # a feature at infinity stays where it is
         slope = self._sum((linear.by_depth * linear.error).sum(axis=1))
         if sigma_rad == 0:

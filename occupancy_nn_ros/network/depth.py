@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from occupancy_nn_ros.network.convolution import Conv3d, Conv3dBlock, channels_beside
 from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.depth_kernels import by_pixel, likeliest_stretch, split_twice
-from occupancy_nn_ros.network.encoder import ConvBlock, norm
+from occupancy_nn_ros.network.encoder import ConvBlock
 from occupancy_nn_ros.network.patches import patches_at
 from occupancy_nn_ros.network.precision import in_float32
 from occupancy_nn_ros.network.sweep_kernels import NEAREST_M
@@ -179,43 +180,6 @@ class PlaneSweep(nn.Module):
         return torch.cat([by_features, correlate(reference.patches, source.patches, place, 1)])
 
 
-class Conv3d(nn.Conv3d):
-    """3x3x3 convolution that keeps the size.
-
-    On a CPU torch convolves a single volume seven times slower than the same one of several; so a single one is
-    convolved as a batch of slices.
-    """
-
-    def __init__(self, inputs: int, outputs: int, *, bias: bool = True) -> None:
-        super().__init__(inputs, outputs, 3, padding=1, bias=bias)
-
-    def forward(self, volumes: Tensor) -> Tensor:
-        """(V, inputs, D, h, w) to (V, outputs, D, h, w)."""
-        if len(volumes) == 1 and volumes.device.type == "cpu":
-            return self._by_slices(volumes[0])[None]
-        convolved: Tensor = super().forward(volumes)
-        return convolved
-
-    def _by_slices(self, volume: Tensor) -> Tensor:
-        """Each slice by the three layers of the kernel at once, then the layers' shifted sum."""
-        kernel = self.weight.permute(2, 0, 1, 3, 4).flatten(0, 1)
-        layers = functional.conv2d(volume.transpose(0, 1), kernel, padding=1)
-        layers = layers.view(len(layers), 3, self.out_channels, *layers.shape[-2:])
-        before, here, after = layers.unbind(1)
-        total = here + functional.pad(before[:-1], (0, 0) * 3 + (1, 0)) + functional.pad(after[1:], (0, 0) * 3 + (0, 1))
-        if self.bias is not None:
-            total = total + self.bias[:, None, None]
-        convolved: Tensor = total.transpose(0, 1)
-        return convolved
-
-
-class Conv3dBlock(nn.Sequential):
-    """3x3x3 convolution, norm, ReLU."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(Conv3d(inputs, outputs, bias=False), norm(outputs), nn.ReLU(inplace=True))
-
-
 def merge_sources(correlation: Tensor, seen: Tensor) -> Tensor:
     """What all sources of a view say, however many there are.
 
@@ -255,7 +219,7 @@ class DepthHead(nn.Module):
             (V, D, h, w) unnormalised log-probabilities over the depth intervals.
         """
         prior = self.prior(features)
-        volume = torch.cat([matches, prior[:, None]], dim=1)
+        volume = channels_beside(matches, prior[:, None])
         logits = prior.float() + self.regularize(volume)[:, 0]  # sums of logits keep their digits under autocast
         context = torch.cat([logits, features], dim=1)
         coarse = functional.interpolate(
@@ -321,7 +285,7 @@ class DepthRefiner(nn.Module):
             (V, D, h, w) unnormalised log-probabilities over the finer intervals.
         """
         expected = logits.gather(1, index) - logits.amax(dim=1, keepdim=True)
-        compared = self.compare(torch.cat([matches, expected[:, None]], dim=1))
+        compared = self.compare(channels_beside(matches, expected[:, None]))
         correction = self.correct(torch.cat([compared.flatten(1, 2), detail], dim=1))
         return logits.scatter_add(1, index, correction.to(logits.dtype))
 

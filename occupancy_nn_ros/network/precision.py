@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 Result = TypeVar("Result")
 
@@ -27,6 +28,12 @@ def in_float32(function: Callable[..., Result]) -> Callable[..., Result]:
             return function(*args, **kwargs)
 
     return exact
+
+
+def shortened(activations: Tensor) -> Tensor:
+    """Activations as autocast hands them to a convolution, where it is active."""
+    kind = activations.device.type
+    return activations.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else activations
 
 
 def has_bfloat16() -> bool:

@@ -101,7 +101,7 @@ def test_confused_features_hardly_matter():
 def test_derivatives_are_those_of_the_errors():
     _, given, tracks = window_and_tracks(noise(5), features=12)
     problem, state = _Sightings(given, tracks), _State(noise(6), tracks.inverse_depth)
-    point = problem.linearize(state)
+    point = problem.linearize(state, poses=True)
     error = problem.geometry(state).error_px
     weight = np.linalg.norm(point.error, axis=1) / np.maximum(np.linalg.norm(error, axis=1), 1e-12)
     for index in (0, 4, 8, 13, 27, 52):

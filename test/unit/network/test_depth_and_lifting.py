@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import torch
 
+from occupancy_nn_ros.network.convolution import Conv3d, Conv3dBlock, channels_beside
 from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.depth import (
     Appearance,
-    Conv3d,
     DepthBins,
     DepthRefiner,
     PlaneSweep,
@@ -180,12 +180,31 @@ def test_sources_are_merged_where_they_see():
     assert merge_sources(correlation[2:], seen[2:]).flatten().tolist() == [0, 0, 0]
 
 
-def test_one_volume_is_convolved_as_several_are():
+@pytest.mark.parametrize(("outputs", "bias"), [(7, False), (7, True), (1, True)])
+def test_one_volume_is_convolved_as_several_are(outputs, bias):
     torch.manual_seed(0)
-    for bias in (False, True):
-        convolution = Conv3d(5, 7, bias=bias)
-        volumes = torch.randn(2, 5, 6, 8, 9)
-        torch.testing.assert_close(convolution(volumes[:1]), convolution(volumes)[:1], atol=1e-5, rtol=0)
+    convolution = Conv3d(5, outputs, bias=bias)
+    volumes = torch.randn(2, 5, 6, 8, 9)
+    expected = convolution(volumes)[:1]
+    torch.testing.assert_close(convolution(volumes[:1]), expected, atol=1e-5, rtol=0)
+    parts = channels_beside(volumes[:1, :2], volumes[:1, 2:])
+    torch.testing.assert_close(convolution(parts), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("outputs", [8, 24])
+def test_one_volume_is_normalised_as_several_are(outputs):
+    """Of one group of channels, and of three."""
+    torch.manual_seed(0)
+    block = Conv3dBlock(5, outputs)
+    torch.nn.init.normal_(block[1].weight)
+    torch.nn.init.normal_(block[1].bias)
+    volumes = torch.randn(2, 5, 6, 8, 9) + 1
+    with torch.inference_mode():
+        torch.testing.assert_close(block(volumes[:1]), block(volumes)[:1], atol=1e-5, rtol=1e-5)
+        with torch.autocast("cpu", torch.bfloat16):
+            short = block(volumes[:1])
+    assert short.dtype == torch.bfloat16
+    torch.testing.assert_close(short.float(), block(volumes)[:1], atol=0.05, rtol=0.05)
 
 
 @pytest.fixture
