@@ -57,3 +57,9 @@ PRIORITY_COLUMNS = {
     "late p50, ms": "late_p50_ms", "p95": "late_p95_ms", "p99": "late_p99_ms", "most": "late_most_ms",
     "a keyframe, s": "keyframe_p50_s",
 }  # fmt: skip
+ADAPTING_COLUMNS = {
+    "MCC": "mcc", "IoU": "iou", "precision": "precision", "recall": "recall", "depth sure": "depth_sure_share",
+    "within 10 %": "depth_within_10_percent", "ECE, seen": "ece_visible", "the judge": "judge", "another place": "elsewhere",
+    "MCC there": "elsewhere_mcc",
+}  # fmt: skip
+ADAPTING_DIGITS = {"depth_sure_share": ".0%", "depth_within_10_percent": ".0%", "judge": "s", "elsewhere": "s"}

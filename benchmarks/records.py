@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 from columns import (
+    ADAPTING_COLUMNS,
+    ADAPTING_DIGITS,
     BUSY_COLUMNS,
     CLASS_COLUMNS,
     GRID_COLUMNS,
@@ -160,6 +162,7 @@ TABLES = {
         "real", REAL_COLUMNS, {"recording": "name", "poses": "poses"},
         {"depth_median_error": ".1%", "depth_within_10_percent": ".0%"},
     ),
+    "adapting": Table("adapting", ADAPTING_COLUMNS, {"place": "place", "weights": "name"}, ADAPTING_DIGITS),
     "soak": Table("soak", SOAK_COLUMNS, digits=SOAK_DIGITS, goals=SOAK_GOALS),
     "receive": Table("receive", RECEIVE_COLUMNS, digits=RECEIVE_DIGITS, goals=RECEIVE_GOALS),
 }  # fmt: skip
