@@ -4,8 +4,8 @@
     python benchmarks/adapting.py --record                              # simulated drives, carried by hand and imperfect
     python benchmarks/adapting.py --bag kitchen=BAG@6 --set keyframes.distance_m=0.05 --record      # a recording, and these drives
 
-A recording is adapted to by what comes before a time, from cameras and TF alone. The shipped weights, those that were learned, those that
-the judge keeps, and those fine-tuned by the recording's own depth camera then map what comes after it, and map the place that is named
+A recording is adapted to by what comes before a time, from cameras and TF alone. The shipped weights, those that were learned, what the
+judge keeps, and those fine-tuned by the recording's own depth camera then map what comes after it, and map the place that is named
 next: what was learned of one may be lost of others. What is finished stays in the folder, and a second start goes on.
 """
 
@@ -22,7 +22,7 @@ from typing import Any
 
 import records
 
-from occupancy_nn_ros.adaptation.adapt import FIT, SHARES, AdaptPlan, adapt, between
+from occupancy_nn_ros.adaptation.adapt import FIT, AdaptPlan, adapt
 from occupancy_nn_ros.adaptation.prior_shift import shift_logits
 from occupancy_nn_ros.bags.reader import BagPart
 from occupancy_nn_ros.config import Config, load_config
@@ -82,7 +82,7 @@ class Bench:
 
     def __init__(self, out: Path, model: str, steps: int) -> None:
         """Start from a model, and learn in so many steps."""
-        self.out, self.shipped = out, find_model(model)
+        self.out, self.model, self.shipped = out, model, find_model(model)
         self.fit = replace(FIT, steps=steps)
 
     def weights(self, place: Place, *, with_depth: bool) -> Iterator[Weights]:
@@ -104,24 +104,26 @@ class Bench:
         return found
 
     def _adapted(self, place: Place) -> Iterator[Weights]:
-        """Weights at each share of the way to those that were learned, with what the judge says of them."""
+        """What was learned, and what is kept of it."""
         folder = self.out / f"{place.name}_adapted"
         pool = ProcessPool(1, 1)
         try:
             adapted = adapt([place.bag], folder, AdaptPlan(self._labels(place, "cameras"), pool, self.fit))
         finally:
             pool.close()
-        before = load_checkpoint(self.shipped)
+        judged = json.loads((folder / "adapt.json").read_text(encoding="utf-8"))["judged"]
+        (verdict,) = (one for one in judged if one["share"] == 1)
+        yield Weights("learned", self._learned(folder), "better" if verdict["improved"] else "no better")
+        kept = f"{adapted.share:.0%} of what was learned"
+        yield Weights("what adapt keeps", adapted.model or self.shipped, kept if adapted.model else "as shipped")
+
+    def _learned(self, folder: Path) -> Path:
+        """All of what was learned, whatever the judge says of it."""
         learned = load_checkpoint(folder / "run" / f"{folder.resolve().name}.safetensors")
         learned = shift_logits(learned, -float(learned.record["prior_shift"]))
-        judged = json.loads((folder / "adapt.json").read_text(encoding="utf-8"))["judged"]
-        for share, verdict in zip(SHARES, judged, strict=True):
-            path = folder / f"share_{share:g}.safetensors"
-            network = between(before.network, learned.network, share)
-            save_checkpoint(replace(learned, network=network, calibration=before.calibration), path)
-            keeps = adapted.model is not None and adapted.share == share
-            said = "better, kept" if keeps else "better" if verdict["improved"] else "no better"
-            yield Weights("adapted" if share == 1 else f"adapted, {share:.0%} of the way", path, said)
+        path = folder / "learned.safetensors"
+        save_checkpoint(replace(learned, calibration=load_checkpoint(self.shipped).calibration), path)
+        return path
 
     def _fine_tuned(self, place: Place) -> Path:
         """Weights that learned as long from what the depth camera measured."""
@@ -140,7 +142,7 @@ class Bench:
         return path
 
     def _labels(self, place: Place, sensor: Sensor) -> LabelPlan:
-        config = replace(load_config([], place.overrides), model=str(self.shipped), voxel_size_m=VOXEL_M)
+        config = replace(load_config([], place.overrides), model=self.model, voxel_size_m=VOXEL_M)
         config = replace(config, keyframes=replace(config.keyframes, min_period_s=EVERY_S))
         return LabelPlan(config, BagPart(0.0, place.until_s), sensor=sensor)
 

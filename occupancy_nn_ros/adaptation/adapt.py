@@ -19,8 +19,9 @@ import cv2
 import numpy as np
 import torch
 
-from occupancy_nn_ros.adaptation.map_judge import HeldOut, MapErrors, MapJudge, Verdict
+from occupancy_nn_ros.adaptation.map_judge import HeldOut, MapJudge
 from occupancy_nn_ros.adaptation.prior_shift import prior_shift, shift_logits
+from occupancy_nn_ros.adaptation.verdict import MapErrors, Verdict
 from occupancy_nn_ros.errors import TrainingError
 from occupancy_nn_ros.jobs.run import WorkerPool
 from occupancy_nn_ros.labelling.bags import Outcome, label_bags

@@ -3,14 +3,14 @@
 
 Keyframes that were kept from training are fused into a map as ``play`` does it, and the map is looked at from where their pictures were
 taken. A ray that ends in an occupied voxel says how far the surface is, and neighbouring pictures show whether they fit each other by that
-depth; a ray that ends in nothing matches nothing. Where views agree on depth, the map has to be free up to there.
+depth; a ray that ends in nothing matches nothing. Where views agree on depth, the map has to be free up to there, and occupied there:
+without that, a map that claims less of everything would win, since what it loses first has no texture that would tell.
 
 Depth of single pictures would not do: a network whose depth is right but unsure fits pictures well and carves nothing.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from occupancy_nn_ros.adaptation.photometric import Neighbours, Picture
+from occupancy_nn_ros.adaptation.verdict import MapErrors
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.mapping.queries import cast_rays
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
@@ -26,7 +27,7 @@ from occupancy_nn_ros.network.checkpoint import Checkpoint
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.runtime.predictor import Predictor
 from occupancy_nn_ros.training.shards import Shard, read_shard
-from occupancy_nn_ros.values import CameraModel, Float32Array, FloatArray, Keyframe, PosedImage, VoxelState
+from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, PosedImage, VoxelState
 
 AROUND = 6
 """Keyframes before and after whose pictures are compared, and before, that are matched with."""
@@ -34,12 +35,14 @@ AROUND = 6
 MOST_KEYFRAMES = 40
 """Of each recording the last so many are fused and looked at."""
 
-PARTS, LEAST_COMPARED, LEAST_PARTS = 4, 0.1, 8
-"""Along each side, so many parts of a picture give an error each, if this share of their cells can be compared; with fewer parts in all
-nothing is said."""
+PARTS, LEAST_COMPARED = 4, 0.1
+"""Along each side, so many parts of a picture give an error each, if this share of their cells can be compared."""
 
 WAY_POINTS = 32
 """Places on the way to an agreed depth at which the map is asked."""
+
+INSIDE = 0.05
+"""Of a voxel's edge: so far behind a surface the map is asked for it, since matter begins where voxels meet."""
 
 REMEMBER_MIB = 256
 """At least: what a robot has left behind is looked at too."""
@@ -59,79 +62,6 @@ class HeldOut:
 
     shards: tuple[Path, ...]
     first: int
-
-
-@dataclass(frozen=True)
-class MapErrors:
-    """Errors of a map in each part of each picture that it was looked at in, NaN where too little can be compared: the same for all maps.
-
-    Attributes:
-        pictures: (P,) mean mismatch of pictures where its rays end, 0 to 1.
-        space: (P,) mean share of the way to the depth that views agree on which the map does not let a ray through.
-        looks: depth (V, h, w) of the map in the last keyframe's pictures, NaN where rays end in nothing.
-    """
-
-    pictures: FloatArray
-    space: FloatArray
-    looks: Float32Array
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Errors of two maps in the same parts of the same pictures.
-
-    Attributes:
-        before, after: their means over parts.
-        parts: how many parts there are.
-        standard_error: of the mean difference.
-    """
-
-    before: float
-    after: float
-    parts: int
-    standard_error: float
-
-    @classmethod
-    def of(cls, before: FloatArray, after: FloatArray) -> Comparison:
-        """Compare errors (P,), NaN where there are none."""
-        known = np.isfinite(before) & np.isfinite(after)
-        count = int(known.sum())
-        if count < 2:
-            return cls(0.0, 0.0, count, 0.0)
-        spread = float(np.std((after - before)[known], ddof=1))
-        return cls(float(before[known].mean()), float(after[known].mean()), count, spread / count**0.5)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What becomes of the map with other weights.
-
-    Attributes:
-        pictures: mismatch of pictures where rays end.
-        space: shares of the way to agreed depth that are not free.
-        keyframes: how many were looked at.
-    """
-
-    pictures: Comparison
-    space: Comparison
-    keyframes: int
-
-    @classmethod
-    def of(cls, before: MapErrors, after: MapErrors, keyframes: int) -> Verdict:
-        """Compare the maps of two networks."""
-        pictures = Comparison.of(before.pictures, after.pictures)
-        return cls(pictures, Comparison.of(before.space, after.space), keyframes)
-
-    @property
-    def change(self) -> float:
-        """By how much the sum of both errors grows: a surface that is found costs some space before edges, and the other way round."""
-        return self.pictures.after - self.pictures.before + self.space.after - self.space.before
-
-    @property
-    def improved(self) -> bool:
-        """Whether the sum of both errors falls by more than two standard errors."""
-        error = math.hypot(self.pictures.standard_error, self.space.standard_error)
-        return self.pictures.parts >= LEAST_PARTS and self.change < -2 * error
 
 
 @dataclass(frozen=True)
@@ -196,8 +126,9 @@ class MapJudge:
             for number in range(first, len(moments)):
                 around = moments[max(0, number - AROUND) : number] + moments[number + 1 : number + 1 + AROUND]
                 looked.append(_look(fused, moments[number], around))
-        pictures, space = ([getattr(one, name) for one in looked] for name in ("pictures", "space"))
-        return MapErrors(np.concatenate(pictures), np.concatenate(space), looked[-1].looks)
+        names = ("pictures", "space", "missed")
+        pictures, space, missed = (np.concatenate([getattr(one, name) for one in looked]) for name in names)
+        return MapErrors(pictures, space, missed, looked[-1].looks)
 
     def _fuse(self, checkpoint: Checkpoint, moments: Sequence[_Moment], first: int) -> RollingMap:
         """The map of the keyframes from ``first`` on, which are matched with those before as well."""
@@ -230,14 +161,15 @@ def _look(fused: RollingMap, moment: _Moment, around: Sequence[_Moment]) -> MapE
     """Errors of a map in one keyframe's pictures, which are compared with each other and with those around."""
     fused.move_to(moment.T_map_base)
     own, others = moment.pictures, [picture for other in around for picture in other.pictures]
-    pictures, space, looks = list[float](), list[float](), []
+    pictures, space, missed, looks = list[float](), list[float](), list[float](), []
     for view, (picture, agreed_m) in enumerate(zip(own, moment.agreed_m, strict=True)):
         neighbours = Neighbours(picture, [*own[:view], *own[view + 1 :], *others])
         depths_m = surface_depths(fused, picture)
         pictures += by_parts(np.where(neighbours.comparable(), neighbours.mismatch(depths_m), np.nan))
         space += by_parts(blocked_shares(fused, picture, agreed_m))
+        missed += by_parts(missed_places(fused, picture, agreed_m))
         looks.append(depths_m[0].astype(np.float32))
-    return MapErrors(np.array(pictures), np.array(space), np.stack(looks))
+    return MapErrors(np.array(pictures), np.array(space), np.array(missed), np.stack(looks))
 
 
 def surface_depths(fused: RollingMap, picture: Picture) -> FloatArray:
@@ -271,6 +203,17 @@ def blocked_shares(fused: RollingMap, picture: Picture, agreed_m: FloatArray) ->
     shares = np.full(agreed_m.size, np.nan)
     shares[usable] = (behind | (state != VoxelState.FREE)).mean(axis=1)
     return shares.reshape(agreed_m.shape)
+
+
+def missed_places(fused: RollingMap, picture: Picture, agreed_m: FloatArray) -> FloatArray:
+    """1 (h, w) where the voxel at a depth (h, w) is not occupied, 0 where it is, NaN where the depth is 0."""
+    ways = picture.ways() @ picture.T_map_cam[:3, :3].T
+    depth_m = agreed_m.reshape(-1) + INSIDE * fused.window.voxel_size_m
+    known = np.flatnonzero(agreed_m.reshape(-1) > 0)
+    missed = np.full(agreed_m.size, np.nan)
+    state = fused.query(picture.T_map_cam[:3, 3] + ways[known] * depth_m[known, None])[1]
+    missed[known] = state != VoxelState.OCCUPIED
+    return missed.reshape(agreed_m.shape)
 
 
 def by_parts(errors: npt.NDArray[np.floating]) -> list[float]:

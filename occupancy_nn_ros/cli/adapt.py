@@ -97,10 +97,11 @@ def _print(adapted: Adapted, args: argparse.Namespace) -> None:
             print(f"{outcome.bag}: {outcome.labels.keyframes} keyframes")
             for reason, count in outcome.labels.dropped.items():
                 print(f"  not used: {count} {reason}")
-    pictures, space = adapted.verdict.pictures, adapted.verdict.space
+    pictures, space, missed = adapted.verdict.pictures, adapted.verdict.space, adapted.verdict.missed
     print(f"maps of {adapted.verdict.keyframes} keyframes kept from training, before and after:")
     print(f"  mismatch of pictures where rays end: {pictures.before:.4f}, {pictures.after:.4f}")
     print(f"  not free before what views agree on: {space.before:.1%}, {space.after:.1%}")
+    print(f"  not occupied where views agree on a surface: {missed.before:.1%}, {missed.after:.1%}")
     print(f"  look at {args.out / 'held_out.png'}")
     if adapted.model is None:
         print(f"no better, so the old weights are kept: go on with --model {args.model}", file=sys.stderr)

@@ -10,8 +10,8 @@ import pytest
 
 from occupancy_nn_ros.adaptation import adapt as adapting
 from occupancy_nn_ros.adaptation.adapt import FIT, AdaptPlan, Audience, adapt, between, split
-from occupancy_nn_ros.adaptation.map_judge import MapErrors
 from occupancy_nn_ros.adaptation.prior_shift import prior_shift, shift_logits
+from occupancy_nn_ros.adaptation.verdict import MapErrors
 from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import TrainingError
@@ -111,8 +111,8 @@ def judged(monkeypatch, after):
             self.keyframes, self.said = sum(8 - item.first for item in held_out), iter((BEFORE, *after))
 
         def errors(self, checkpoint):
-            noise = np.linspace(-1e-3, 1e-3, 16)
-            return MapErrors(next(self.said) + noise, np.full(16, np.nan), np.full((1, 16, 24), 2.0, np.float32))
+            noise, none = np.linspace(-1e-3, 1e-3, 16), np.full(16, np.nan)
+            return MapErrors(next(self.said) + noise, none, none, np.full((1, 16, 24), 2.0, np.float32))
 
     monkeypatch.setattr(adapting, "MapJudge", Judge)
 

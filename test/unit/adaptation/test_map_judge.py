@@ -10,15 +10,15 @@ import torch
 
 from occupancy_nn_ros.adaptation import map_judge
 from occupancy_nn_ros.adaptation.map_judge import (
-    Comparison,
     HeldOut,
     MapJudge,
-    Verdict,
     blocked_shares,
     by_parts,
+    missed_places,
     surface_depths,
 )
 from occupancy_nn_ros.adaptation.photometric import Picture
+from occupancy_nn_ros.adaptation.verdict import MISSED_WEIGHT, Comparison, Verdict
 from occupancy_nn_ros.config import MapConfig, load_config
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.training.shards import DEPTH_STRIDE, write_shard
@@ -140,6 +140,14 @@ def test_a_map_that_claims_nothing_matches_nothing(judge):
     assert np.nanmin(found.pictures) == 1.0 and np.nanmean(found.space) < 0.002 and np.isnan(found.looks).all()
 
 
+def test_a_map_that_claims_less_is_no_gain(judge):
+    """Surfaces without texture are the first to go, and nothing else would tell."""
+    lost = judge.errors(empty)
+    assert np.nanmean(lost.missed) == 1.0 and np.nanmean(judge.errors(TRUE).missed) < 0.05
+    pictures = np.where(np.isfinite(lost.pictures), 0.0, np.nan)  # what is left of it fits
+    assert not Verdict.of(judge.errors(TRUE), replace(lost, pictures=pictures), 3).improved
+
+
 def test_right_surfaces_without_free_space_are_no_gain(judge):
     """They fit pictures as well as the true map does, but nobody could drive there."""
     before, surfaces = judge.errors(COLLAPSED), judge.errors(field(is_free_known=False))
@@ -221,6 +229,13 @@ def test_what_blocks_the_way_to_agreed_depth_counts(occupied, free, share):
     assert np.isnan(blocked_shares(grid, small_picture(), np.array([[0.0]]))).all()
 
 
+@pytest.mark.parametrize(("occupied", "missed"), [(np.s_[5], 0.0), (np.s_[4], 1.0), (np.s_[6], 1.0), (np.s_[:0], 1.0)])
+def test_a_surface_is_missed_where_its_voxel_is_not_occupied(occupied, missed):
+    grid = small_map(occupied, np.s_[:5])
+    assert missed_places(grid, small_picture(), np.array([[5.0]]))[0, 0] == missed
+    assert np.isnan(missed_places(grid, small_picture(), np.array([[0.0]]))).all()
+
+
 def test_parts_with_too_little_to_compare_are_left_out():
     errors = np.full((8, 8), np.nan)
     errors[:2, :2], errors[7, 7] = [[0.1, 0.2], [0.3, 0.4]], 0.5
@@ -229,8 +244,8 @@ def test_parts_with_too_little_to_compare_are_left_out():
 
 
 def test_a_difference_within_chance_is_none():
-    def verdict(pictures, space=()):
-        comparisons = [Comparison.of(np.full(len(d), 0.3), 0.3 + np.array(d)) for d in (pictures, space)]
+    def verdict(pictures, space=(), missed=()):
+        comparisons = [Comparison.of(np.full(len(d), 0.3), 0.3 + np.array(d)) for d in (pictures, space, missed)]
         return Verdict(*comparisons, 3)
 
     better, chance = [-0.01, -0.011, -0.009, -0.01, np.nan] * 2, [-0.02, 0.015, -0.01, 0.012] * 2
@@ -246,7 +261,16 @@ def test_surfaces_and_free_space_count_alike():
     def comparison(change, error=0.01):
         return Comparison(0.3, 0.3 + change, 20, error)
 
-    assert Verdict(comparison(-0.1), comparison(0.05), 3).improved
-    assert not Verdict(comparison(-0.05), comparison(0.1), 3).improved
-    assert Verdict(comparison(0.0), comparison(-0.03), 3).improved
-    assert not Verdict(comparison(0.0), comparison(-0.028), 3).improved  # twice the root of 0.01^2 + 0.01^2
+    none = Comparison(0.0, 0.0, 20, 0.0)
+    assert Verdict(comparison(-0.1), comparison(0.05), none, 3).improved
+    assert not Verdict(comparison(-0.05), comparison(0.1), none, 3).improved
+    assert Verdict(comparison(0.0), comparison(-0.03), none, 3).improved
+    assert not Verdict(comparison(0.0), comparison(-0.028), none, 3).improved  # twice the root of 0.01^2 + 0.01^2
+
+
+def test_surfaces_that_are_lost_count_less():
+    gained, lost = Comparison(0.3, 0.27, 20, 0.001), Comparison(0.1, 0.25, 20, 0.001)
+    verdict = Verdict(gained, gained, lost, 3)
+    assert verdict.change == pytest.approx(2 * -0.03 + MISSED_WEIGHT * 0.15) and verdict.improved
+    assert not Verdict(gained, gained, Comparison(0.1, 0.35, 20, 0.001), 3).improved
+    assert not Verdict(gained, gained, Comparison(0.1, 0.1, 20, 0.03 / MISSED_WEIGHT), 3).improved  # not certain
