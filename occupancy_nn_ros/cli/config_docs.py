@@ -9,7 +9,8 @@ import typing
 from collections.abc import Iterator
 from typing import Any
 
-from occupancy_nn_ros.config import CameraConfig, Config
+from occupancy_nn_ros.camera_settings import CameraConfig
+from occupancy_nn_ros.config import Config
 
 HEAD = """<!-- SPDX-License-Identifier: Apache-2.0 -->
 <!-- Made by: python -m occupancy_nn_ros.cli.config_docs -->

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from occupancy_nn_ros.config import CameraConfig
+from occupancy_nn_ros.camera_settings import CameraConfig
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.settings import read_yaml
 

@@ -18,7 +18,8 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from occupancy_nn_ros.config import CameraConfig, Config, load_config
+from occupancy_nn_ros.camera_settings import CameraConfig
+from occupancy_nn_ros.config import Config, load_config
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.settings import from_mapping
 

@@ -6,7 +6,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from occupancy_nn_ros.config import CameraConfig, Config
+from occupancy_nn_ros.camera_settings import CameraConfig
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError
 
 

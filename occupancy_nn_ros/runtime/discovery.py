@@ -12,7 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from occupancy_nn_ros.config import CameraConfig, Config
+from occupancy_nn_ros.camera_settings import CameraConfig
+from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.messages.names import COMPRESSED_IMAGE, IMAGE, POINT_CLOUD, VIDEO_TYPES
 from occupancy_nn_ros.messages.picture_headers import MAX_PIXELS

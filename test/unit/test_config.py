@@ -8,7 +8,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from occupancy_nn_ros.config import CameraConfig, Config, MapConfig, load_config
+from occupancy_nn_ros.camera_settings import CameraConfig
+from occupancy_nn_ros.config import Config, MapConfig, load_config
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.settings import from_mapping, to_mapping
 

@@ -3,7 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from occupancy_nn_ros.config import CameraConfig, load_config
+from occupancy_nn_ros.camera_settings import CameraConfig
+from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import ConfigError
 
 ROS_FILE = """
