@@ -3,37 +3,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import UndecidedFramesError
+from occupancy_nn_ros.sync.frame_words import (
+    OTHER_MAP_WORDS,
+    USUAL_MAP_FRAMES,
+    is_fixed_name,
+    moves_with_robot,
+    words_of,
+)
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
-
-USUAL_MAP_FRAMES = ("odom", "map", "world")
-OTHER_MAP_WORDS = {
-    "init",
-    "origin",
-    "start",
-    "local",
-    "global",
-    "earth",
-    "enu",
-    "ned",
-    "utm",
-    "ecef",
-    "mocap",
-    "vicon",
-    "optitrack",
-}
-"""Words in names of frames that stand still, beside the usual ones (camera_init, local_origin, vicon/world)."""
-
-BODY_WORDS = {
-    "link", "base", "body", "footprint", "chassis", "torso", "pelvis", "trunk", "robot", "vehicle", "car", "rover", "hull", "head",
-    "mast", "gimbal", "camera", "cam", "optical", "imu", "gps", "lidar", "laser", "velodyne", "sensor", "frame",
-}  # fmt: skip
-"""Words in names of frames that move with the robot."""
 
 
 @dataclass(frozen=True)
@@ -127,21 +109,6 @@ def choose_frames(
     return _by_root(config, poses, above, patience)
 
 
-def is_fixed_name(frame: str) -> bool:
-    """Whether a frame's name says that it stands still."""
-    words = _words(frame)
-    return bool(words & ({*USUAL_MAP_FRAMES} | OTHER_MAP_WORDS))
-
-
-def moves_with_robot(frame: str, base_frame: str) -> bool:
-    """Whether a frame's name says that it is the robot's, or part of it."""
-    return frame == base_frame or (not is_fixed_name(frame) and bool(_words(frame) & BODY_WORDS))
-
-
-def _words(frame: str) -> set[str]:
-    return set(re.split(r"[_\-./]|(?<=\D)(?=\d)", frame.rsplit("/", 1)[-1].lower()))
-
-
 def _refuse_moving(config: Config, poses: PoseBuffer) -> None:
     """A map frame that is the robot's own would smear the map.
 
@@ -158,10 +125,10 @@ def _most_usual(above: Mapping[str, tuple[str, ...]]) -> str | None:
     """Of the frames above the sensor the one that is named most like a fixed frame."""
     frames = list(above)[1:]
     for usual in USUAL_MAP_FRAMES:
-        named = [frame for frame in frames if frame == usual] + [frame for frame in frames if usual in _words(frame)]
+        named = [frame for frame in frames if frame == usual] + [frame for frame in frames if usual in words_of(frame)]
         if named:
             return named[0]
-    return next((frame for frame in frames if _words(frame) & OTHER_MAP_WORDS), None)
+    return next((frame for frame in frames if words_of(frame) & OTHER_MAP_WORDS), None)
 
 
 def _by_transforms(

@@ -14,6 +14,7 @@ import numpy as np
 
 from occupancy_nn_ros.errors import ExtrapolationError
 from occupancy_nn_ros.geometry.poses import interpolate, rotation_angle
+from occupancy_nn_ros.sync.frame_words import BODY_WORDS, is_fixed_name, words_of
 from occupancy_nn_ros.sync.step_watch import StepWatch
 from occupancy_nn_ros.values import FloatArray
 
@@ -25,6 +26,9 @@ GAP_NS, GAP_M, GAP_RAD = 1_000_000_000, 0.1, 0.1
 JUMP_M, JUMP_M_S = 0.2, 50.0
 JUMP_RAD, JUMP_RAD_S = 0.5, 20.0
 """Motion both larger and faster than this is a correction of the pose, and what lies between was never passed."""
+
+CORRECTION_M_S, CORRECTION_RAD_S = 2.0, 1.0
+"""Where two frames stand still, as odom in map, and one moves in the other, drift is corrected: faster than this at one moment."""
 
 AHEAD_NS = 5_000_000_000
 """Localisation dates its transforms ahead, so that they hold until the next one: AMCL by 1 s, ROS 1's robot_state_publisher by
@@ -61,6 +65,7 @@ class PoseTrack:
     def __init__(self, parent: str, child: str, cache_ns: int) -> None:
         """Keep samples for ``cache_ns`` behind the newest."""
         self.parent, self.child, self.cache_ns = parent, child, cache_ns
+        self._is_correction = is_fixed_name(parent) and is_fixed_name(child) and not words_of(child) & BODY_WORDS
         self.stamps: list[int] = []
         self.too_old = self.behind = self.contradicted = 0
         self._watch = StepWatch()
@@ -178,7 +183,8 @@ class PoseTrack:
             raise self._outside(stamp_ns, usable, now_ns)
         before, after = self.stamps[upper - 1], self.stamps[upper]
         first, second = self._poses[before], self._poses[after]
-        if not _is_steady(first, second, after - before):
+        rates = (CORRECTION_M_S, CORRECTION_RAD_S) if self._is_correction else (JUMP_M_S, JUMP_RAD_S)
+        if not _is_steady(first, second, after - before, rates):
             raise ExtrapolationError(
                 f"transform from '{self.child}' to '{self.parent}' moves {_distance(first, second):.2f} m and turns "
                 f"{rotation_angle(first, second):.2f} rad from {before * 1e-9:.3f} to {after * 1e-9:.3f} s, too much to know it at "
@@ -258,12 +264,12 @@ def is_same_pose(first: FloatArray, second: FloatArray) -> bool:
     return _distance(first, second) <= SAME_M and rotation_angle(first, second) <= SAME_RAD
 
 
-def _is_steady(first: FloatArray, second: FloatArray, gap_ns: int) -> bool:
+def _is_steady(first: FloatArray, second: FloatArray, gap_ns: int, rates: tuple[float, float]) -> bool:
     """Whether two samples tell what was between them: neither a long gap with motion nor a jump."""
     moved, turned, gap_s = _distance(first, second), rotation_angle(first, second), gap_ns * 1e-9
     if gap_ns > GAP_NS and (moved > GAP_M or turned > GAP_RAD):
         return False
-    return (moved <= JUMP_M or moved <= JUMP_M_S * gap_s) and (turned <= JUMP_RAD or turned <= JUMP_RAD_S * gap_s)
+    return (moved <= JUMP_M or moved <= rates[0] * gap_s) and (turned <= JUMP_RAD or turned <= rates[1] * gap_s)
 
 
 def _distance(first: FloatArray, second: FloatArray) -> float:

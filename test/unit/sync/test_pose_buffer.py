@@ -239,6 +239,21 @@ def test_readers_never_see_a_half_written_tree(robot):
         check_transform(matrix)
 
 
+@pytest.mark.parametrize(("moved", "yaw", "is_known"), [(0.15, 0.1, True), (1.5, 0.0, False), (0.0, 0.6, False)])
+def test_no_pose_is_made_up_while_localisation_corrects_itself(moved, yaw, is_known):
+    """A robot may drive at 15 m/s; odom does not in map."""
+    buffer = PoseBuffer()
+    for stamp, x, angle in ((0, 0.0, 0.0), (S // 10, moved, yaw)):
+        put(buffer, stamp, "map", "odom", pose(x, yaw=angle))
+        put(buffer, stamp, "odom", "base", pose(1.5 * x))
+    assert buffer.lookup("odom", "base", S // 20)[0, 3] == pytest.approx(0.75 * moved)
+    if is_known:
+        assert buffer.lookup("map", "odom", S // 20)[0, 3] == pytest.approx(moved / 2)
+        return
+    with pytest.raises(ExtrapolationError, match=rf"moves {moved:.2f} m and turns {yaw:.2f} rad"):
+        buffer.lookup("map", "base", S // 20)
+
+
 @pytest.mark.parametrize(
     ("seconds", "moved", "yaw", "is_known"),
     [
