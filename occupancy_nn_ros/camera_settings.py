@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.settings import CheckedSettings, setting
 
 
@@ -45,6 +47,21 @@ class CameraConfig(CheckedSettings):
         """Check, and name frames as tf2 does."""
         super().__post_init__()
         without_slash(self, "frame_id", "sensor_frame")
+
+
+def check_cameras(cameras: Mapping[str, CameraConfig]) -> None:
+    """Check that cameras, by name, do not share a topic.
+
+    Raises:
+        ConfigError: two do; names them.
+    """
+    by_topic: dict[str, str] = {}
+    for name, camera in cameras.items():
+        other = by_topic.setdefault(camera.image_topic or f"the one of {name}", name)
+        if other != name:
+            raise ConfigError(
+                f"cameras {other} and {name} both have the image_topic {camera.image_topic}, expected one of each"
+            )
 
 
 def without_slash(settings: CheckedSettings, *names: str) -> None:

@@ -12,12 +12,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from occupancy_nn_ros.camera_settings import CameraConfig, without_slash
+from occupancy_nn_ros.camera_settings import CameraConfig, check_cameras, without_slash
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.parameter_files import settings_of
 from occupancy_nn_ros.setting_texts import body_boxes, class_values
 from occupancy_nn_ros.settings import (
     CheckedSettings,
+    check_order,
     from_mapping,
     merge,
     parse_override,
@@ -107,6 +108,7 @@ class GridConfig(CheckedSettings):
             for entry, value in class_values(entries).items():
                 if not 0 <= value <= high:
                     raise ConfigError(f"grid.{name}: {entry} is {value:g}, expected 0 to {high:g}")
+        check_order(self, "min_height_m", "max_height_m")
 
 
 @dataclass(frozen=True)
@@ -267,6 +269,11 @@ class OutputConfig(CheckedSettings):
         low=0.0, high=3600.0, live=True,
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        """Check ranges and the band of the markers."""
+        super().__post_init__()
+        check_order(self, "markers_min_height_m", "markers_max_height_m")
+
 
 @dataclass(frozen=True)
 class Config(CheckedSettings):
@@ -313,6 +320,14 @@ class Config(CheckedSettings):
         """Check, and name frames as tf2 does."""
         super().__post_init__()
         without_slash(self, "map_frame", "base_frame")
+        for name in ("map_frame", "base_frame"):
+            if not getattr(self, name):
+                raise ConfigError(f"{name} is empty, expected the name of a frame")
+        if self.tf_topic == self.tf_static_topic:
+            raise ConfigError(
+                f"tf_topic and tf_static_topic are both {self.tf_topic}: what moves would be taken to stand still"
+            )
+        check_cameras(self.cameras)
 
 
 def load_config(files: Iterable[Path] = (), overrides: Iterable[str] = ()) -> Config:

@@ -38,6 +38,17 @@ class CheckedSettings:
             _check_range(item, getattr(self, item.name))
 
 
+def check_order(settings: CheckedSettings, low: str, high: str) -> None:
+    """Check that one setting is no more than another.
+
+    Raises:
+        ConfigError: it is not; names both.
+    """
+    lower, upper = getattr(settings, low), getattr(settings, high)
+    if lower > upper:
+        raise ConfigError(f"{low} is {lower} and {high} is {upper}, expected no less than that")
+
+
 def _check_range(item: dataclasses.Field[Any], value: object) -> None:
     low, high = item.metadata.get("low"), item.metadata.get("high")
     if isinstance(value, float) and not math.isfinite(value):
@@ -74,7 +85,8 @@ def from_mapping(cls: type[T], values: Mapping[str, Any], prefix: str = "") -> T
     try:
         return cls(**arguments)
     except ConfigError as error:
-        raise ConfigError(f"{prefix}{error}") from None
+        text = str(error)
+        raise ConfigError(text if text.startswith(prefix) else f"{prefix}{text}") from None
 
 
 def to_mapping(config: object) -> dict[str, Any]:

@@ -32,6 +32,7 @@ ADVICE = {
     "depth is along the rays": "publish depth along the optical axis. The map is made without it",
     "depth is of another camera": "name the camera_info of the camera that it is registered to. The map is made without it",
     "depth is mirrored or turned over": "have its driver send it as its camera_info is, without a flip. The map is made without it",
+    "camera is not in its own frame": "set cameras.{name}.frame_id to its optical frame. The map is made without it",
     "cloud is not in metres": "publish metres. The map is made without it",
     "cloud is not in its sensor's frame": "name the sensor's own cloud. The map is made without it",
     "mask cannot be used": "set cameras.{name}.mask to a PNG of the size of its pictures: occupancy-nn mask BAG makes one",

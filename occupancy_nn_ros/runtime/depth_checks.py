@@ -76,7 +76,7 @@ class DepthChecks:
         Raises:
             ImplausibleError: it holds no distances in metres, or not yet shown to be some.
         """
-        _check_range(depth.depth_m)
+        check_range(depth.depth_m)
         if self._trusted:
             return
         look = _look(depth)
@@ -196,7 +196,12 @@ def _grid(model: CameraModel) -> tuple[FloatArray, FloatArray]:
     return pixels, np.column_stack([unproject(model, pixels), np.ones(len(pixels))])
 
 
-def _check_range(depth_m: Float32Array) -> None:
+def check_range(depth_m: Float32Array) -> None:
+    """Check that distances are such as a camera can measure.
+
+    Raises:
+        ImplausibleError: nearly all are too near or too far.
+    """
     values = depth_m[:: max(1, depth_m.shape[0] // 60), :: max(1, depth_m.shape[1] // 80)]
     measured = values[values > 0]
     if measured.size < MEASURED * values.size:

@@ -12,7 +12,7 @@ from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.geometry.poses import invert, rotation_angle
 from occupancy_nn_ros.messages.images import unit_by_encoding
 from occupancy_nn_ros.runtime.decoding import Decoded
-from occupancy_nn_ros.runtime.depth_checks import DepthChecks
+from occupancy_nn_ros.runtime.depth_checks import DepthChecks, check_range
 from occupancy_nn_ros.runtime.depth_orientation import OrientationChecks
 from occupancy_nn_ros.runtime.picture_checks import PictureChecks
 from occupancy_nn_ros.runtime.range_ends import RangeEnds, without_sphere
@@ -22,6 +22,9 @@ from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth, PosedIma
 
 WORLD_FRAMES = ("odom", "map", "world", "earth", "utm", "camera_init", "local_origin")
 """Frames that do not move with the robot, by custom."""
+
+STANDING_FRAMES = ("odom", "map", "world", "earth", "utm")
+"""Those of them that are no camera's first frame, as camera_init is that of visual odometry."""
 
 NEAREST_M, FARTHEST_CLOUD_M = 0.05, 300.0
 """A sensor returns points at its own place for nothing; no LiDAR sees half of its points beyond."""
@@ -69,6 +72,12 @@ class Plausibility:
             _check_ranges(decoded)
             self._check_agreement(frame, decoded, Standing.TOLD)
             return decoded
+        if frame.frame_id in STANDING_FRAMES:
+            raise ImplausibleError(
+                f"its frame is '{frame.frame_id}', which does not move with the robot, expected the camera's optical frame: have its "
+                f"driver name that, or set cameras.{name}.frame_id",
+                reason="camera is not in its own frame",
+            )
         self._check_mounting(frame, T_map_base)
         if isinstance(decoded, PosedImage):
             self._pictures.setdefault(name, PictureChecks()).check(decoded)
@@ -79,6 +88,7 @@ class Plausibility:
             raise ImplausibleError(self.range_ends[name], reason="depth ends at a limit", spoils_map=True)
         self._orientations.setdefault(name, OrientationChecks()).check(decoded)
         if frame.sensor.depth_unit_m:  # somebody knows it
+            check_range(decoded.depth_m)
             self._check_agreement(frame, decoded, Standing.TOLD)
         else:
             self._check_depth(frame, decoded, T_map_base)

@@ -323,3 +323,16 @@ def test_an_empty_frame_id_is_that_of_the_camera_info(small_bag, changed, tiny_m
     assert equal_maps(play(bag, tiny_model).view, play(small_bag, tiny_model).view)
     code, _ = doctor(bag)
     assert code == 0
+
+
+def test_a_camera_in_a_frame_that_stands_still_claims_nothing(small_bag, changed, tiny_model, doctor):
+    """As of drivers whose frame_id was set to that of the map."""
+
+    def rename(message):
+        return encode_image(peek_header(message.cdr).stamp_ns, "odom", pixels(message))
+
+    lost = changed(only(FRONT, rename))
+    result = play(lost, tiny_model)
+    assert result.summary["dropped"] == {"front: camera is not in its own frame": 6}
+    assert equal_maps(result.view, play(small_bag, tiny_model, f"cameras.back.image_topic={BACK}").view)
+    assert told(doctor(lost)[1], "warning", "its frame is 'odom', which does not move with the robot")

@@ -33,6 +33,11 @@ def get(config, name):
 NUMBERS = [(n, f) for n, f in all_settings() if isinstance(f.default, int | float) and not isinstance(f.default, bool)]
 
 
+BANDS = [("grid.min_height_m", "grid.max_height_m"), ("outputs.markers_min_height_m", "outputs.markers_max_height_m")]
+PARTNERS = {one: other for band in BANDS for one, other in (band, band[::-1])}
+"""Settings of which one may not be more than the other."""
+
+
 def test_every_setting_has_a_description_and_a_default_within_its_range():
     names = dict(all_settings())
     assert len(names) > 40
@@ -51,7 +56,8 @@ def test_every_number_is_checked_at_both_ends(name):
     low, high = item.metadata["low"], item.metadata["high"]
     for good in (low, high):
         if good is not None:
-            assert get(load_config(overrides=[f"{name}={kind(good)}"]), name) == good
+            both = [f"{one}={kind(good)}" for one in (name, PARTNERS.get(name, name))]
+            assert get(load_config(overrides=both), name) == good
     for bad in (low - 1, None if high is None else high + 1):
         if bad is not None:
             with pytest.raises(ConfigError, match=rf"{name} is {kind(bad)}, expected"):
@@ -176,3 +182,21 @@ def test_round_trip_through_yaml_and_json(config):
 def test_settings_cannot_be_changed_in_place():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().voxel_size_m = 1.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (["grid.min_height_m=1.0", "grid.max_height_m=0.1"], "grid.min_height_m is 1.0 and max_height_m is 0.1"),
+        (["outputs.markers_min_height_m=9"], "outputs.markers_min_height_m is 9.0 and markers_max_height_m is "),
+        (["tf_static_topic=/tf"], "tf_topic and tf_static_topic are both /tf"),
+        (["map_frame=/"], "map_frame is empty, expected the name of a frame"),
+        (["cameras.a.image_topic=/x", "cameras.b.image_topic=/x"], "cameras a and b both have the image_topic /x"),
+        (["robot.body=1 1 1 0 0 0"], "robot.body: '1 1 1 0 0 0', expected x y z"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused_by_name(settings, text):
+    """Each of them would have given a map: empty, of a robot that stands still, or without a camera."""
+    with pytest.raises(ConfigError) as caught:
+        load_config([], settings)
+    assert str(caught.value).startswith(text)

@@ -279,3 +279,10 @@ def test_after_frames_that_did_not_decode_a_picture_is_compared_with_none(rng):
     plausibility.forget("front")
     plausibility.forget("never seen")
     assert "front" not in plausibility._pictures
+
+
+def test_a_unit_that_is_set_and_absurd_is_not_believed(session, rng):
+    sensor = SensorStream("d", "/d/image", IMAGE, "/d/camera_info", kind="depth", depth_unit_m=1.0)
+    millimetres = (measured(at(0.0), rng).depth_m * 1000).astype(np.uint16)
+    session.process(keyframe(0, at(0.0), encode_image(0, "cam", millimetres, "16UC1"), sensor), "odom", ())
+    assert session.dropped["d: depth is not in metres"] == 1
