@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from occupancy_nn_ros.network.convolution import Conv3d, Conv3dBlock, channels_beside
 from occupancy_nn_ros.network.correlation import correlate
-from occupancy_nn_ros.network.depth_kernels import by_pixel, likeliest_stretch, split_twice
+from occupancy_nn_ros.network.depth_kernels import by_pixel, depths_of_peaks, likeliest_stretch, split_twice
 from occupancy_nn_ros.network.encoder import ConvBlock
 from occupancy_nn_ros.network.patches import patches_at
 from occupancy_nn_ros.network.precision import in_float32
@@ -79,6 +79,8 @@ def sure_depth(logits: Tensor, nearer: Tensor, bins: DepthBins, least: float) ->
         bins: the intervals.
         least: probability that the peak must have more than.
     """
+    if by_pixel(logits) and by_pixel(nearer):
+        return depths_of_peaks(logits, nearer, bins.centers.log(), SURE_REACH, least)
     last = logits.shape[1] - 2  # the one after it is everything beyond
     peak = logits[:, : last + 1].max(dim=1, keepdim=True).indices
     first, end = (peak - SURE_REACH).clamp(min=0), (peak + SURE_REACH + 1).clamp(max=last + 1)

@@ -62,6 +62,22 @@ def add_up(logits: Tensor) -> Tensor:
     return nearer.permute(0, 3, 1, 2)
 
 
+def depths_of_peaks(logits: Tensor, nearer: Tensor, log_centers: Tensor, reach: int, least: float) -> Tensor:
+    """Depth (V, h, w) of narrow peaks, as :func:`~occupancy_nn_ros.network.depth.sure_depth` has it.
+
+    Args:
+        logits: (V, D, h, w).
+        nearer: (V, D + 1, h, w) their cumulative probabilities.
+        log_centers: (D,) of the depths of the intervals.
+        reach: intervals on each side of the likeliest that belong to a peak.
+        least: probability that it must have more than.
+    """
+    rows, edges = rows_of(logits), rows_of(nearer)
+    depth_m = rows.new_empty(rows.shape[:3])
+    measure_peaks(_flat(rows), _flat(edges), _flat(log_centers), U(reach), np.float32(least), _flat(depth_m))
+    return depth_m
+
+
 def _flat(table: Tensor) -> npt.NDArray[Any]:
     """A contiguous tensor as one row."""
     return np.asarray(table.numpy().reshape(-1))
@@ -120,6 +136,31 @@ def find_stretches(
         while held[best] < most:
             best += ONE
         out[n] = best
+
+
+@reordering_kernel
+def measure_peaks(
+    logits: Float32Array, nearer: Float32Array, log_centers: Float32Array, reach: Scalar, least: Scalar, out: Float32Array
+) -> None:
+    """Depth of each pixel's peak, 0 where it holds too little, (P,), into ``out``. The last interval is everything beyond."""
+    count = U(len(log_centers))
+    known = count - ONE
+    for n in range(U(len(out))):
+        start, top, peak = n * count, logits[n * count], ZERO
+        for k in range(known):
+            top = max(top, logits[start + k])
+        while peak < known - ONE and logits[start + peak] < top:
+            peak += ONE
+        first, end = peak - min(peak, reach), min(peak + reach + ONE, known)
+        edge, total, summed = n * (count + ONE), np.float32(0), np.float32(0)
+        out[n] = np.float32(0)
+        if not nearer[edge + end] - nearer[edge + first] > least:
+            continue
+        for k in range(first, end):
+            share = np.exp(logits[start + k] - top)
+            total += share
+            summed += share * log_centers[k]
+        out[n] = np.exp(summed / total)
 
 
 @reordering_kernel

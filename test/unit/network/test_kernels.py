@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is compiled for CPUs beside the torch code that says the same, slower and with gradients."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
 from occupancy_nn_ros.compute.compiled import HAVE_KERNELS
-from occupancy_nn_ros.network.depth import DepthBins, DepthRefiner, PlaneSweep
+from occupancy_nn_ros.network.depth import DepthBins, DepthRefiner, PlaneSweep, sure_depth
 from occupancy_nn_ros.network.lifting import cumulative, sample_evidence
 from occupancy_nn_ros.network.match_tables import MatchTables, feature_table, grey_tables
 from occupancy_nn_ros.network.matching import MatchMaps, match_sources, of_unit_length
@@ -128,6 +130,10 @@ def test_compiled_distributions_are_those_of_torch(size):
     assert torch.equal(got, expected)
     expected, got = both(lambda: cumulative(split.detach()))
     torch.testing.assert_close(got, expected, atol=1e-6, rtol=1e-5)
+    nearer = cumulative(split.detach())
+    for least in (0.0, 0.5, 0.9):
+        expected, got = both(partial(sure_depth, split.detach(), nearer, refiner.bins, least))
+        torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)
     logits[0, 3, 0, 0] = torch.nan
     split, got = both(lambda: refiner.split(logits))
     assert torch.equal(got.isnan(), split.isnan())
