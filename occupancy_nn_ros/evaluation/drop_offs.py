@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import binary_dilation, grey_dilation
+from scipy.ndimage import binary_dilation, distance_transform_edt, grey_dilation
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.evaluation.changes import Watched
 from occupancy_nn_ros.evaluation.metrics import Counts, Mask, around_cell, count
 from occupancy_nn_ros.evaluation.truth import RATE_HZ, TrueKeyframe, rendered, seen_voxels
+from occupancy_nn_ros.mapping.slices import LETHAL, occupancy_slice
 from occupancy_nn_ros.mapping.terrain import drop_offs
 from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig
@@ -24,6 +25,7 @@ from occupancy_nn_ros.simulation.terrains import Terrain
 from occupancy_nn_ros.values import FloatArray, LatticeWindow, MapView
 
 RANGE_M = 3.0
+NEAR_M = 0.5
 EVERY = 3
 """The map is judged after every so many keyframes."""
 
@@ -36,19 +38,32 @@ class EdgeScore:
     """Cells within ``RANGE_M``: as they are, and with a tolerance of one cell.
 
     Attributes:
+        voxel_size_m: edge of the cells.
         exact: lethal cells against edges.
         tolerant: the same, where an edge is found if the map marks it or a cell around it, and a marked cell is made up if neither it nor
             a cell around it is an edge.
+        near: edges, found if anything within ``NEAR_M`` is lethal.
     """
 
+    voxel_size_m: float
     exact: Counts = field(default_factory=Counts)
     tolerant: Counts = field(default_factory=Counts)
+    near: Counts = field(default_factory=Counts)
 
-    def add(self, lethal: Mask, edge: Mask, judged: Mask) -> None:
-        """Add the cells (X, Y) of one map."""
-        self.exact += count(lethal, edge, judged)
-        nearby = np.where(edge, around_cell(lethal), lethal & ~around_cell(edge))
+    def add(self, lethal: Mask, steps: Mask, edge: Mask, judged: Mask) -> None:
+        """Add the cells (X, Y) of one map.
+
+        Args:
+            lethal: what the grid marks: an edge behind a railing is found with it.
+            steps: what is marked as an edge.
+            edge: what is one.
+            judged: what counts.
+        """
+        self.exact += count(np.where(edge, lethal, steps), edge, judged)
+        nearby = np.where(edge, around_cell(lethal), steps & ~around_cell(edge))
         self.tolerant += count(nearby, edge, judged)
+        away_m = distance_transform_edt(~lethal) if lethal.any() else np.full(lethal.shape, np.inf)
+        self.near += count(away_m * self.voxel_size_m <= NEAR_M, edge, judged & edge)
 
     def figures(self) -> dict[str, float]:
         """Shares of edges missed and of level cells marked; NaN where there are none."""
@@ -57,6 +72,8 @@ class EdgeScore:
             edges, level = counts.tp + counts.fn, counts.fp + counts.tn
             result[f"missed_edges{name}"] = counts.fn / edges if edges else float("nan")
             result[f"phantom_edges{name}"] = counts.fp / level if level else float("nan")
+        edges = self.near.tp + self.near.fn
+        result["missed_edges_near"] = self.near.fn / edges if edges else float("nan")
         return result
 
 
@@ -84,7 +101,8 @@ def watch_edges(terrain: Terrain, rig: Rig, config: Config, watched: Sequence[tu
                 for grid, _, score in watched:
                     shown = grid.view("odom")
                     if shown is not None:
-                        score.add(drop_offs(shown, config.grid.max_step_down_m), edge, judged)
+                        lethal = occupancy_slice(shown, config.grid).values == LETHAL
+                        score.add(lethal, drop_offs(shown, config.grid.max_step_down_m), edge, judged)
 
 
 def true_edges(terrain: Terrain, view: MapView, max_step_down_m: float) -> tuple[Mask, Mask]:

@@ -25,31 +25,50 @@ def ground_height(map_: DeviceMap) -> Tensor:
 
 def seen_ground(map_: DeviceMap) -> Tensor:
     """As :func:`~occupancy_nn_ros.mapping.terrain.seen_ground`, (X, Y) float64, NaN for none."""
+    lowest, surface = _lowest(map_), _lowest(map_, under_free=True)
+    beside = _neighbourhood(surface.nan_to_num(nan=torch.inf), NEIGHBOURS).amin(dim=-1)
+    return torch.where(beside.isfinite(), torch.maximum(lowest, beside), lowest)
+
+
+def _lowest(map_: DeviceMap, *, under_free: bool = False) -> Tensor:
+    """As ``terrain._lowest``, (X, Y) float64, NaN for none."""
     tops, count = _tops(map_), map_.window.shape[2]
     near = (tops - float(map_.T_map_base[2, 3])).abs() <= _reach(map_)[..., None]
+    possible = (map_.state == int(VoxelState.OCCUPIED)) & near
+    if under_free:
+        possible &= functional.pad(map_.state[..., 1:] == int(VoxelState.FREE), (0, 1))
     layers = torch.arange(count, device=tops.device)
-    lowest = torch.where((map_.state == int(VoxelState.OCCUPIED)) & near, layers, count).amin(dim=2)
+    lowest = torch.where(possible, layers, count).amin(dim=2)
     return torch.where(lowest < count, tops[lowest.clamp(max=count - 1)], torch.nan)
 
 
 def drop_offs(map_: DeviceMap, max_step_down_m: float) -> Tensor:
     """As :func:`~occupancy_nn_ros.mapping.terrain.drop_offs`, (X, Y) bool."""
-    ground = seen_ground(map_).nan_to_num(nan=-torch.inf)
+    surface = _lowest(map_, under_free=True)
+    ground = torch.where(surface.isnan(), _lowest(map_), surface).nan_to_num(nan=-torch.inf)
     beside, around = (_neighbourhood(ground, size).amax(dim=-1) for size in (NEIGHBOURS, WIDER))
     ends, is_deep = _open_columns(map_, beside, max_step_down_m)
     further, _ = _open_columns(map_, around, max_step_down_m)
-    goes_on = _neighbourhood((further & ~beside.isfinite()).double(), NEIGHBOURS).amax(dim=-1) > 0
-    return ends & (is_deep | goes_on)
+    # Beyond the map nothing is open, as in scipy's erosion; its dilation sees no more there either.
+    inside = functional.pad(further, (1, 1, 1, 1)).unfold(0, 3, 1).unfold(1, 3, 1).flatten(start_dim=2).all(dim=-1)
+    is_wide = _neighbourhood(inside.double(), WIDER).amax(dim=-1) > 0
+    return ends & (is_deep | is_wide)
 
 
 def _open_columns(map_: DeviceMap, level_m: Tensor, max_step_down_m: float) -> tuple[Tensor, Tensor]:
     """As ``terrain._open_columns``, twice (X, Y) bool."""
-    edge, known = map_.window.voxel_size_m, level_m.isfinite()
-    depth = torch.where(known, level_m, 0.0)[..., None] - _tops(map_)
+    edge, known, tops = map_.window.voxel_size_m, level_m.isfinite(), _tops(map_)
+    level = torch.where(known, level_m, 0.0)
+    depth = level[..., None] - tops
     occupied, limit = map_.state == int(VoxelState.OCCUPIED), max_step_down_m + 0.5 * edge + 1e-6
     has_surface = (occupied & (depth > -1.5 * edge) & (depth < limit)).any(dim=2)
     at_level = ((map_.state == int(VoxelState.FREE)) & (depth.abs() < 0.5 * edge)).any(dim=2)
-    return known & at_level & ~has_surface, (occupied & (depth >= limit)).any(dim=2)
+    deep = occupied & (depth >= limit)
+    is_deep = deep.any(dim=2)
+    highest = torch.where(deep, tops, -torch.inf).amax(dim=2)
+    below = torch.where(is_deep, highest, level - limit)
+    is_under_robot = level + below < 2 * float(map_.T_map_base[2, 3]) + edge
+    return known & at_level & ~has_surface & is_under_robot, is_deep
 
 
 def steps_up(map_: DeviceMap, max_step_up_m: float) -> Tensor:

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import binary_dilation, distance_transform_edt, grey_dilation, grey_erosion, median_filter
+from scipy.ndimage import (
+    binary_dilation,
+    binary_erosion,
+    distance_transform_edt,
+    grey_dilation,
+    grey_erosion,
+    median_filter,
+)
 
 from occupancy_nn_ros.values import FloatArray, MapView, VoxelState
 
@@ -20,7 +27,7 @@ GROUND_SLOPE = 0.35
 """...and this much further for each metre away from the robot."""
 
 MEDIAN_CELLS = 5
-NEIGHBOURS, WIDER = (3, 3), (5, 5)
+NEIGHBOURS, WIDER = (3, 3), (7, 7)
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -41,12 +48,25 @@ def ground_height(view: MapView) -> FloatArray:
 
 
 def seen_ground(view: MapView) -> FloatArray:
-    """Top of the lowest occupied voxel that a slope of ``GROUND_SLOPE`` from the robot can reach, (X, Y); NaN for none."""
+    """Height of the ground as far as it was seen, (X, Y); NaN elsewhere.
+
+    It is the top of the lowest occupied voxel that a slope of ``GROUND_SLOPE`` from the robot can reach, and no lower than the lowest
+    surface with free space upon it in the column or beside it: a network fills what lies below floors.
+    """
+    lowest, surface = _lowest(view), _lowest(view, under_free=True)
+    beside = grey_erosion(np.where(np.isnan(surface), np.inf, surface), size=NEIGHBOURS, mode="nearest")
+    return np.asarray(np.where(np.isfinite(beside), np.maximum(lowest, beside), lowest), dtype=np.float64)
+
+
+def _lowest(view: MapView, *, under_free: bool = False) -> FloatArray:
+    """Top of the lowest occupied voxel within reach, (X, Y), perhaps only of those below a free one; NaN for none."""
     possible = (view.state == VoxelState.OCCUPIED) & (
         np.abs(_tops(view) - view.T_map_base[2, 3]) <= _reach(view)[..., None]
     )
-    heights = _tops(view)[possible.argmax(axis=2)]
-    return np.where(possible.any(axis=2), heights, np.nan)
+    if under_free:
+        possible[..., :-1] &= view.state[..., 1:] == VoxelState.FREE
+        possible[..., -1] = False
+    return np.where(possible.any(axis=2), _tops(view)[possible.argmax(axis=2)], np.nan)
 
 
 def drop_offs(view: MapView, max_step_down_m: float) -> BoolArray:
@@ -54,35 +74,45 @@ def drop_offs(view: MapView, max_step_down_m: float) -> BoolArray:
 
     A column drops off where a neighbour has ground, its own voxel at that height is free, and no surface is known within
     ``max_step_down_m`` (and a voxel, for rounding) below. What is not known below is no ground: where the floor is seen to
-    end and nothing is seen below, there is an edge, if the column after it is seen to be open too. At the border of what was
-    seen a single column often is: rays pass the upper part of its floor's voxels and end in the next.
+    end and nothing is seen below, there is an edge, if a block of three by three columns is seen to be open there. At the border of what
+    was seen one or two columns often are: rays pass the upper part of their floor's voxels and end in the next.
 
     Args:
         view: the map.
         max_step_down_m: what the robot can drive down.
     """
-    ground = np.where(np.isnan(seen := seen_ground(view)), -np.inf, seen)
+    surface, lowest = _lowest(view, under_free=True), _lowest(view)
+    ground = np.where(np.isnan(surface), np.where(np.isnan(lowest), -np.inf, lowest), surface)
     beside, around = (grey_dilation(ground, size=size, mode="nearest") for size in (NEIGHBOURS, WIDER))
     ends, is_deep = _open_columns(view, beside, max_step_down_m)
     further, _ = _open_columns(view, around, max_step_down_m)
-    goes_on = binary_dilation(further & ~np.isfinite(beside), np.ones(NEIGHBOURS, np.bool_))
-    return np.asarray(ends & (is_deep | goes_on), dtype=np.bool_)
+    is_wide = binary_dilation(binary_erosion(further, np.ones(NEIGHBOURS, np.bool_)), np.ones(WIDER, np.bool_))
+    return np.asarray(ends & (is_deep | is_wide), dtype=np.bool_)
 
 
 def _open_columns(view: MapView, level_m: FloatArray, max_step_down_m: float) -> tuple[BoolArray, BoolArray]:
     """Columns (X, Y) that are free at a level and have no surface near below it, and those with a surface deeper down.
+
+    A level that lies higher above the robot's base than what is below it lies beneath is the top of something, from which the robot
+    cannot fall.
 
     Args:
         view: the map.
         level_m: (X, Y) tops of ground beside each column, -inf where there is none.
         max_step_down_m: how far below a surface counts as near.
     """
-    edge, known = view.window.voxel_size_m, np.isfinite(level_m)
-    depth = np.where(known, level_m, 0.0)[..., None] - _tops(view)  # of each voxel's top below the level
+    edge, known, tops = view.window.voxel_size_m, np.isfinite(level_m), _tops(view)
+    level = np.where(known, level_m, 0.0)
+    depth = level[..., None] - tops  # of each voxel's top below the level
     occupied, limit = view.state == VoxelState.OCCUPIED, max_step_down_m + 0.5 * edge + 1e-6
     has_surface = (occupied & (depth > -1.5 * edge) & (depth < limit)).any(axis=2)
     at_level = ((view.state == VoxelState.FREE) & (np.abs(depth) < 0.5 * edge)).any(axis=2)
-    return known & at_level & ~has_surface, (occupied & (depth >= limit)).any(axis=2)
+    deep = occupied & (depth >= limit)
+    is_deep = deep.any(axis=2)
+    highest = np.where(deep, tops, -np.inf).max(axis=2)
+    below = np.where(is_deep, highest, level - limit)
+    is_under_robot = level + below < 2 * view.T_map_base[2, 3] + edge
+    return known & at_level & ~has_surface & is_under_robot, is_deep
 
 
 def steps_up(view: MapView, max_step_up_m: float) -> BoolArray:

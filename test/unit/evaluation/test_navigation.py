@@ -67,17 +67,21 @@ def test_heights_of_terrains_are_exact():
 def test_edges_are_counted_with_and_without_tolerance():
     edge = np.zeros((9, 9), bool)
     edge[4] = True
-    for lethal, missed, phantom, near in (
-        (edge, 0, 0, 0),
-        (np.zeros_like(edge), 1, 0, 1),
-        (np.roll(edge, 1, axis=0), 1, 9 / 72, 0),
-        (np.roll(edge, 3, axis=0), 1, 9 / 72, 1),
+    for lethal, missed, phantom, near, far in (
+        (edge, 0, 0, 0, 0),
+        (np.zeros_like(edge), 1, 0, 1, 1),
+        (np.roll(edge, 1, axis=0), 1, 9 / 72, 0, 0),
+        (np.roll(edge, 2, axis=0), 1, 9 / 72, 1, 0),
+        (np.roll(edge, 3, axis=0), 1, 9 / 72, 1, 1),
     ):
-        score = EdgeScore()
-        score.add(lethal, edge, np.ones_like(edge))
+        score = EdgeScore(0.2)
+        score.add(lethal, lethal, edge, np.ones_like(edge))
         figures = score.figures()
         assert figures["edges"] == 9 and figures["missed_edges"] == missed and figures["missed_edges_tolerant"] == near
-        assert figures["phantom_edges"] == pytest.approx(phantom)
+        assert figures["phantom_edges"] == pytest.approx(phantom) and figures["missed_edges_near"] == far
+    behind_a_wall = EdgeScore(0.2)
+    behind_a_wall.add(edge, np.zeros_like(edge), edge, np.ones_like(edge))
+    assert behind_a_wall.figures()["missed_edges"] == 0
 
 
 def test_perfect_depth_finds_a_dock_and_nothing_on_a_ramp(renderer_works):
@@ -88,7 +92,7 @@ def test_perfect_depth_finds_a_dock_and_nothing_on_a_ramp(renderer_works):
     )
     scores = {}
     for kind in ("dock", "ramp"):
-        scores[kind] = EdgeScore()
+        scores[kind] = EdgeScore(0.1)
         watch_edges(build_terrain(kind, 1), rig, config, [(OccupancyPipeline(config), True, scores[kind])])
     dock, ramp = (scores[kind].figures() for kind in ("dock", "ramp"))
     assert dock["edges"] > 50 and dock["missed_edges_tolerant"] < 0.1 and dock["phantom_edges_tolerant"] < 0.005

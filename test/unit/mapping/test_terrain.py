@@ -61,14 +61,37 @@ def test_where_the_floor_ends_and_nothing_is_seen_below_is_an_edge():
 
 
 def test_the_border_of_what_was_seen_is_no_edge():
-    """A camera's lowest rays pass the floor's voxels in one column, and end on the floor of the next."""
+    """A camera's lowest rays pass the floor's voxels in one column or two, and end on the floor of the next."""
     view = terrain(lambda x: 0.0)
-    view.state[:10] = -1
-    view.state[10, :, -ORIGIN[2] :] = 0
-    view.state[10, :, -ORIGIN[2] - 1] = 0
+    view.state[:9] = -1
+    view.state[9:11, :, -ORIGIN[2] - 1 :] = 0
     assert marked_x(drop_offs(view, 0.2)) == []
-    view.state[9, :, -ORIGIN[2] - 1 :] = 0  # two columns without a floor are an edge
+    view.state[8, :, -ORIGIN[2] - 1 :] = 0  # three columns without a floor are an edge
     assert marked_x(drop_offs(view, 0.2)) == [-0.95]
+
+
+def test_floors_that_are_filled_end_at_their_surface():
+    """A network says that what lies below a floor is occupied, far down, and with holes."""
+    view = terrain(lambda x: 0.0 if x < 1.0 else -0.8)
+    view.state[:30, :, 13:19] = 1
+    view.state[::3, ::2, 16] = -1
+    np.testing.assert_allclose(seen_ground(view)[:29], 0.0, atol=1e-9)  # the last has lower ground beside it
+    assert marked_x(drop_offs(view, 0.2)) == [1.05]
+    above = occupancy_slice(view, GridConfig(min_height_m=0.15, max_height_m=0.8, reference="ground")).values
+    assert (above[:27] == 0).all()
+
+
+@pytest.mark.parametrize("behind", [0, -1])
+def test_a_box_on_the_floor_is_no_edge_whether_or_not_what_is_behind_it_was_seen(behind):
+    view = terrain(lambda x: 0.0)
+    view.state[28:32, 6:14, 20:24] = 1  # 0.4 m high
+    view.state[29:31, 7:13, 19:23] = -1  # its inside
+    view.state[32:37, 6:14, 19] = 1 if behind == 0 else -1
+    view.state[32:37, 6:14, 20:23] = behind
+    assert not drop_offs(view, 0.2).any()
+    beside = np.zeros(SHAPE[:2], bool)
+    beside[27:33, 5:15] = True
+    assert not steps_up(view, 0.2)[~beside].any()
 
 
 def test_where_nothing_at_all_was_seen_is_unknown_and_no_edge():
