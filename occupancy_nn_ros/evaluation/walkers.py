@@ -6,15 +6,17 @@ People walk to and fro on free lines around a robot that drives slowly through a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from occupancy_nn_ros.config import Config
+from occupancy_nn_ros.config import Config, GridConfig
 from occupancy_nn_ros.evaluation.changes import is_seen, slow_drive
-from occupancy_nn_ros.evaluation.truth import rendered
+from occupancy_nn_ros.evaluation.metrics import around_cell
+from occupancy_nn_ros.evaluation.truth import WorldTruth, rendered
 from occupancy_nn_ros.mapping.moving import FIT_S, Movement, MovementTracker
+from occupancy_nn_ros.mapping.slices import LETHAL, band, occupancy_slice
 from occupancy_nn_ros.mapping.surface_points import surface_points
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
 from occupancy_nn_ros.simulation.builder import WorldBuilder
@@ -22,13 +24,16 @@ from occupancy_nn_ros.simulation.drives import Drive
 from occupancy_nn_ros.simulation.rendering import WorldRenderer
 from occupancy_nn_ros.simulation.rigs import Rig
 from occupancy_nn_ros.simulation.world import Mover, World
-from occupancy_nn_ros.values import FloatArray
+from occupancy_nn_ros.values import FloatArray, MapView, VoxelState
 
 PEOPLE = 4
 RANGE_M = 3.0
 WITHIN_S = 2.0
 FIRST_S = 2.0
 """Looks before this are not judged: nobody has been seen long enough."""
+
+IN_TIME_S = 1.0 + 1e-6
+"""Who comes near should be shown within this. Who leaves again before is not missed."""
 
 FOUND_M, PHANTOM_M = 0.5, 1.0
 """A person is found if a moving voxel lies this near; a cluster further than the second from every walker is made up."""
@@ -72,6 +77,8 @@ class WalkerScore:
         errors_m_s: of the velocities of those who did not turn while it was fitted.
         stds_m_s: what they are said to be off by.
         looks, phantoms: looks at a map, and moving things within ``RANGE_M`` where nobody walks.
+        moving_s, grid_s: of each time that somebody came within ``RANGE_M`` and sight, the seconds from the look before until a moving
+            voxel, and a lethal cell that nothing else explains, lies within ``FOUND_M``; infinite if none did before he left.
     """
 
     people: int = 0
@@ -81,6 +88,8 @@ class WalkerScore:
     stds_m_s: list[float] = field(default_factory=list)
     looks: int = 0
     phantoms: int = 0
+    moving_s: list[float] = field(default_factory=list)
+    grid_s: list[float] = field(default_factory=list)
 
     def figures(self) -> dict[str, float]:
         """Plain values; NaN where nothing was judged."""
@@ -93,7 +102,48 @@ class WalkerScore:
             "velocity_error_p90_m_s": float(np.percentile(errors, 90)) if len(errors) else float("nan"),
             "within_two_std": float((errors < 2 * np.sqrt(2) * stds).mean()) if len(errors) else float("nan"),
             "phantoms_per_look": self.phantoms / self.looks if self.looks else float("nan"),
+            **{
+                f"{name}_{part}": share(np.array(times)) if times else float("nan")
+                for name, times in (("moving", self.moving_s), ("grid", self.grid_s))
+                for part, share in (("median_s", np.median), ("in_time", lambda s: float((s <= IN_TIME_S).mean())))
+            },
         }
+
+
+class Arrivals:
+    """Times each who comes within range and sight of one map, until something shows him."""
+
+    def __init__(self, score: WalkerScore) -> None:
+        self._score = score
+        self._before_s = float("nan")
+        self._since: dict[int, float] = {}
+        self._shown: dict[tuple[int, str], float] = {}
+
+    def look(self, time_s: float, present: Mapping[int, FloatArray], shown_m: Mapping[str, FloatArray]) -> None:
+        """Take a look: the places (2,) of those who are in range and sight, by number, and points (N, 2) that show somebody, by kind."""
+        for index in set(self._since) - set(present):
+            self._leave(index)
+        for index, place in present.items():
+            if index not in self._since:
+                self._since[index] = self._before_s
+            for kind, points in shown_m.items():
+                if len(points) and np.linalg.norm(points - place, axis=1).min() <= FOUND_M:
+                    self._shown.setdefault((index, kind), time_s)
+        self._before_s = time_s
+
+    def end(self) -> None:
+        """Count those who are still there and were shown, or had the time to be."""
+        for index in list(self._since):
+            self._leave(index)
+
+    def _leave(self, index: int) -> None:
+        since = self._since.pop(index)
+        shown = {kind: self._shown.pop((index, kind), np.inf) - since for kind in ("moving", "grid")}
+        stayed = self._before_s - since
+        if np.isfinite(since):  # not there from the first look on
+            for kind, times in (("moving", self._score.moving_s), ("grid", self._score.grid_s)):
+                if np.isfinite(shown[kind]) or stayed >= IN_TIME_S:
+                    times.append(shown[kind])
 
 
 def plan_walk(world: World, seed: int, duration_s: float) -> WalkingScene:
@@ -132,9 +182,11 @@ def watch_walkers(
         watched: empty maps, whether each takes depth images rather than pictures, and where its scores go.
     """
     trackers = [MovementTracker() for _ in watched]
+    arrivals = [Arrivals(score) for _, _, score in watched]
+    still = WorldTruth(_without_people(scene))
     with WorldRenderer(scene.world) as renderer:
         for frame in rendered(renderer, rig, scene.drive, moving=True):
-            for (grid, from_depth, score), tracker in zip(watched, trackers, strict=True):
+            for (grid, from_depth, score), tracker, arrival in zip(watched, trackers, arrivals, strict=True):
                 grid.step(frame.depths if from_depth else frame.images)
                 view = grid.view("odom")
                 if view is None:
@@ -143,7 +195,34 @@ def watch_walkers(
                 movement = tracker.look(view, points, config.grid, WITHIN_S)
                 time_s = frame.images.stamp_ns * 1e-9
                 if time_s >= FIRST_S:
-                    judge(movement, scene, rig, (time_s, frame.images.T_map_base), score)
+                    at = time_s, frame.images.T_map_base
+                    judge(movement, scene, rig, at, score)
+                    moving = np.concatenate([np.zeros((0, 3)), *(c.points_m for c in movement.clusters)])[:, :2]
+                    shown = {"moving": moving, "grid": unexplained(view, still.view(view), config.grid)}
+                    arrival.look(time_s, in_sight(scene, rig, at), shown)
+    for arrival in arrivals:
+        arrival.end()
+
+
+def unexplained(view: MapView, still: MapView, grid: GridConfig) -> FloatArray:
+    """Centres (N, 2) of lethal cells of a map near which nothing stands in the band of the same world without people."""
+    solid = (still.state == VoxelState.OCCUPIED)[:, :, band(view, grid)].any(axis=2)
+    lethal = occupancy_slice(view, grid).values == LETHAL
+    cells = np.argwhere(lethal & ~around_cell(solid))
+    return np.asarray((cells + view.window.origin[:2] + 0.5) * view.window.voxel_size_m, dtype=np.float64).reshape(
+        -1, 2
+    )
+
+
+def in_sight(scene: WalkingScene, rig: Rig, at: tuple[float, FloatArray]) -> dict[int, FloatArray]:
+    """Places (2,) of the people within range of the robot whom a camera sees, by number; ``at`` is time and T_map_base (4, 4)."""
+    time_s, T_map_base = at
+    world = _without_people(scene)
+    return {
+        index: place
+        for index, place in enumerate(scene.places(time_s))
+        if np.linalg.norm(place - T_map_base[:2, 3]) <= RANGE_M and is_seen(world, rig, T_map_base, place)
+    }
 
 
 def judge(movement: Movement, scene: WalkingScene, rig: Rig, at: tuple[float, FloatArray], score: WalkerScore) -> None:
@@ -152,10 +231,9 @@ def judge(movement: Movement, scene: WalkingScene, rig: Rig, at: tuple[float, Fl
     places, velocities = scene.places(time_s), scene.velocities(time_s)
     score.looks += 1
     is_straight = np.linalg.norm(scene.velocities(time_s - FIT_S) - velocities, axis=1) < 0.1
-    for index, (place, velocity) in enumerate(zip(places, velocities, strict=True)):
-        if np.linalg.norm(place - T_map_base[:2, 3]) > RANGE_M or np.linalg.norm(velocity) < 0.3:
-            continue
-        if not is_seen(_without_people(scene), rig, T_map_base, place):
+    for index, place in in_sight(scene, rig, at).items():
+        velocity = velocities[index]
+        if np.linalg.norm(velocity) < 0.3:
             continue
         score.people += 1
         away = [float(np.linalg.norm(c.points_m[:, :2] - place, axis=1).min()) for c in movement.clusters]
