@@ -63,3 +63,17 @@ ADAPTING_COLUMNS = {
     "MCC there": "elsewhere_mcc",
 }  # fmt: skip
 ADAPTING_DIGITS = {"depth_sure_share": ".0%", "depth_within_10_percent": ".0%", "judge": "s", "elsewhere": "s"}
+
+EDGE_COLUMNS = {
+    "edge cells": "edges", "missed": "missed_edges", "missed, one cell": "missed_edges_tolerant", "missed, 0.5 m": "missed_edges_near",
+    "phantom": "phantom_edges",
+}  # fmt: skip
+WALKER_COLUMNS = {
+    "sightings": "people", "found": "found", "with a velocity": "with_velocity", "error, m/s": "velocity_error_m_s",
+    "90 %": "velocity_error_p90_m_s", "within two std": "within_two_std", "made up, for each look": "phantoms_per_look",
+}  # fmt: skip
+ARRIVAL_COLUMNS = {
+    "arrivals": "arrivals", "in `~/moving` after, s": "moving_median_s", "within 1 s": "moving_in_time",
+    "in the grid after, s": "grid_median_s", "in the grid within 1 s": "grid_in_time",
+}  # fmt: skip
+BODY_COLUMNS = {"phantom 3 m": "phantom", "phantom cells in a look": "phantoms_per_look", "missed 3 m": "missed"}

@@ -30,8 +30,11 @@ from typing import Any
 from columns import (
     ADAPTING_COLUMNS,
     ADAPTING_DIGITS,
+    ARRIVAL_COLUMNS,
+    BODY_COLUMNS,
     BUSY_COLUMNS,
     CLASS_COLUMNS,
+    EDGE_COLUMNS,
     GRID_COLUMNS,
     KEYFRAME_COLUMNS,
     PERSON_COLUMNS,
@@ -44,6 +47,7 @@ from columns import (
     SOAK_DIGITS,
     SOAK_GOALS,
     TRUST_COLUMNS,
+    WALKER_COLUMNS,
 )
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -155,6 +159,17 @@ TABLES = {
         "held_out", PERSON_COLUMNS, digits={"time_to_mark_s": 1, "time_to_clear_s": 1, "cleared_share": ".0%"},
         views={"model": ("model", "{}"), "perfect depth": ("model", "{}_ceiling")},
     ),
+    "edges": Table(
+        "edges", EDGE_COLUMNS, {"": "kind", "voxels, m": "voxel_size_m", "map": "name"}, {"edges": 0}
+    ),
+    "walkers": Table(
+        "walkers", WALKER_COLUMNS, {"map": "name"}, {**dict.fromkeys(WALKER_COLUMNS.values(), 2), "people": 0}
+    ),
+    "arrivals": Table(
+        "walkers", ARRIVAL_COLUMNS, {"map": "name"},
+        {"arrivals": 0, "moving_median_s": 1, "grid_median_s": 1, "moving_in_time": ".0%", "grid_in_time": ".0%"},
+    ),
+    "body": Table("body", BODY_COLUMNS, {"the robot is": "kind", "map": "name"}, {"phantoms_per_look": 1}),
     "classes": Table(
         "held_out", CLASS_COLUMNS, views={"single predictions": ("model", "{}"), "map": ("model", "fused_{}")}
     ),

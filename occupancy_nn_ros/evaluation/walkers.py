@@ -102,6 +102,7 @@ class WalkerScore:
             "velocity_error_p90_m_s": float(np.percentile(errors, 90)) if len(errors) else float("nan"),
             "within_two_std": float((errors < 2 * np.sqrt(2) * stds).mean()) if len(errors) else float("nan"),
             "phantoms_per_look": self.phantoms / self.looks if self.looks else float("nan"),
+            "arrivals": float(len(self.grid_s)),
             **{
                 f"{name}_{part}": share(np.array(times)) if times else float("nan")
                 for name, times in (("moving", self.moving_s), ("grid", self.grid_s))

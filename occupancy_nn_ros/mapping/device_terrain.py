@@ -25,9 +25,14 @@ def ground_height(map_: DeviceMap) -> Tensor:
 
 def seen_ground(map_: DeviceMap) -> Tensor:
     """As :func:`~occupancy_nn_ros.mapping.terrain.seen_ground`, (X, Y) float64, NaN for none."""
-    lowest, surface = _lowest(map_), _lowest(map_, under_free=True)
-    beside = _neighbourhood(surface.nan_to_num(nan=torch.inf), NEIGHBOURS).amin(dim=-1)
-    return torch.where(beside.isfinite(), torch.maximum(lowest, beside), lowest)
+    surface = _lowest(map_, under_free=True).nan_to_num(nan=torch.inf)
+    beside = _neighbourhood(surface, NEIGHBOURS).amin(dim=-1)
+    return _of_filled(_lowest(map_), torch.where(beside.isinf(), torch.nan, beside), map_)
+
+
+def _of_filled(lowest_m: Tensor, surface_m: Tensor, map_: DeviceMap) -> Tensor:
+    """As ``terrain._of_filled``, (X, Y) float64."""
+    return torch.where(surface_m - lowest_m > 1.5 * map_.window.voxel_size_m, surface_m, lowest_m)
 
 
 def _lowest(map_: DeviceMap, *, under_free: bool = False) -> Tensor:
@@ -44,8 +49,7 @@ def _lowest(map_: DeviceMap, *, under_free: bool = False) -> Tensor:
 
 def drop_offs(map_: DeviceMap, max_step_down_m: float) -> Tensor:
     """As :func:`~occupancy_nn_ros.mapping.terrain.drop_offs`, (X, Y) bool."""
-    surface = _lowest(map_, under_free=True)
-    ground = torch.where(surface.isnan(), _lowest(map_), surface).nan_to_num(nan=-torch.inf)
+    ground = _of_filled(_lowest(map_), _lowest(map_, under_free=True), map_).nan_to_num(nan=-torch.inf)
     beside, around = (_neighbourhood(ground, size).amax(dim=-1) for size in (NEIGHBOURS, WIDER))
     ends, is_deep = _open_columns(map_, beside, max_step_down_m)
     further, _ = _open_columns(map_, around, max_step_down_m)

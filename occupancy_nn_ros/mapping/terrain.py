@@ -50,12 +50,18 @@ def ground_height(view: MapView) -> FloatArray:
 def seen_ground(view: MapView) -> FloatArray:
     """Height of the ground as far as it was seen, (X, Y); NaN elsewhere.
 
-    It is the top of the lowest occupied voxel that a slope of ``GROUND_SLOPE`` from the robot can reach, and no lower than the lowest
-    surface with free space upon it in the column or beside it: a network fills what lies below floors.
+    It is the top of the lowest occupied voxel that a slope of ``GROUND_SLOPE`` from the robot can reach. A network fills what lies below
+    floors: where that is more than a voxel, it is the lowest surface with free space upon it in the column and beside it.
     """
-    lowest, surface = _lowest(view), _lowest(view, under_free=True)
+    surface = _lowest(view, under_free=True)
     beside = grey_erosion(np.where(np.isnan(surface), np.inf, surface), size=NEIGHBOURS, mode="nearest")
-    return np.asarray(np.where(np.isfinite(beside), np.maximum(lowest, beside), lowest), dtype=np.float64)
+    return _of_filled(_lowest(view), np.where(np.isinf(beside), np.nan, beside), view)
+
+
+def _of_filled(lowest_m: FloatArray, surface_m: FloatArray, view: MapView) -> FloatArray:
+    """The lowest voxels' tops (X, Y), or the surface where it lies more than a voxel above them."""
+    is_filled = surface_m - lowest_m > 1.5 * view.window.voxel_size_m  # false where either is not known
+    return np.asarray(np.where(is_filled, surface_m, lowest_m), dtype=np.float64)
 
 
 def _lowest(view: MapView, *, under_free: bool = False) -> FloatArray:
@@ -81,8 +87,8 @@ def drop_offs(view: MapView, max_step_down_m: float) -> BoolArray:
         view: the map.
         max_step_down_m: what the robot can drive down.
     """
-    surface, lowest = _lowest(view, under_free=True), _lowest(view)
-    ground = np.where(np.isnan(surface), np.where(np.isnan(lowest), -np.inf, lowest), surface)
+    ground = _of_filled(_lowest(view), _lowest(view, under_free=True), view)
+    ground = np.where(np.isnan(ground), -np.inf, ground)
     beside, around = (grey_dilation(ground, size=size, mode="nearest") for size in (NEIGHBOURS, WIDER))
     ends, is_deep = _open_columns(view, beside, max_step_down_m)
     further, _ = _open_columns(view, around, max_step_down_m)
