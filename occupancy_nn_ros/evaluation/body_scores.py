@@ -165,7 +165,7 @@ def _judge(looker: Looker, truth: WorldTruth, seen: Mask, config: Config) -> Non
     if view is None:
         return
     layers = band(view, config.grid)
-    solid = (truth.view(view).state == VoxelState.OCCUPIED)[:, :, layers].any(axis=2)
-    judged = (seen & in_range(view.window, view.T_map_base, RANGE_M))[:, :, layers].any(axis=2)
+    solid = np.asarray((truth.view(view).state == VoxelState.OCCUPIED)[:, :, layers].any(axis=2))
+    judged = np.asarray((seen & in_range(view.window, view.T_map_base, RANGE_M))[:, :, layers].any(axis=2))
     looker.score.cells += count(occupancy_slice(view, config.grid).values == LETHAL, solid, judged)
     looker.score.looks += 1
