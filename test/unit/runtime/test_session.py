@@ -383,7 +383,7 @@ def test_memory_over_the_limit_costs_remembered_places_and_is_said(session):
     peaks = iter([60, 70, 80, 101])
     session.memory = MemoryWatch(100, lambda: next(peaks))
     for n in range(4):
-        session.process(wall(n * SECOND, x_m=1.0 * n, depth_m=5.0 - n), "odom", ())
+        session.process(wall(n * SECOND, x_m=1.0 * n, depth_m=4.9 - n), "odom", ())
     assert session.keyframes == 4
     assert session.pipeline.map.store.dropped > 0
     assert "101 MiB of memory were taken, max_memory_mib is 100" in session.problems["memory"]
