@@ -30,6 +30,7 @@ from typing import Any
 from columns import (
     ADAPTING_COLUMNS,
     ADAPTING_DIGITS,
+    BODY_COLUMNS,
     BUSY_COLUMNS,
     CLASS_COLUMNS,
     EDGE_COLUMNS,
@@ -163,6 +164,7 @@ TABLES = {
     "walkers": Table(
         "walkers", WALKER_COLUMNS, {"map": "name"}, {**dict.fromkeys(WALKER_COLUMNS.values(), 2), "people": 0}
     ),
+    "body": Table("body", BODY_COLUMNS, {"the robot is": "kind", "map": "name"}, {"phantoms_per_look": 1}),
     "classes": Table(
         "held_out", CLASS_COLUMNS, views={"single predictions": ("model", "{}"), "map": ("model", "fused_{}")}
     ),
