@@ -30,6 +30,7 @@ from typing import Any
 from columns import (
     ADAPTING_COLUMNS,
     ADAPTING_DIGITS,
+    ARRIVAL_COLUMNS,
     BODY_COLUMNS,
     BUSY_COLUMNS,
     CLASS_COLUMNS,
@@ -163,6 +164,10 @@ TABLES = {
     ),
     "walkers": Table(
         "walkers", WALKER_COLUMNS, {"map": "name"}, {**dict.fromkeys(WALKER_COLUMNS.values(), 2), "people": 0}
+    ),
+    "arrivals": Table(
+        "walkers", ARRIVAL_COLUMNS, {"map": "name"},
+        {"arrivals": 0, "moving_median_s": 1, "grid_median_s": 1, "moving_in_time": ".0%", "grid_in_time": ".0%"},
     ),
     "body": Table("body", BODY_COLUMNS, {"the robot is": "kind", "map": "name"}, {"phantoms_per_look": 1}),
     "classes": Table(
