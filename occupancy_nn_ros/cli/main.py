@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -66,6 +67,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         advice = f"; {error.advice}" if isinstance(error, BagError) and error.advice else ""
         print(f"occupancy-nn {args.command}: {error}{advice}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # as `| head` does, once it has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print(f"occupancy-nn {args.command}: interrupted", file=sys.stderr)
         return 130
