@@ -60,7 +60,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     try:
-        return int(_module(args.command).run(args))
+        result = int(_module(args.command).run(args))
+        sys.stdout.flush()  # a pipe that is closed is met here, not at the interpreter's end
+        return result
     except OccupancyError as error:
         if args.verbose:
             traceback.print_exc()
