@@ -220,11 +220,7 @@ class MappingSession:
         return Counter(dict(self.dropped)), dict(self.problems)
 
     def status(
-        self,
-        intake: Intake,
-        now_ns: int,
-        state: NodeState,
-        elsewhere: Mapping[str, int] | None = None,
+        self, intake: Intake, now_ns: int, state: NodeState, elsewhere: Mapping[str, int] | None = None
     ) -> NodeStatus:
         """Figures for ``MapStatus`` and diagnostics; may be called while the worker is at work, and so reads copies.
 
