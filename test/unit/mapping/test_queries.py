@@ -19,7 +19,7 @@ SHAPE = (10, 8, 6)
 
 def random_map(seed, known=0.7):
     rng = np.random.default_rng(seed)
-    grid = RollingMap(0.5, SHAPE, MapConfig(), num_classes=0)
+    grid = RollingMap(0.5, SHAPE, MapConfig(log_odds_min=-4.0), num_classes=0)
     grid.move_origin((3, -11, 4))
     logit = torch.from_numpy(rng.normal(0, 2, SHAPE).astype(np.float32))
     weight = torch.from_numpy((rng.random(SHAPE) < known).astype(np.float32))
