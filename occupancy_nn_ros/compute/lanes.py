@@ -91,9 +91,7 @@ if intrinsic is not None:
 
     def _fused(builder: Any, values: list[Any]) -> Any:
         kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
-        return builder.call(
-            cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), values
-        )
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.fmuladd.v{LANES}f32"), values)
 
     def _total(builder: Any, values: list[Any]) -> Any:
         (vector,) = values

@@ -115,9 +115,7 @@ def split_cells(rows: Float32Array, shape: tuple[Scalar, Scalar, Scalar], out: F
 
 
 @reordering_kernel
-def find_stretches(
-    probability: Float32Array, count: Scalar, window: Float32Array, out: npt.NDArray[np.int64]
-) -> None:
+def find_stretches(probability: Float32Array, count: Scalar, window: Float32Array, out: npt.NDArray[np.int64]) -> None:
     """Where a window over each ``count`` successive probabilities holds most, (P,), into ``out``; the first of equals."""
     length = U(len(window))
     starts = count - length + ONE
@@ -140,7 +138,12 @@ def find_stretches(
 
 @reordering_kernel
 def measure_peaks(
-    logits: Float32Array, nearer: Float32Array, log_centers: Float32Array, reach: Scalar, least: Scalar, out: Float32Array
+    logits: Float32Array,
+    nearer: Float32Array,
+    log_centers: Float32Array,
+    reach: Scalar,
+    least: Scalar,
+    out: Float32Array,
 ) -> None:
     """Depth of each pixel's peak, 0 where it holds too little, (P,), into ``out``. The last interval is everything beyond."""
     count = U(len(log_centers))

@@ -80,7 +80,9 @@ def nearer_than(depth: Scalar, looks: Looks, view: Scalar, columns: Between, row
 
 
 @inlined
-def add_features(looks: Looks, view: Scalar, place: tuple[Scalar, Scalar], weight: Scalar, out: Float32Array, n: Scalar) -> None:
+def add_features(
+    looks: Looks, view: Scalar, place: tuple[Scalar, Scalar], weight: Scalar, out: Float32Array, n: Scalar
+) -> None:
     """Add a view's weighted features at a place from 0 to 1 to those in ``out`` (P, 8 + C) at ``n``; there are none outside."""
     features = looks.features
     height, width = features.shape[1], features.shape[2]

@@ -152,7 +152,9 @@ def cell_before(place: Scalar, cells: Scalar) -> tuple[Scalar, Scalar]:
 
 
 @inlined
-def find(sweep: Sweep, source: Scalar, cell: Scalar, features: FeatureTables, patches: PatchTables, out: Places) -> None:
+def find(
+    sweep: Sweep, source: Scalar, cell: Scalar, features: FeatureTables, patches: PatchTables, out: Places
+) -> None:
     """Where a source sees a cell's planes. Without a branch, so that vector units do it."""
     P, u, v, planes = sweep.projections, sweep.rays[X, cell], sweep.rays[Y, cell], U(sweep.planes)
     a, x0 = P[source, X, X] * u + P[source, X, Y] * v + P[source, X, Z], P[source, X, LAST]
@@ -238,7 +240,9 @@ def scaled(weights: Corners, scale: Float32Array, first: Scalar, width: Scalar) 
 
 
 @inlined
-def keep_patch(patches: PatchTables, row: Scalar, column: Scalar, ratio: Scalar, out: Float32Array, start: Scalar) -> None:
+def keep_patch(
+    patches: PatchTables, row: Scalar, column: Scalar, ratio: Scalar, out: Float32Array, start: Scalar
+) -> None:
     """The mean of the four patches around the centre of a cell of ``ratio`` patches, without its mean, into ``out``."""
     top, left = ratio * row + ratio // TWO - ONE, ratio * column + ratio // TWO - ONE
     width, stride = U(patches.width), U(patches.width) + EIGHT
