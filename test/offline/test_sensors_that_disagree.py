@@ -111,14 +111,15 @@ def test_the_doctor_asks_what_else_the_bag_holds(bag, capsys, witness, topic):
 @pytest.fixture
 def seeing_network(monkeypatch):
     """A network that sees the depth of the room in whatever picture, up to 10 %."""
-    predict = Predictor.predict
+    predict = Predictor.place_and_predict
 
-    def see(self, keyframe, window):
+    def see(self, keyframe, window, place):
+        keyframe, prediction = predict(self, keyframe, window, place)
         seen = [depth_image(image.T_map_cam, SMALL, image.camera, image.stamp_ns) for image in keyframe.images]
         depths = tuple(replace(depth, depth_m=np.float32(1.1) * depth.depth_m) for depth in seen)
-        return replace(predict(self, keyframe, window), depths=depths)
+        return keyframe, replace(prediction, depths=depths)
 
-    monkeypatch.setattr(Predictor, "predict", see)
+    monkeypatch.setattr(Predictor, "place_and_predict", see)
 
 
 @pytest.mark.usefixtures("seeing_network")
