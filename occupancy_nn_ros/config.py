@@ -35,7 +35,7 @@ class MapConfig(CheckedSettings):
     size_xy_m: float = setting(24.0, "Edge of the square window that moves with the robot.", low=1.0, high=500.0)
     below_m: float = setting(1.2, "How far the window reaches below base_frame.", low=0.0, high=50.0)
     above_m: float = setting(2.8, "How far the window reaches above base_frame.", low=0.2, high=50.0)
-    log_odds_min: float = setting(-2.0, "Lower clamp of a voxel's log-odds.", low=-20.0, high=-0.1)
+    log_odds_min: float = setting(-3.0, "Lower clamp of a voxel's log-odds.", low=-20.0, high=-0.1)
     log_odds_max: float = setting(4.0, "Upper clamp of a voxel's log-odds.", low=0.1, high=20.0)
     hit_log_odds: float = setting(0.85, "Added where a depth or LiDAR ray ends.", low=0.01, high=10.0)
     pass_log_odds: float = setting(-0.4, "Added where a depth or LiDAR ray passes.", low=-10.0, high=-0.01)

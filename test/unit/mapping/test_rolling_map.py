@@ -157,7 +157,7 @@ def test_unknown_stays_unknown_and_log_odds_stay_clamped():
     assert int((view.state == VoxelState.UNKNOWN).sum()) == np.prod(SHAPE) - 1
     assert float(grid.log_odds.max()) == 4.0
     grid.integrate(Prediction(grid.window, torch.full(SHAPE, -500.0), weight), 31 * SECOND)
-    assert float(grid.log_odds.min()) == -2.0
+    assert float(grid.log_odds.min()) == -3.0
 
 
 def test_contested_voxels_are_unknown_to_readers_and_thresholds_are_inclusive():
