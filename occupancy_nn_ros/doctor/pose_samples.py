@@ -15,15 +15,11 @@ from occupancy_nn_ros.errors import LookupTransformError
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.sync.frame_names import FrameNames
 from occupancy_nn_ros.sync.pose_track import PoseTrack
+from occupancy_nn_ros.sync.step_watch import BACK_M, BACK_RAD, BACK_S, JUMP_M, JUMP_M_S, JUMP_RAD, JUMP_RAD_S
 from occupancy_nn_ros.values import FloatArray
 
-BACK_M, BACK_RAD, BACK_S = 0.03, 0.03, 0.25
-"""Motion of this much and back again within two steps, each shorter than this, is not that of a robot."""
-
 LEAST_BACK, LEAST_BACK_SHARE = 3, 0.02
-JUMP_M, JUMP_M_S = 0.2, 5.0
-JUMP_RAD, JUMP_RAD_S = 0.2, 6.0
-"""One step both larger and faster than this, and three times faster than nine tenths of the others, is no motion."""
+"""So many steps there and back, and this share of all, are of two publishers: fewer than while they come, since all are known."""
 
 UPSIDE_DOWN = 0.5
 """Beyond this cosine to the map's z axis a picture's down, or a robot's up, points the wrong way."""
@@ -102,6 +98,7 @@ def _there_and_back(steps: FloatArray, took_s: FloatArray, least: float) -> npt.
 
 
 def _jumps(steps: FloatArray, took_s: FloatArray, least: float, least_rate: float) -> npt.NDArray[np.bool_]:
+    """(N - 1,): whether a step is larger and faster than motion, and three times faster than nine tenths of the others."""
     size = np.linalg.norm(steps, axis=1)
     rate = size / np.maximum(took_s, 1e-9)
     return np.asarray((size > least) & (rate > max(least_rate, 3 * float(np.quantile(rate, 0.9)))), np.bool_)

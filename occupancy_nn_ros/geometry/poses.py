@@ -87,6 +87,11 @@ def rotation_angle(first: FloatArray, second: FloatArray) -> float:
     return float(np.arccos(np.clip(cosine, -1.0, 1.0)))
 
 
+def axis_angle(first: FloatArray, second: FloatArray) -> float:
+    """Angle in radians between the z axes of two transforms, of cameras their optical axes, 0 to pi."""
+    return float(np.arccos(np.clip(first[:3, 2] @ second[:3, 2], -1.0, 1.0)))
+
+
 def check_transform(matrix: FloatArray) -> None:
     """Check that a matrix is a rigid transform.
 

@@ -89,18 +89,15 @@ class RangeLabeller:
 
     def _gather_votes(self) -> SpaceVotes:
         """What space is like by the sensors that can be believed; begun anew without one that turns out to measure no metres."""
-        votes, plausibility, balance = (
-            SpaceVotes(self.config.voxel_size_m, self.config.map),
-            Plausibility(),
-            Counter[str](),
-        )
+        votes, balance = SpaceVotes(self.config.voxel_size_m, self.config.map), Counter[str]()
+        self.plausibility = Plausibility()
         for raw in self._scans_in_order():
             (frame,) = raw.frames
             scan, name = self._decode_scan(frame), frame.sensor.name
             if scan is None:
                 continue
             try:
-                scan = cast(Scan, plausibility.check(raw.T_map_base, self.config.map_frame, frame, scan))
+                scan = cast(Scan, self.plausibility.check(raw.T_map_base, self.config.map_frame, frame, scan))
             except ImplausibleError as error:
                 self.left_out.drop(f"{name}: {error.reason}", str(error))
                 balance[name] -= 1
@@ -110,7 +107,6 @@ class RangeLabeller:
                 continue
             votes.add(scan, raw.T_map_base)
             balance[name] += 1
-        self.plausibility = plausibility
         self.ranges = tuple(sensor for sensor in self.ranges if balance[sensor.name] > 0)
         if not self.ranges:
             raise BagError(f"no range scan of {self.reader.path} can be used; {self.left_out.problem}")

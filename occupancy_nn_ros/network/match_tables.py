@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What views are matched by, laid out for the compiled sweep: what is multiplied together lies side by side.
 
-Says what :class:`~occupancy_nn_ros.network.model.MatchMaps` says, without gradients. Of patches only the grey levels are kept, and what
+Says what :class:`~occupancy_nn_ros.network.matching.MatchMaps` says, without gradients. Of patches only the grey levels are kept, and what
 makes each of unit length: a twelfth of the memory, which a sweep finds in the cache.
 """
 

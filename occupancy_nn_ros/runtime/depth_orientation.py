@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from occupancy_nn_ros.errors import ImplausibleError
+from occupancy_nn_ros.geometry.poses import axis_angle
 from occupancy_nn_ros.runtime.sight_lines import FLIPS, DepthSight, Flip
 from occupancy_nn_ros.values import PosedDepth
 
@@ -49,7 +50,7 @@ class OrientationChecks:
         if old is None:
             self._reference = depth
             return False
-        turned = float(np.arccos(np.clip(depth.T_map_cam[:3, 2] @ old.T_map_cam[:3, 2], -1.0, 1.0)))
+        turned = axis_angle(depth.T_map_cam, old.T_map_cam)
         moved = float(np.linalg.norm(depth.T_map_cam[:3, 3] - old.T_map_cam[:3, 3]))
         if turned < LEAST_TURN_RAD and moved < MOST_MOTION_M:
             return False

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from occupancy_nn_ros.compute.devices import choose_device
-from occupancy_nn_ros.compute.threads import run_each, threads, torch_threads, use_threads
+from occupancy_nn_ros.compute.threads import parts_worth, run_each, torch_threads, use_threads
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
 from occupancy_nn_ros.geometry.poses import rotation_angle
@@ -243,8 +243,7 @@ class Predictor:
 
     def _portions(self, points: Tensor) -> tuple[Tensor, ...]:
         """Points in as many parts as are asked about side by side."""
-        parts = min(threads(), len(points) // LEAST_PORTION) if self.device.type == "cpu" else 1
-        return points.chunk(max(1, parts))
+        return points.chunk(parts_worth(len(points), LEAST_PORTION) if self.device.type == "cpu" else 1)
 
     def _sure_depth(self, logits: Tensor, nearer: Tensor) -> Tensor:
         """Depths (V, h, w) that are sure enough; none are looked for where none would be."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from occupancy_nn_ros.geometry.poses import axis_angle
 from occupancy_nn_ros.values import Float32Array, FloatArray, PosedCloud, PosedDepth
 
 PLATEAU, LEAST_PIXELS = 0.01, 8
@@ -42,8 +43,7 @@ class _Plateau:
     def stays(self, value: float, T_map_cam: FloatArray) -> bool:
         """Whether the same number was seen from here as well, and no surface would have kept it."""
         forward = float((T_map_cam[:3, 3] - self.T_map_cam[:3, 3]) @ self.T_map_cam[:3, 2])
-        turned = float(np.arccos(np.clip(T_map_cam[:3, 2] @ self.T_map_cam[:3, 2], -1.0, 1.0)))
-        has_moved = abs(forward) >= APPROACH_M or turned >= TURN_RAD
+        has_moved = abs(forward) >= APPROACH_M or axis_angle(T_map_cam, self.T_map_cam) >= TURN_RAD
         return value == self.value and has_moved
 
 

@@ -116,3 +116,11 @@ def test_check_transform_refuses_what_is_not_rigid():
     for bad in (scaled, mirrored, projective, missing, np.eye(3)):
         with pytest.raises(TransformError):
             poses.check_transform(bad)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.3, np.pi / 2, np.pi])
+def test_the_angle_between_axes_does_not_count_turns_about_them(angle):
+    first = poses.make_transform((1, 2, 3), Rotation.from_euler("xyz", (0.4, -0.2, 1.0)).as_quat())
+    turn = np.eye(4)
+    turn[:3, :3] = (Rotation.from_rotvec((angle, 0, 0)) * Rotation.from_rotvec((0, 0, 0.7))).as_matrix()
+    assert poses.axis_angle(first, first @ turn) == pytest.approx(angle, abs=1e-6)
