@@ -10,8 +10,11 @@ from __future__ import annotations
 import argparse
 
 from occupancy_nn_ros.cli.settings import add_settings, overrides_of, read_settings
-from occupancy_nn_ros.cli.viewing import add_view, viewer
+from occupancy_nn_ros.cli.viewing import add_view, say, viewer_asked_for
 from occupancy_nn_ros.errors import MissingDependencyError
+
+CLOSE_S = 0.5
+"""How long the end of the node waits for its viewer."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,5 +36,16 @@ def run(args: argparse.Namespace) -> int:
             f"the live node needs rclpy ({error}): source a ROS 2 distribution, or run scripts/setup"
         ) from None
     start = StartSettings(tuple(args.config), tuple(overrides_of(args)))
-    with viewer(args, read_settings(args)) as shown:
-        run_node(start, args.ros_arguments, stop, () if shown is None else (shown,))
+    process = viewer_asked_for(args)
+    if process is None:
+        run_node(start, args.ros_arguments, stop)
+    from occupancy_nn_ros.visualization.live_view import show_in
+
+    view = show_in(process, read_settings(args), say=say)
+
+    def close_view() -> None:
+        view.close(CLOSE_S)
+        if args.view == "web":
+            process.close()
+
+    run_node(start, args.ros_arguments, stop, (view,), close_view)

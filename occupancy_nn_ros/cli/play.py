@@ -22,7 +22,7 @@ from occupancy_nn_ros.cli.settings import (
     progress_bar,
     read_settings,
 )
-from occupancy_nn_ros.cli.viewing import add_view, viewer
+from occupancy_nn_ros.cli.viewing import add_view, closing, say, shown_in, stay, viewer_asked_for, written_to
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.runtime.allocator import keep_freed_memory
@@ -59,13 +59,19 @@ def run(args: argparse.Namespace) -> int:
     config = read_settings(args)
     if args.ply:
         import_marching_cubes()  # or the map would be made for nothing
-    with viewer(args, config, make_folder(args.out) / "map.rrd" if args.rrd else None) as shown:
-        part = BagPart(args.start, args.end)
-        result = play(args.bag, config, args.out, quiet=args.json, part=part, shown=shown)
-    if args.ply and result.view is not None:
-        save_for_others(result.view, args.out / "map.ply", config.outputs.color_by)
-    if args.json:
-        print(json.dumps(result.summary))
+    file = make_folder(args.out) / "map.rrd" if args.rrd else None
+    process = viewer_asked_for(args)
+    with closing(process, is_kept=args.view == "window"):
+        with shown_in(process, config) as seen, written_to(file, config) as written:
+            part = BagPart(args.start, args.end)
+            result = play(args.bag, config, args.out, quiet=args.json, part=part, viewers=(*seen, *written))
+        if args.ply and result.view is not None:
+            save_for_others(result.view, args.out / "map.ply", config.outputs.color_by)
+        if args.json:
+            print(json.dumps(result.summary))
+        if args.view == "web" and process is not None and process.is_ours and not any(view.problem for view in seen):
+            say("the page is there until Ctrl-C")
+            stay(process)
     return 0
 
 
@@ -76,7 +82,7 @@ def play(
     *,
     quiet: bool = False,
     part: BagPart | None = None,
-    shown: Viewer | None = None,
+    viewers: tuple[Viewer, ...] = (),
 ) -> PlayResult:
     """Play a bag with progress, write map, pictures and summary, and print what was chosen and found.
 
@@ -101,7 +107,7 @@ def play(
                 reader,
                 plan,
                 out,
-                viewers=(animation,) if shown is None else (animation, shown),
+                viewers=(animation, *viewers),
                 report=lambda p: progress.update(
                     task, completed=p.done_s, description=f"mapping, {p.keyframes} keyframes"
                 ),

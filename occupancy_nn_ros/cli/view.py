@@ -7,14 +7,13 @@ Shows map.rrd where it is (occupancy-nn play BAG --rrd), else map.mcap, which ha
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from pathlib import Path
 
 from occupancy_nn_ros.cli.settings import add_config
-from occupancy_nn_ros.cli.viewing import add_view, say_where, viewer
+from occupancy_nn_ros.cli.viewing import add_view, closing, say_where, shown_in, stay, viewer_asked_for
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import BagError
+from occupancy_nn_ros.visualization.viewer_process import ViewerProcess, file_command
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,18 +25,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Open the viewer, and stay while a page is served."""
+    """Open the viewer, and stay until it is closed."""
     path = _find(args.path)
     if path.suffix == ".rrd":
-        return _show_file(path, args)
+        _show_file(path, args)
+    else:
+        _show_bag(path, args)
+    return 0
+
+
+def _show_file(path: Path, args: argparse.Namespace) -> None:
+    from occupancy_nn_ros.visualization.rerun_log import import_rerun
+
+    import_rerun()
+    command = file_command(path, args.view, args.view_address, args.view_port)
+    process = ViewerProcess(args.view_address, args.view_port, command)
+    say_where(args, process)
+    with closing(process):
+        stay(process)
+
+
+def _show_bag(path: Path, args: argparse.Namespace) -> None:
     from occupancy_nn_ros.runtime.recorded_snapshots import recorded_snapshots
 
-    with viewer(args, load_config(args.config, args.overrides), waits=True) as view:
-        for snapshot in recorded_snapshots(path):
-            if view is None or not view.wants():  # it waits until there is room: now the viewer is gone
-                break
-            view.offer(snapshot)
-    return 0
+    process = viewer_asked_for(args)
+    with closing(process):
+        with shown_in(process, load_config(args.config, args.overrides), waits=True) as views:
+            for snapshot in recorded_snapshots(path):
+                if not views[0].wants():  # it waits until there is room: now the viewer is gone
+                    break
+                views[0].offer(snapshot)
+        stay(process)
 
 
 def _find(path: Path) -> Path:
@@ -51,12 +69,3 @@ def _find(path: Path) -> Path:
     if not path.exists():
         raise BagError(f"nothing at {path}")
     return path
-
-
-def _show_file(path: Path, args: argparse.Namespace) -> int:
-    from occupancy_nn_ros.visualization.live_view import viewer_command
-
-    say_where(args.view, args.view_address, args.view_port)
-    return subprocess.run(
-        [*viewer_command(args.view, args.view_address, args.view_port), str(path)], check=False, stdout=sys.stderr
-    ).returncode

@@ -4,17 +4,27 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import OccupancyError
-from occupancy_nn_ros.visualization.snapshot import Viewer
+from occupancy_nn_ros.visualization.viewer_process import (
+    LOOPBACK,
+    PORT,
+    ViewerProcess,
+    page_address,
+    start_viewer,
+)
 
-LOOPBACK, PORT = "127.0.0.1", 9876
+if TYPE_CHECKING:
+    from occupancy_nn_ros.visualization.live_view import LiveView
+
+TERMINATED = 128 + signal.SIGTERM
 
 
 def add_view(parser: argparse.ArgumentParser) -> None:
@@ -36,38 +46,102 @@ def add_view(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def viewer_asked_for(args: argparse.Namespace) -> ViewerProcess | None:
+    """The viewer that the options ask for, None for none; says where it is.
+
+    Raises:
+        MissingDependencyError: the Rerun SDK is not installed.
+        OccupancyError: no screen for a window.
+    """
+    if args.view is None:
+        return None
+    from occupancy_nn_ros.visualization.rerun_log import import_rerun
+
+    import_rerun()
+    process = start_viewer(args.view, args.view_address, args.view_port)
+    say_where(args, process)
+    return process
+
+
+def say_where(args: argparse.Namespace, process: ViewerProcess) -> None:
+    """Print the address of the page, and whether it was there before."""
+    if not process.is_ours:
+        say(f"something listens at port {args.view_port} already: taken for the viewer of an earlier run, and used")
+    if args.view == "web":
+        say(f"look at {page_address(args.view_address, args.view_port)}")
+
+
 @contextmanager
-def viewer(
-    args: argparse.Namespace, config: Config, file: Path | None = None, *, waits: bool = False
-) -> Iterator[Viewer | None]:
-    """The viewer that the options ask for, or a recording file, or None; with ``waits`` it is shown everything.
+def shown_in(process: ViewerProcess | None, config: Config, *, waits: bool = False) -> Iterator[tuple[LiveView, ...]]:
+    """A view in this viewer, or none; says at the end how much it was shown.
+
+    Args:
+        process: from :func:`viewer_asked_for`.
+        config: what the grid's band and the voxels' colours are.
+        waits: show everything.
+    """
+    if process is None:
+        yield ()
+        return
+    from occupancy_nn_ros.visualization.live_view import show_in
+
+    with show_in(process, config, waits=waits, say=say) as view:
+        yield (view,)
+    say(f"the viewer was shown {view.shown} keyframes, {view.left_out} came too fast for it")
+
+
+@contextmanager
+def written_to(file: Path | None, config: Config) -> Iterator[tuple[LiveView, ...]]:
+    """A view that is a recording file, or none.
 
     Raises:
         MissingDependencyError: the Rerun SDK is not installed.
         OccupancyError: the file cannot be written.
     """
-    if args.view is None and file is None:
-        yield None
+    if file is None:
+        yield ()
         return
-    from occupancy_nn_ros.visualization.live_view import open_file, open_view
+    from occupancy_nn_ros.visualization.live_view import open_file
 
-    if args.view is None and file is not None:
-        try:
-            view = open_file(file, config)
-        except OSError as error:
-            raise OccupancyError(f"cannot write {file}: {error}") from None
-    else:
-        view = open_view(args.view, config, address=args.view_address, port=args.view_port, waits=waits)
-        say_where(args.view, args.view_address, args.view_port)
+    try:
+        view = open_file(file, config)
+    except OSError as error:
+        raise OccupancyError(f"cannot write {file}: {error}") from None
     with view:
-        yield view
-    for text in (view.problem, f"the viewer was shown {view.shown} keyframes, {view.left_out} came too fast for it"):
-        if text:
-            print(text, file=sys.stderr)
+        yield (view,)
+    say(view.problem or f"{file}: {view.shown} keyframes; occupancy-nn view {file} shows them")
 
 
-def say_where(kind: Literal["window", "web"], address: str, port: int) -> None:
-    """Print the address of the page."""
-    if kind == "web":
-        host = LOOPBACK if address == "0.0.0.0" else address
-        print(f"look at http://{host}:{port + 1}/?url=rerun%2Bhttp://{host}:{port}/proxy", file=sys.stderr)
+@contextmanager
+def closing(process: ViewerProcess | None, *, is_kept: bool = False) -> Iterator[None]:
+    """End the viewer with the command, also one that is terminated.
+
+    Args:
+        process: from :func:`viewer_asked_for`.
+        is_kept: leave it open, as a window that people close themselves.
+    """
+    if process is None or is_kept:
+        yield
+        return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        process.close()
+
+
+def stay(process: ViewerProcess | None) -> None:
+    """Wait until the viewer is closed, or Ctrl-C.
+
+    Raises:
+        OccupancyError: it failed.
+    """
+    sys.stdout.flush()
+    with suppress(KeyboardInterrupt):
+        if process is not None:
+            process.wait()
+
+
+def say(text: str) -> None:
+    """Print to standard error."""
+    print(text, file=sys.stderr)

@@ -29,6 +29,8 @@ def warm_up() -> None:
     grid = RollingMap(0.5, (8, 8, 4), MapConfig(forget_model="linear"))
     camera = CameraModel(4, 4, np.array([[4.0, 0.0, 1.5], [0.0, 4.0, 1.5], [0.0, 0.0, 1.0]]), "none", np.zeros(0))
     integrate_depth(grid, PosedDepth("", 0, np.ones((4, 4), np.float32), camera, np.eye(4)))
+    grid.keep_colors()
+    add_colors(grid, (PosedImage("", 0, np.zeros((4, 4, 3), np.uint8), camera, np.eye(4)),))  # while something is free
     integrate_rays(grid, np.zeros(3), np.ones((4, 3)), 0)
     integrate_rays(grid, np.zeros((4, 3)), np.ones((4, 3)), 0)
     for part in ((8, 8, 4), (8, 8, 3)):
@@ -36,8 +38,6 @@ def warm_up() -> None:
         window = LatticeWindow(0.5, grid.window.origin, part)
         grid.integrate(Prediction(window, ones, ones, torch.ones((grid.class_evidence.shape[-1], *part))), 1)
     grid.forget(2_000_000_000)
-    grid.keep_colors()
-    add_colors(grid, (PosedImage("", 0, np.zeros((4, 4, 3), np.uint8), camera, np.eye(4)),))
     corner = np.zeros((4, 4, 4), dtype=bool)
     corner[0, 0, 0] = True
     distance_field(corner, 1.0, 1.0)

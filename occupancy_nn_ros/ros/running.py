@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import rclpy
@@ -60,7 +60,11 @@ def main(stop: StopSignals) -> None:
 
 
 def run_node(
-    start: StartSettings | None, arguments: Sequence[str], stop: StopSignals, viewers: tuple[Viewer, ...] = ()
+    start: StartSettings | None,
+    arguments: Sequence[str],
+    stop: StopSignals,
+    viewers: tuple[Viewer, ...] = (),
+    at_end: Callable[[], None] = lambda: None,
 ) -> NoReturn:
     """Run the node until it is shut down, and end the process.
 
@@ -69,6 +73,7 @@ def run_node(
         arguments: ``--ros-args`` and what follows.
         stop: waits for signals.
         viewers: are shown each keyframe.
+        at_end: called before the process ends, however the node ended.
     """
     ended = Future()
     stop.call(lambda: _end(ended, 0))
@@ -79,6 +84,7 @@ def run_node(
     except OccupancyError as error:
         sys.stderr.write(f"occupancy_node: {error}\n")
         rclpy.try_shutdown()
+        at_end()
         leave(1)
     executor = SingleThreadedExecutor()
     executor.add_node(node)
@@ -92,6 +98,7 @@ def run_node(
         executor.shutdown()
         node.destroy_node()
         rclpy.try_shutdown()
+        at_end()
     leave(int(ended.result() or 0) if ended.done() else 0)
 
 

@@ -18,6 +18,7 @@ from occupancy_nn_ros.visualization.top_down import top_down_image
 WIDTH = 480
 MOST_FRAMES = 48
 FRAME_MS, LAST_MS = 140, 1500
+COLORS = 96
 PATH_COLOR = (208, 28, 139)
 SPAN_M = 16.0
 """Edge of the square around the robot that is shown."""
@@ -57,24 +58,24 @@ class MapAnimation:
         """
         if not self._frames:
             return False
-        height = max(frame.shape[0] for frame in self._frames)
-        pictures = [
-            Image.fromarray(_of_height(frame, height)).quantize(96, dither=Image.Dither.NONE) for frame in self._frames
-        ]
+        size = (max(frame.shape[0] for frame in self._frames), max(frame.shape[1] for frame in self._frames))
+        pictures = [_in_few_colors(_of_size(frame, size)) for frame in self._frames]
         durations = [FRAME_MS] * (len(pictures) - 1) + [LAST_MS]
         pictures[0].save(file, save_all=True, append_images=pictures[1:], duration=durations, loop=0, optimize=True)
         return True
 
     def _draw(self, snapshot: Snapshot) -> UInt8Array:
-        """RGB (H, WIDTH, 3): cameras above, the map below."""
-        rows = [self._draw_map(snapshot.view)]
+        """RGB (H, W, 3): cameras above the map; one alone, whose picture and depth are higher than wide, beside it."""
+        drawn = self._draw_map(snapshot.view)
         depths = {depth.camera: depth for depth in snapshot.depths}
         looks = [(image, depths[image.camera]) for image in snapshot.images if image.camera in depths]
-        if looks:
-            strip = render_depths(looks)
-            height = round(strip.shape[0] * WIDTH / strip.shape[1])
-            rows.insert(0, cv2.resize(strip, (WIDTH, height), interpolation=cv2.INTER_AREA).astype(np.uint8))
-        return np.concatenate(rows)
+        if not looks:
+            return drawn
+        strip = render_depths(looks)
+        scale = WIDTH / max(strip.shape[:2])
+        size = (round(strip.shape[1] * scale), round(strip.shape[0] * scale))
+        small = np.asarray(cv2.resize(strip, size, interpolation=cv2.INTER_AREA), np.uint8)
+        return np.concatenate([small, drawn], axis=int(strip.shape[0] > strip.shape[1]))
 
     def _draw_map(self, view: MapView) -> UInt8Array:
         """RGB (WIDTH, WIDTH, 3) of the map around the robot, y up."""
@@ -102,7 +103,17 @@ class MapAnimation:
         return image
 
 
-def _of_height(frame: UInt8Array, height: int) -> UInt8Array:
-    """A frame with white above, so that all have one height."""
-    above = np.full((height - frame.shape[0], frame.shape[1], 3), 255, np.uint8)
-    return np.concatenate([above, frame])
+def _of_size(frame: UInt8Array, size: tuple[int, int]) -> UInt8Array:
+    """A frame with white above and at the left, so that all have one size (height, width)."""
+    picture = np.full((*size, 3), 255, np.uint8)
+    picture[size[0] - frame.shape[0] :, size[1] - frame.shape[1] :] = frame
+    return picture
+
+
+def _in_few_colors(frame: UInt8Array) -> Image.Image:
+    """A frame with a palette, in which the thin line of the path keeps its colour."""
+    picture = Image.fromarray(frame)
+    colors = picture.quantize(COLORS - 1).getpalette() or []
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*colors, *PATH_COLOR])
+    return picture.quantize(palette=palette, dither=Image.Dither.NONE)

@@ -6,22 +6,25 @@ Snapshots go through a slot that holds one: while the last is still being sent, 
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from occupancy_nn_ros.config import Config
-from occupancy_nn_ros.errors import MissingDependencyError
 from occupancy_nn_ros.visualization.rerun_log import APPLICATION, RerunLog, import_rerun
 from occupancy_nn_ros.visualization.snapshot import Snapshot
+from occupancy_nn_ros.visualization.viewer_process import ViewerProcess
 
-LOOPBACK = "127.0.0.1"
 SEND_TIMEOUT_S = 2.0
 """How long a viewer may take for one snapshot before it counts as gone."""
 
-VIEWER_MEMORY = "1GiB"
+_ABANDONED: list[Any] = []
+"""Recordings whose viewer is gone: to free one, too, waits for the viewer."""
+
+
+def _say_nothing(text: str) -> None:
+    pass
 
 
 class LiveView:
@@ -34,18 +37,25 @@ class LiveView:
     """
 
     def __init__(
-        self, recording: Any, config: Config, viewer: subprocess.Popen[bytes] | None = None, *, waits: bool = False
+        self,
+        recording: Any,
+        config: Config,
+        viewer: ViewerProcess | None = None,
+        *,
+        waits: bool = False,
+        say: Callable[[str], None] = _say_nothing,
     ) -> None:
-        """Show on a recording that is connected already; see :func:`open_view` and :func:`open_file`.
+        """Show on a recording; see :func:`show_in` and :func:`open_file`.
 
         Args:
-            recording: a ``rerun.RecordingStream``.
+            recording: a ``rerun.RecordingStream``; it is connected to the viewer once that answers.
             config: what the grid's band and the voxels' colours are.
-            viewer: the process that shows it, if it is ours.
+            viewer: who shows it; None: the recording is connected already.
             waits: lose nothing, and make the map wait instead.
+            say: told of a problem when it happens, by a thread of the view's own.
         """
         self.shown, self.left_out, self.problem = 0, 0, ""
-        self._recording, self._viewer, self._waits = recording, viewer, waits
+        self._recording, self._viewer, self._waits, self._say = recording, viewer, waits, say
         self._log = RerunLog(recording, config.grid, config.outputs.color_by)
         self._slot: Snapshot | None = None
         self._is_closing = False
@@ -58,21 +68,42 @@ class LiveView:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Send what waits, and let go of the viewer, which stays open."""
+        """Send what waits, and let go of the viewer."""
+        self.close()
+
+    def close(self, patience_s: float | None = None) -> None:
+        """Send what waits.
+
+        Args:
+            patience_s: how long that may take; None: until it was sent, or the viewer is gone.
+        """
         with self._wake:
             self._is_closing = True
             self._wake.notify_all()
-        self._thread.join(timeout=2 * SEND_TIMEOUT_S)
-        self._recording.disconnect()
+        self._thread.join(patience_s)
+        if self._viewer is None:
+            self._recording.disconnect()
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Disconnect; for a viewer that is stuck the SDK would wait for ever, and once more at the end of the process."""
+        ending = threading.Thread(target=self._recording.disconnect, name="end of live view", daemon=True)
+        if not self.problem:
+            ending.start()
+            ending.join(SEND_TIMEOUT_S)
+        if self.problem or ending.is_alive():
+            _ABANDONED.append(self._recording)
+            import_rerun().unregister_shutdown()
 
     def wants(self) -> bool:
         """Whether a snapshot would be shown now; counts one that would not."""
-        if self.problem:
-            return False
         with self._wake:
             if self._waits:
-                self._wake.wait_for(lambda: self._slot is None)
+                self._wake.wait_for(lambda: self._slot is None or bool(self.problem))
             is_free = self._slot is None
+        if self.problem:
+            return False
         self.left_out += not is_free
         return is_free
 
@@ -83,63 +114,52 @@ class LiveView:
             self._wake.notify_all()
 
     def _run(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._slot is not None or self._is_closing)
-                snapshot = self._slot
-            if snapshot is None:
-                return
-            try:
+        try:
+            if self._viewer is not None:
+                self._viewer.wait_until_it_answers()
+                self._recording.connect_grpc(self._viewer.url)
+            while (snapshot := self._next()) is not None:
                 self._send(snapshot)
-            except Exception as error:  # whatever a viewer does to the connection must not end the mapping
-                self.problem = f"the viewer is gone ({error}): mapping goes on without it"
-            with self._wake:
-                self._slot = None
-                self._wake.notify_all()
-                if self.problem:
-                    return
+                self._free_slot()
+        except Exception as error:  # whatever a viewer does to the connection must not end the mapping
+            self.problem = f"the viewer is gone ({error}), and the map goes on without it"
+            self._free_slot()
+            self._say(self.problem)
+
+    def _next(self) -> Snapshot | None:
+        """What is to be shown next, once there is something; None at the end."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._slot is not None or self._is_closing)
+            return self._slot
+
+    def _free_slot(self) -> None:
+        with self._wake:
+            self._slot = None
+            self._wake.notify_all()
 
     def _send(self, snapshot: Snapshot) -> None:
-        if self._viewer is not None and self._viewer.poll() is not None:
-            raise ConnectionError(f"it ended with status {self._viewer.returncode}")
+        if self._viewer is not None:
+            self._viewer.check()
         self._log.write(snapshot)
         self._recording.flush(timeout_sec=SEND_TIMEOUT_S)
         self.shown += 1
 
 
-def open_view(
-    kind: Literal["window", "web"], config: Config, *, address: str = LOOPBACK, port: int = 9876, waits: bool = False
+def show_in(
+    viewer: ViewerProcess, config: Config, *, waits: bool = False, say: Callable[[str], None] = _say_nothing
 ) -> LiveView:
-    """A viewer in a process of its own.
+    """A view in a viewer that runs or starts.
 
     Args:
-        kind: ``window`` for Rerun's own, ``web`` for a page at ``port + 1``.
+        viewer: from :func:`~occupancy_nn_ros.visualization.viewer_process.start_viewer`.
         config: what the grid's band and the voxels' colours are.
-        address: where to listen; other machines can look only where this is not the loopback address.
-        port: for the data; a page comes at the next one.
         waits: lose nothing, and make whoever offers wait instead.
+        say: told of a problem when it happens, by a thread of the view's own.
 
     Raises:
-        MissingDependencyError: the Rerun SDK is not installed, or its viewer does not start.
+        MissingDependencyError: the Rerun SDK is not installed.
     """
-    rerun = import_rerun()
-    try:
-        viewer = subprocess.Popen(
-            viewer_command(kind, address, port),
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
-    except OSError as error:
-        raise MissingDependencyError(f"the viewer does not start: {error}") from None
-    recording = rerun.RecordingStream(APPLICATION)
-    recording.connect_grpc(f"rerun+http://{LOOPBACK if address == '0.0.0.0' else address}:{port}/proxy")
-    return LiveView(recording, config, viewer, waits=waits)
-
-
-def viewer_command(kind: Literal["window", "web"], address: str, port: int) -> list[str]:
-    """The command that starts Rerun's viewer as :func:`open_view` describes it."""
-    command = [sys.executable, "-m", "rerun", f"--bind={address}", f"--port={port}", f"--memory-limit={VIEWER_MEMORY}"]
-    page = ["--serve-web", f"--web-viewer-port={port + 1}", f"--server-memory-limit={VIEWER_MEMORY}"]
-    return command + (page if kind == "web" else ["--hide-welcome-screen"])
+    return LiveView(import_rerun().RecordingStream(APPLICATION), config, viewer, waits=waits, say=say)
 
 
 def open_file(path: Path, config: Config) -> LiveView:

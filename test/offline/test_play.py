@@ -2,6 +2,7 @@
 """The command line on real bags: what comes out, and one clear line where nothing can."""
 
 import json
+import socket
 
 import cv2
 import numpy as np
@@ -81,6 +82,23 @@ def test_depth_map_has_the_wall_where_it_stands(depth_bag, tmp_path, capsys):
     centers = message.origin_x + (np.argwhere(state == 1)[:, 0] + 0.5) * message.voxel_size
     assert centers == pytest.approx(2.05, abs=0.06)
     assert (state == 0).sum() > 300
+
+
+def test_a_viewer_that_never_reads_costs_neither_the_map_nor_its_file(depth_bag, tmp_path, capsys):
+    pytest.importorskip("rerun", reason="the Rerun SDK is not installed (extra view)")
+    with socket.socket() as mute:
+        mute.bind(("127.0.0.1", 0))
+        mute.listen()
+        port = str(mute.getsockname()[1])
+        arguments = ["--source", "depth", "--view", "web", "--view-port", port, "--rrd", "--out", str(tmp_path)]
+        assert main(["play", str(depth_bag), *arguments]) == 0
+    said = capsys.readouterr()
+    assert "6 frames, 3 keyframes" in said.out
+    assert f"something listens at port {port} already" in said.err
+    assert f"what listens at 127.0.0.1:{port} does not answer as a viewer does" in said.err
+    assert "the viewer was shown 0 keyframes" in said.err
+    assert f"{tmp_path / 'map.rrd'}: 3 keyframes" in said.err
+    assert (tmp_path / "map.rrd").stat().st_size > 10_000
 
 
 def test_messages_of_the_map_bag_carry_the_map_frame(depth_bag, tmp_path):

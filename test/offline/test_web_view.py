@@ -2,8 +2,6 @@
 """The page of `--view web` in a real browser: what it draws is looked at pixel by pixel."""
 
 import contextlib
-import os
-import signal
 import socket
 import time
 import urllib.error
@@ -16,8 +14,9 @@ from browser import BROWSER, browser
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, PosedDepth, PosedImage, VoxelState
-from occupancy_nn_ros.visualization.live_view import LOOPBACK, open_view
+from occupancy_nn_ros.visualization.live_view import show_in
 from occupancy_nn_ros.visualization.snapshot import Snapshot
+from occupancy_nn_ros.visualization.viewer_process import LOOPBACK, page_address, start_viewer
 
 pytest.importorskip("rerun", reason="the Rerun SDK is not installed (extra view)")
 PERSON, FRAME_NS = 5, 1_700_000_000_000_000_000
@@ -73,20 +72,22 @@ def shows_both(picture):
 def test_the_page_shows_voxels_and_pictures(tmp_path):
     port = free_ports()
     config = replace(Config(), outputs=replace(Config().outputs, color_by="class"))
-    with open_view("web", config, port=port, waits=True) as view:
-        page, end = f"http://{LOOPBACK}:{port + 1}", time.monotonic() + 60
-        try:
-            while not is_served(page) and time.monotonic() < end:
-                time.sleep(0.1)
+    viewer = start_viewer("web", LOOPBACK, port)
+    try:
+        with show_in(viewer, config, waits=True) as view:
             for n in range(3):
                 assert view.wants(), view.problem
                 shown = wall_of_persons()
                 view.offer(replace(shown, view=replace(shown.view, stamp_ns=FRAME_NS + n * 10**9)))
-            with browser(f"{page}/?url=rerun%2Bhttp://{LOOPBACK}:{port}/proxy", tmp_path / "profile") as shown_page:
+        page, end = page_address(LOOPBACK, port), time.monotonic() + 60
+        while not is_served(page) and time.monotonic() < end:
+            time.sleep(0.1)
+        with browser(page, tmp_path / "profile") as shown_page:
+            picture = shown_page.picture()
+            while not shows_both(picture) and time.monotonic() < end:
+                time.sleep(0.5)  # the page loads and compiles for some seconds
                 picture = shown_page.picture()
-                while not shows_both(picture) and time.monotonic() < end:
-                    time.sleep(0.5)  # the page loads and compiles for some seconds
-                    picture = shown_page.picture()
-        finally:
-            os.killpg(view._viewer.pid, signal.SIGTERM)
+    finally:
+        viewer.close()
+    assert view.shown == 3
     assert shows_both(picture)

@@ -13,12 +13,14 @@ from occupancy_nn_ros.cli.main import main
 from occupancy_nn_ros.config import MapConfig, load_config
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform
+from occupancy_nn_ros.mapping import voxel_colors as voxel_colors_module
 from occupancy_nn_ros.mapping.color_kernels import find_open_faces
 from occupancy_nn_ros.mapping.exports import save_ply
 from occupancy_nn_ros.mapping.map_file import FORMAT, VERSION, load_map, read_map, save_map
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.mapping.surface import surface_mesh
 from occupancy_nn_ros.mapping.voxel_colors import LOOKS, _faces_towards, add_colors
+from occupancy_nn_ros.mapping.warm_up import warm_up
 from occupancy_nn_ros.runtime.device_source import DeviceCutter
 from occupancy_nn_ros.runtime.map_source import MapSource
 from occupancy_nn_ros.values import NO_COLOR, CameraModel, PosedImage, VoxelState
@@ -278,3 +280,10 @@ def test_colours_are_kept_where_they_are_asked_for():
     view = RollingMap.from_config(plain).view(0, "odom", np.eye(4))
     cells = np.zeros((1, 3), np.int64)
     np.testing.assert_array_equal(voxel_colors(view, cells, "camera"), voxel_colors(view, cells, "height"))
+
+
+def test_warming_up_runs_the_kernel_of_colors_too(monkeypatch):
+    asked = []
+    monkeypatch.setattr(voxel_colors_module, "find_open_faces", lambda start, stop, *_: asked.append(stop - start))
+    warm_up()
+    assert sum(asked) > 0

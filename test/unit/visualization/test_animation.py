@@ -8,7 +8,7 @@ from PIL import Image
 from occupancy_nn_ros.config import GridConfig
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.values import CameraModel, LatticeWindow, MapView, PosedDepth, PosedImage, VoxelState
-from occupancy_nn_ros.visualization.animation import MOST_FRAMES, SPAN_M, WIDTH, MapAnimation
+from occupancy_nn_ros.visualization.animation import MOST_FRAMES, PATH_COLOR, SPAN_M, WIDTH, MapAnimation
 from occupancy_nn_ros.visualization.snapshot import Snapshot
 
 
@@ -61,17 +61,40 @@ def test_of_many_keyframes_some_are_kept_and_all_of_the_time_is_shown(tmp_path):
         assert picture.size == (WIDTH, WIDTH)
 
 
+def look_of(camera, rgb=(200, 30, 30)):
+    """A picture of 40 x 30 pixels, and its depth."""
+    model = CameraModel(40, 30, np.array([[40.0, 0, 20], [0, 40, 15], [0, 0, 1]]), "none", np.zeros(0))
+    image = PosedImage(camera, 1, np.full((30, 40, 3), rgb, np.uint8), model, np.eye(4))
+    return image, PosedDepth(camera, 1, np.full((30, 40), 2.0, np.float32), model, np.eye(4))
+
+
 def test_cameras_stand_above_the_map_and_nothing_is_written_of_nothing(tmp_path):
     animation = MapAnimation(GridConfig())
     assert not animation.save(tmp_path / "map.gif")
     assert not (tmp_path / "map.gif").exists()
-    model = CameraModel(40, 30, np.array([[40.0, 0, 20], [0, 40, 15], [0, 0, 1]]), "none", np.zeros(0))
-    image = PosedImage("front", 1, np.full((30, 40, 3), (200, 30, 30), np.uint8), model, np.eye(4))
-    depth = PosedDepth("front", 1, np.full((30, 40), 2.0, np.float32), model, np.eye(4))
+    images, depths = zip(look_of("left"), look_of("right", (30, 30, 200)), strict=True)
+    animation.offer(Snapshot(images, depths, view_at(0, 0)))
+    animation.offer(Snapshot((), (), view_at(0, 0)))
+    above = round((2 * 304 - 4) * WIDTH / (2 * 404 - 4))  # two columns of two tiles, 400 pixels wide with gaps of 4
+    assert animation._frames[0].shape == (WIDTH + above, WIDTH, 3)
+    np.testing.assert_array_equal(animation._frames[0][50, [50, WIDTH - 50]], [(200, 30, 30), (30, 30, 200)])
+    assert animation.save(tmp_path / "map.gif")
+    with Image.open(tmp_path / "map.gif") as picture:
+        assert picture.size == (WIDTH, WIDTH + above)
+
+
+def test_one_camera_alone_stands_beside_the_map(tmp_path):
+    animation = MapAnimation(GridConfig())
+    image, depth = look_of("front")
     animation.offer(Snapshot((image,), (depth,), view_at(0, 0)))
     animation.offer(Snapshot((), (), view_at(0, 0)))
-    assert animation._frames[0].shape[0] == WIDTH + 2 * WIDTH * 3 // 4 + round(4 * WIDTH / 400)
+    width = round(400 * WIDTH / (2 * 304 - 4))
+    assert animation._frames[0].shape == (WIDTH, width + WIDTH, 3)
     np.testing.assert_array_equal(animation._frames[0][100, 100], (200, 30, 30))
     assert animation.save(tmp_path / "map.gif")
     with Image.open(tmp_path / "map.gif") as picture:
-        assert picture.size == (WIDTH, animation._frames[0].shape[0])
+        assert picture.size == (width + WIDTH, WIDTH)
+        picture.seek(1)
+        frame = np.asarray(picture.convert("RGB"))
+        np.testing.assert_array_equal(frame[100, 100], (255, 255, 255))  # a keyframe without pictures
+        np.testing.assert_array_equal(frame[WIDTH // 2, width + WIDTH // 2], PATH_COLOR)
