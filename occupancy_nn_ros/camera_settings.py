@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,12 +49,18 @@ class CameraConfig(CheckedSettings):
         without_slash(self, "frame_id", "sensor_frame")
 
 
-def check_cameras(cameras: Mapping[str, CameraConfig]) -> None:
-    """Check that cameras, by name, do not share a topic.
+def check_cameras(cameras: Mapping[str, CameraConfig], needed: int = 0) -> None:
+    """Check that cameras, by name, do not share a topic, and are enough.
+
+    Args:
+        cameras: those that are named; none where they are to be found.
+        needed: how many a set needs.
 
     Raises:
-        ConfigError: two do; names them.
+        ConfigError: two do, or they are too few; names them.
     """
+    if cameras:
+        check_enough(needed, tuple(cameras))
     by_topic: dict[str, str] = {}
     for name, camera in cameras.items():
         other = by_topic.setdefault(camera.image_topic or f"the one of {name}", name)
@@ -62,6 +68,18 @@ def check_cameras(cameras: Mapping[str, CameraConfig]) -> None:
             raise ConfigError(
                 f"cameras {other} and {name} both have the image_topic {camera.image_topic}, expected one of each"
             )
+
+
+def check_enough(needed: int, cameras: Sequence[str]) -> None:
+    """Check that there are as many cameras as a set needs.
+
+    Raises:
+        ConfigError: there are fewer; names them.
+    """
+    if needed > len(cameras):
+        raise ConfigError(
+            f"sync.min_cameras is {needed}, and there are {len(cameras)} ({', '.join(cameras)}), expected as many"
+        )
 
 
 def without_slash(settings: CheckedSettings, *names: str) -> None:

@@ -13,11 +13,13 @@ def class_values(entries: str) -> dict[str, float]:
     """Numbers by class name from a setting such as ``person=0.5, vehicle=1``.
 
     Raises:
-        ConfigError: an entry that is none, or an unknown class.
+        ConfigError: an entry that is none, an unknown class, or one that is given twice.
     """
     values = {}
     for entry in filter(None, (part.strip() for part in entries.split(","))):
         name, _, text = entry.partition("=")
+        if name.strip() in values:
+            raise ConfigError(f"'{name.strip()}' is given twice in '{entries}', expected one number for each class")
         try:
             values[name.strip()] = float(text)
         except ValueError:

@@ -210,6 +210,8 @@ def _print_result(result: PlayResult, out: Path, pictures: list[Path]) -> None:
     print(f"{sum(summary['received'].values())} frames, {summary['keyframes']} keyframes{timing}{memory}")
     for reason, count in summary["dropped"].items():
         print(f"  not used: {count} {reason}")
+    for doubt in summary["doubts"]:
+        print(f"  warning: {doubt}")
     if result.view is not None:
         grid = summary["map"]
         print(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.bags.scan import scan_bag
+from occupancy_nn_ros.camera_settings import check_enough
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.doctor.camera_calibration import calibrate_bag
 from occupancy_nn_ros.doctor.findings import (
@@ -45,6 +46,7 @@ from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.pose_topics import hold_statics, name_pose_type, name_tf_topics, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
 from occupancy_nn_ros.runtime.topic_names import absolute_names
+from occupancy_nn_ros.setting_doubts import doubts_about
 from occupancy_nn_ros.sync.pose_buffer import PoseBuffer
 
 FOREVER_NS = 10**18
@@ -159,6 +161,10 @@ class Examination:
             found.append(
                 problem("robot.body", doubt, "give boxes around the robot alone, x y z of both corners in metres")
             )
+        found += [
+            warning("settings", text, f"change {name}, or the other")
+            for name, text in doubts_about(self.config).items()
+        ]
         if self._looks.keyframes and not self._looks.usable:
             text = f"no map update would be made: no frame is usable, {self._looks.cause}"
             return [*found, problem("map", text, "solve the problems above")]
@@ -205,13 +211,14 @@ def find_sensors(
     """The sensors that the node would take, and what is wrong with those that it would not find."""
     if not config.cameras:
         sensors = discover_sensors(config, topics, encodings, silent)
-        left_out = [_left_out(topic) for topic in left_out_cameras(config, topics, encodings, silent)]
-        return sensors, left_out if sensors else [_no_sensors(config, topics)]
+        findings = [_left_out(topic) for topic in left_out_cameras(config, topics, encodings, silent)]
+        return sensors, findings + _too_few(config, sensors) if sensors else [_no_sensors(config, topics)]
     found: list[SensorStream] = []
     findings = []
+    alone = replace(config.sync, min_cameras=0)
     for name, camera in config.cameras.items():  # one by one, so that one missing camera does not hide the others
         try:
-            found += discover_sensors(replace(config, cameras={name: camera}), topics, encodings, silent)
+            found += discover_sensors(replace(config, cameras={name: camera}, sync=alone), topics, encodings, silent)
         except ConfigError as error:
             findings.append(problem(name, str(error), f"set cameras.{name}.image_topic, or start its driver"))
     return tuple(found), findings
@@ -284,6 +291,14 @@ def _bag_findings(reader: BagReader, config: Config, seconds: float, further: Fu
         return f"it is not in the bag; topics of its type: {close or 'none'}"
 
     return findings + examination.findings(scan.topics, why_silent)
+
+
+def _too_few(config: Config, sensors: Sequence[SensorStream]) -> list[Finding]:
+    try:
+        check_enough(config.sync.min_cameras, [sensor.name for sensor in sensors])
+    except ConfigError as error:
+        return [problem("sensors", str(error), "start the drivers of the others, or set sync.min_cameras to as many")]
+    return []
 
 
 def _left_out(topic: str) -> Finding:

@@ -65,6 +65,8 @@ def check_transforms(
         ]
     found += _check_names(intake, names)
     found += _check_tracks(intake, names, frames.values(), min(stamps[0] for stamps in stamps_ns.values() if stamps))
+    if text := intake.placement.strangers(names, frames.values()):
+        found.append(warning("frames", text, "name the cameras of this robot, or run the node in its namespace"))
     found += check_samples(intake, names, frames.values())
     found += check_up(intake, names, frames, stamps_ns)
     chains = {name: _check_chain(intake, name, frame, names, stamps_ns[name], topics) for name, frame in frames.items()}

@@ -32,6 +32,7 @@ class NodeStatus:
         frames_received: images received from each camera.
         drop_reasons: why frames, frame sets or messages were not used.
         drop_counts: how many for each reason, since start.
+        doubts: what speaks against the map although frames are used, worded for people; goes into diagnostics alone.
         stages: steps of a map update.
         latency_p50_ms: median of recent updates for each stage.
         latency_p95_ms: 95th percentile of the same.
@@ -53,6 +54,7 @@ class NodeStatus:
     latency_p95_ms: tuple[float, ...] = ()
     device_memory_bytes: int = 0
     waiting_for: str = ""
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that parallel tuples are parallel."""
@@ -113,7 +115,7 @@ def encode_diagnostics(status: NodeStatus, name: str, previous: NodeStatus | Non
 
 
 def diagnose(status: NodeStatus, previous: NodeStatus | None = None) -> tuple[int, str]:
-    """Level and one line of text: ERROR while nothing arrives, WARN while data is lost or late, OK otherwise."""
+    """Level and one line of text: ERROR while nothing arrives, WARN while data is lost, late or doubtful, OK otherwise."""
     if status.state == "paused":
         return OK, "paused"
     if status.state == "configuring":
@@ -130,9 +132,8 @@ def diagnose(status: NodeStatus, previous: NodeStatus | None = None) -> tuple[in
     if status.map_age > OLD_MAP_S:
         return WARN, f"map is {status.map_age:.1f} s old"
     dropped = 0 if previous is None else sum(status.drop_counts) - sum(previous.drop_counts)
-    if dropped > 0:
-        return WARN, f"{dropped} more drops: {_risen(status, previous)}"
-    return OK, "mapping"
+    what = f"{dropped} more drops: {_risen(status, previous)}" if dropped > 0 else "mapping"
+    return WARN if dropped > 0 or status.doubts else OK, "; ".join([what, *status.doubts])
 
 
 def _risen(status: NodeStatus, previous: NodeStatus | None) -> str:
@@ -155,6 +156,7 @@ def _figures(status: NodeStatus) -> list[tuple[str, str]]:
     ]
     drops = zip(status.drop_reasons, status.drop_counts, strict=True)
     figures += [(f"dropped: {reason}", str(count)) for reason, count in drops]
+    figures += [(f"doubt {number}", text) for number, text in enumerate(status.doubts, 1)]
     latencies = zip(status.stages, status.latency_p50_ms, status.latency_p95_ms, strict=True)
     figures += [(f"{stage} p50 / p95 (ms)", f"{median:.1f} / {high:.1f}") for stage, median, high in latencies]
     return figures

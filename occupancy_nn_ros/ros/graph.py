@@ -61,7 +61,8 @@ def subscription_qos(node: Any, topic: str, sensor: SensorStream | None, *, is_s
     reliability, depth = (sensor.qos_reliability, sensor.qos_depth) if sensor is not None else ("auto", POSE_DEPTH)
     if is_second_try and reliability == "auto":
         reliability = "best_effort"
-    return sensor_qos(reliability, depth, [info.qos_profile for info in node.get_publishers_info_by_topic(topic)])
+    offered = [info.qos_profile for info in node.get_publishers_info_by_topic(topic)]
+    return sensor_qos(reliability, depth, offered, takes_latched=sensor is not None and topic == sensor.info_topic)
 
 
 def qos_mismatches(node: Any, topic: str, qos: QoSProfile) -> list[str]:

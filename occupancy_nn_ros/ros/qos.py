@@ -31,7 +31,9 @@ STATUS_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=R
 """Status and diagnostics."""
 
 
-def sensor_qos(reliability: str, depth: int, offered: Collection[QoSProfile]) -> QoSProfile:
+def sensor_qos(
+    reliability: str, depth: int, offered: Collection[QoSProfile], *, takes_latched: bool = False
+) -> QoSProfile:
     """Images, clouds, poses and camera_info.
 
     Args:
@@ -39,8 +41,13 @@ def sensor_qos(reliability: str, depth: int, offered: Collection[QoSProfile]) ->
             images get lost between processes; else best effort, which gets data from either kind.
         depth: messages that may wait.
         offered: what the topic's publishers offer now.
+        takes_latched: whether what was sent before is still true, as intrinsics are and images are not: it is asked for where all
+            publishers keep it.
     """
     all_reliable = bool(offered) and all(qos.reliability == ReliabilityPolicy.RELIABLE for qos in offered)
     is_reliable = all_reliable if reliability == "auto" else reliability == "reliable"
     policy = ReliabilityPolicy.RELIABLE if is_reliable else ReliabilityPolicy.BEST_EFFORT
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=policy)
+    is_latched = takes_latched and bool(offered)
+    is_latched &= all(qos.durability == DurabilityPolicy.TRANSIENT_LOCAL for qos in offered)
+    durability = DurabilityPolicy.TRANSIENT_LOCAL if is_latched else DurabilityPolicy.VOLATILE
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=policy, durability=durability)

@@ -13,7 +13,7 @@ from rclpy.qos import QoSProfile
 
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import LookupTransformError
-from occupancy_nn_ros.messages.names import ODOMETRY, TF_MESSAGE
+from occupancy_nn_ros.messages.names import CAMERA_INFO, ODOMETRY, TF_MESSAGE
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.graph import (
     owners_of,
@@ -28,6 +28,7 @@ from occupancy_nn_ros.ros.search import SensorSearch
 from occupancy_nn_ros.ros.tf2_transforms import Tf2Listener, make_pose_buffer, uses_tf2
 from occupancy_nn_ros.ros.topic_names import TopicNames
 from occupancy_nn_ros.runtime.discovery import IMAGE_TYPES, SensorStream
+from occupancy_nn_ros.runtime.doubts import NOT_TAKEN, not_taken
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.pose_topics import name_pose_type, odometry_topics
 from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
@@ -40,6 +41,8 @@ except ImportError:  # Humble has it elsewhere
     from rclpy.qos_event import SubscriptionEventCallbacks
 
 LOOK_PERIOD_S = 0.5
+LATE_LOOKS = 6
+"""Every so many looks it is seen whether more sensors have appeared."""
 STEADY = Clock(clock_type=ClockType.STEADY_TIME)
 """Simulated time may not have begun, or stand still."""
 
@@ -71,7 +74,8 @@ class Receiver:
         self._listener: Tf2Listener | None = None
         self._subscriptions: dict[str, Any] = {}
         self._unchecked: set[str] = set()
-        self._is_outdated = False
+        self._is_outdated = self._is_settled = False
+        self._looks = 0
         self._names = TopicNames(context.ros)
         self._search = SensorSearch(context, self._names.in_config(context.config))
         self._timer: Any = None
@@ -121,7 +125,7 @@ class Receiver:
 
     def _subscribe(self, sensors: tuple[SensorStream, ...], config: Config) -> None:
         self._unsubscribe()
-        self._sensors, self._is_outdated = sensors, False
+        self._sensors, self._is_outdated, self._is_settled = sensors, False, False
         self._unchecked = {sensor.topic for sensor in sensors if sensor.msgtype in IMAGE_TYPES}
         config = self._with_pose_type(self._in_map_frame(config))
         odometries = odometry_topics(config, topics_of(self.context.ros))
@@ -167,10 +171,14 @@ class Receiver:
             self.intake.placement.config = self._in_map_frame(self.intake.config)
 
     def _look_again(self) -> None:
-        """Until the frames are settled what was chosen may turn out wrong, and more may appear."""
+        """Until the frames are settled what was chosen may turn out wrong, and more may appear; later ones are told."""
         intake = self.intake
         if intake is None:
             return
+        self._looks += 1
+        if self._looks % LATE_LOOKS == 0:
+            self._look_for_late(intake)
+        self._look_for_latched(intake)
         if self._is_outdated or (self._search.has_news() and self._search.is_outdated(self._sensors)):
             self.context.log.info("images are not what their topics' names say: looking for sensors anew")
             self.intake = None
@@ -179,7 +187,7 @@ class Receiver:
             self._begin_to_look()
         elif intake.frame_names is None:
             self._look_for_transforms(intake)
-        else:
+        elif not self._is_settled:
             self._settle(intake, intake.frame_names)
 
     def _look_for_transforms(self, intake: Intake) -> None:
@@ -200,7 +208,7 @@ class Receiver:
 
     def _settle(self, intake: Intake, names: FrameNames) -> None:
         """The map has begun: what does not place the robot is left, and images are asked no more."""
-        self._stop_looking()
+        self._is_settled = True
         self._search.encodings.close()
         self.context.log.info(f"map frame '{names.map_frame}', robot frame '{names.base_frame}': {names.reason}")
         for topic in intake.poses.forget_others(names):
@@ -266,16 +274,13 @@ class Receiver:
         if topic not in self._search.encodings.known:
             self._search.encodings.learn(topic, next(s.msgtype for s in self._sensors if s.topic == topic), cdr)
         self._is_outdated = self._search.is_outdated(self._sensors)
-        if self._is_outdated and self._timer is None:
-            self._timer = self.context.ros.create_timer(LOOK_PERIOD_S, self._look_again, clock=STEADY)
 
     def _on_incompatible_qos(self, topic: str, msgtype: str, sensor: SensorStream | None, event: Any) -> None:
         second_try = subscription_qos(self.context.ros, topic, sensor, is_second_try=True)
         is_transform = self.intake is not None and topic in self.intake.poses.tf_topics
-        if not is_transform and second_try.reliability != self.qos[topic].reliability:
-            self.context.log.info(f"{topic}: a publisher is best effort, so that this subscription becomes it too")
-            self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
-            self._listen(topic, msgtype, sensor, second_try)
+        if not is_transform and not _is_same(second_try, self.qos[topic]):
+            self.context.log.info(f"{topic}: a publisher offers less, so that this subscription asks for less too")
+            self._listen_anew(topic, msgtype, sensor, second_try)
             return
         mismatches = qos_mismatches(self.context.ros, topic, self.qos[topic])
         reason = (
@@ -283,7 +288,36 @@ class Receiver:
         )
         self.context.log.warning(reason, throttle_duration_sec=5.0)
 
+    def _listen_anew(self, topic: str, msgtype: str, sensor: SensorStream | None, qos: QoSProfile) -> None:
+        self.context.ros.destroy_subscription(self._subscriptions.pop(topic))
+        self._listen(topic, msgtype, sensor, qos)
+
+    def _look_for_latched(self, intake: Intake) -> None:
+        """A camera_info that is sent once, and kept, by who came after the subscription: only one that asks for it gets it."""
+        for sensor in intake.sensors.values():
+            topic = sensor.info_topic
+            if not intake.intrinsics.is_missing(sensor):
+                continue
+            qos = subscription_qos(self.context.ros, topic, sensor)
+            if qos.durability != self.qos[topic].durability:
+                self._listen_anew(topic, CAMERA_INFO, sensor, qos)
+
+    def _look_for_late(self, intake: Intake) -> None:
+        """Sensors that appear once others were taken: all are taken anew before the map is begun, and said afterwards."""
+        late = self._search.late(self._sensors)
+        if late and intake.frame_names is None:
+            self.context.log.info(f"{', '.join(late)} came later: looking for sensors anew")
+            self._is_outdated = True
+            return
+        for kind in NOT_TAKEN:
+            intake.problems.pop(kind, None)
+        intake.problems.update(not_taken(self._search.left_out(), late))
+
     def _stop_looking(self) -> None:
         if self._timer is not None:
             self.context.ros.destroy_timer(self._timer)
             self._timer = None
+
+
+def _is_same(one: QoSProfile, other: QoSProfile) -> bool:
+    return (one.reliability, one.durability) == (other.reliability, other.durability)

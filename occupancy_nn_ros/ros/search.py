@@ -6,15 +6,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from occupancy_nn_ros.camera_settings import check_enough
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.ros.context import NodeContext
 from occupancy_nn_ros.ros.encodings import Encodings, worth_asking
 from occupancy_nn_ros.ros.graph import published_topics, topics_of
 from occupancy_nn_ros.ros.topic_names import topics_named
-from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, left_out_cameras, wanted_types
 from occupancy_nn_ros.runtime.namespaces import other_robots, search_rings
 from occupancy_nn_ros.runtime.pose_topics import name_tf_topics, own_transforms
+from occupancy_nn_ros.runtime.topic_names import camera_key
 
 SENSOR_WORDS = {"network": "camera", "depth": "depth camera", "lidar": "LiDAR"}
 STEADY_LOOKS = 3
@@ -83,6 +85,25 @@ class SensorSearch:
         except ConfigError:
             return True
 
+    def late(self, sensors: tuple[SensorStream, ...]) -> list[str]:
+        """Topics of sensors that would be found now beside those that were taken; none where cameras are named."""
+        if self.config.cameras:
+            return []
+        try:
+            found = self.discover(topics_of(self.context.ros))
+        except ConfigError:
+            return []
+        taken = {camera_key(sensor.topic) for sensor in sensors}
+        topics = [sensor.topic for sensor in found if camera_key(sensor.topic) not in taken]
+        return [topic for topic in topics if self.context.ros.count_publishers(topic)]
+
+    def left_out(self) -> list[str]:
+        """Published topics that look like cameras and have no camera_info, as others do."""
+        rings = search_rings(topics_of(self.context.ros), self.context.ros.get_namespace(), topics_named(self.config))
+        ring = rings[min(self._ring, len(rings) - 1)]
+        topics = left_out_cameras(self.config, ring, self.encodings.known, self._silent())
+        return [topic for topic in topics if self.context.ros.count_publishers(topic)]
+
     def look_for_transforms(self, sensors: tuple[SensorStream, ...], config: Config) -> Config:
         """The settings with the names of the transforms' topics, which change where nobody publishes the usual ones for a while.
 
@@ -106,7 +127,7 @@ class SensorSearch:
         """The sensors in the nearest ring of the graph that has some; further ones only when it has had none for a while.
 
         Raises:
-            ConfigError: there are none, or not those that are named.
+            ConfigError: there are none, too few, or not those that are named.
         """
         rings = search_rings(topics, self.context.ros.get_namespace(), topics_named(self.config))
         self._ring = min(self._empty_looks // PATIENT_LOOKS, len(rings) - 1)
@@ -115,6 +136,7 @@ class SensorSearch:
         sensors = discover_sensors(self.config, ring, self.encodings.known, self._silent())
         if not sensors:
             raise ConfigError(self._nothing_found(topics))
+        check_enough(self.config.sync.min_cameras, [sensor.name for sensor in sensors])
         return sensors
 
     def _count(self) -> None:

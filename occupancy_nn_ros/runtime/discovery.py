@@ -53,6 +53,7 @@ CLOSE_NAMES = 3
 
 Source = Literal["network", "depth", "lidar"]
 Kind = Literal["image", "depth", "cloud"]
+SENSOR_KINDS: dict[Kind, str] = {"image": "pictures", "depth": "depth", "cloud": "a cloud"}
 
 
 @dataclass(frozen=True)
@@ -246,6 +247,11 @@ def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> Senso
         raise ConfigError(f"{name}.image_topic {topic} is a {msgtype}, expected Image, CompressedImage or PointCloud2")
     if (camera.kind == "cloud") != (msgtype == POINT_CLOUD) and camera.kind != "auto":
         raise ConfigError(f"{name}.kind is '{camera.kind}', but {topic} is a {msgtype}")
+    kind = seen.kind(camera, topic)
+    if (
+        camera.kind != "auto" or msgtype == POINT_CLOUD or topic in seen.encodings
+    ):  # else its first message may tell better
+        _check_use(name, camera, topic, kind, seen.config.source)
     return SensorStream(
         name=name,
         topic=topic,
@@ -257,13 +263,37 @@ def _stream(name: str, camera: CameraConfig, topic: str, seen: _Topics) -> Senso
         sensor_frame=camera.sensor_frame if msgtype == POINT_CLOUD else "",
         time_offset_ns=round(camera.time_offset_s * 1e9),
         is_rectified=_says_rectified(topic),
-        kind=seen.kind(camera, topic),
+        kind=kind,
         qos_reliability=camera.qos_reliability,
         qos_depth=camera.qos_depth,
         depth_unit_m=camera.depth_unit_m,
         max_pixels=seen.config.max_image_pixels,
         mask=camera.mask,
     )
+
+
+def _check_use(name: str, camera: CameraConfig, topic: str, kind: Kind, source: Source) -> None:
+    """Check that all that is set of a sensor is for its kind, and that a map is made of that.
+
+    Raises:
+        ConfigError: it would be left out in silence.
+    """
+    if kind == "image" and source != "network":
+        raise ConfigError(
+            f"{name}: {topic} holds pictures and source is '{source}', expected depth or a cloud, or source 'network'"
+        )
+    uses: dict[str, tuple[object, tuple[Kind, ...]]] = {
+        "mask": (camera.mask, ("image", "depth")),
+        "camera_info_topic": (camera.camera_info_topic, ("image", "depth")),
+        "depth_unit_m": (camera.depth_unit_m, ("depth",)),
+        "sensor_frame": (camera.sensor_frame, ("cloud",)),
+    }
+    for setting, (value, kinds) in uses.items():
+        if value and kind not in kinds:
+            raise ConfigError(
+                f"{name}.{setting} is {value}, and {topic} is taken for {SENSOR_KINDS[kind]}, expected {SENSOR_KINDS[kinds[-1]]}: "
+                f"leave it out, or set {name}.kind"
+            )
 
 
 def _says_rectified(topic: str) -> bool:

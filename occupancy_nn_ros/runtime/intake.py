@@ -22,14 +22,15 @@ from occupancy_nn_ros.errors import (
     OversizedError,
     TransformError,
 )
-from occupancy_nn_ros.geometry.poses import invert
 from occupancy_nn_ros.messages.headers import peek_header
 from occupancy_nn_ros.messages.names import CAMERA_INFO
 from occupancy_nn_ros.runtime.discovery import SensorStream
+from occupancy_nn_ros.runtime.doubts import ALL_BACK
 from occupancy_nn_ros.runtime.drop_counts import DropCounts, kind_of
 from occupancy_nn_ros.runtime.intrinsics import Intrinsics
 from occupancy_nn_ros.runtime.pose_intake import PoseIntake
-from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
+from occupancy_nn_ros.runtime.raw_keyframe import RawKeyframe
+from occupancy_nn_ros.runtime.set_placing import SetPlacer
 from occupancy_nn_ros.runtime.shared_frames import SharedFrames
 from occupancy_nn_ros.runtime.video_log import VideoLog
 from occupancy_nn_ros.runtime.waiting_sets import QueuedFrame, Waiting, WaitingSets
@@ -100,6 +101,7 @@ class Intake:
         self.sets = self.placed = self.lost_early = self.unfinished = self.time_jumps = 0
         self._stamps = NewestStamps()
         self._video = VideoLog()
+        self._placer = SetPlacer(self.sensors, self.intrinsics, self.shared, self.placement)
         self._most_bytes, self._largest = config.sync.queue_mib << 20, 1
         self._waiting = WaitingSets(self._most_bytes)
         self._living = self.frames.living
@@ -172,10 +174,7 @@ class Intake:
                 self.problems["transform"] = str(error)
                 if self.newest_ns - oldest.stamp_ns <= self._wait_ns(error):
                     break
-                self._drop_set(
-                    self._waiting.pop(), kind_of(error), f"frame set at {oldest.stamp_ns * 1e-9:.3f} s: {error}"
-                )
-                continue
+                keyframe = self._place_what_is_left(oldest, error)
             self._waiting.pop()
             if keyframe is not None:
                 ready.append(keyframe)
@@ -187,10 +186,7 @@ class Intake:
         self._queue(self.frames.flush())
         ready = self.retry()
         while self._waiting:
-            self.unfinished += 1
-            missing = self.problems.get("transform", "no transform")
-            self._drop_set(self._waiting.pop(), "end of recording", f"the recording ended, still missing: {missing}")
-            ready += self.retry()
+            ready += self._place_at_end(self._waiting.pop()) + self.retry()
         return ready
 
     def reset(self, reason: str, now_ns: int) -> None:
@@ -273,7 +269,7 @@ class Intake:
         dead = [f"'{name}' ({sensor.topic})" for name, sensor in self.sensors.items() if name in missing]
         then = f"sets need {needed} cameras" if needed else "mapping without"
         text = f"nothing from {', '.join(dead)} for {DEAD_NS * 1e-9:.0f} s: {then}"
-        self.problems["dead"] = text if dead else "all sensors are back"
+        self.problems["dead"] = text if dead else ALL_BACK
 
     def _advance(self, topic: str, stamp_ns: int) -> None:
         """Note how far time has come; a sensor whose stamps jump back clears what belongs to the time before."""
@@ -298,45 +294,52 @@ class Intake:
             return self._max_wait_ns + min(error.delay_ns, LONGEST_DELAY_NS) if error.is_future else -1
         return self._max_wait_ns if self.frame_names is not None else max(self._max_wait_ns, START_WAIT_NS)
 
-    def _place(self, frames: Waiting) -> RawKeyframe | None:
+    def _place(self, frames: Waiting, *, is_last: bool = False) -> RawKeyframe | None:
         """The set with poses, or None if it is no keyframe.
 
         Raises:
             LookupTransformError: a pose is not known (yet).
             CalibrationError: a camera's intrinsics are not known (yet).
         """
-        # Where an image names no frame, its camera_info's holds.
-        frame_ids = {
-            name: self.sensors[name].sensor_frame or f.frame_id or self.intrinsics.frames.get(name, "")
-            for name, f in frames.items.items()
-        }
-        names = self.placement.choose(frame_ids.values())
-        T_map_base = self.placement.lookup(names, names.base_frame, frames.stamp_ns)
-        placed = []
-        for name, frame in frames.items.items():
-            if name in self.shared.left_out:
-                continue
-            sensor, stamp, frame_id = self.sensors[name], frames.stamps_ns[name], frame_ids[name]
-            if self.intrinsics.is_missing(sensor):
-                raise CalibrationError(f"no camera_info of '{name}' on {sensor.info_topic}")
-            pose, offset = self.placement.lookup(names, frame_id, stamp), self.shared.offset(name)
-            pose = pose if offset is None else pose @ offset
-            earlier = self._video.before(sensor, frame.cdr)
-            T_sensor_points = (
-                invert(pose) @ self.placement.lookup(names, frame.frame_id, stamp) if sensor.sensor_frame else None
-            )
-            model = self.intrinsics.at(name, stamp)
-            placed.append(RawFrame(sensor, stamp, frame_id, frame.cdr, model, pose, earlier, T_sensor_points, offset))
+        placed = self._placer.place(frames, self._video, is_last=is_last)
+        names, T_map_base, needed = placed.names, placed.T_map_base, self.config.sync.min_cameras
+        for name, error in placed.lost.items():
+            if len(placed.frames) < min(needed, len(frames.items)):
+                raise error
+            self.losses.add(f"{name}: {kind_of(error)}", f"{name} is left out: {error}")
         self.placed += 1
         if not self.keyframes.is_keyframe(frames.stamp_ns, T_map_base):
             return None
         self.placement.settle(names)
         if doubt := self.placement.doubt(names):
             self.problems["frames"] = doubt
-        if disagreement := self.placement.disagreement(names, frame_ids.values()):
+        seen_from = [frame.frame_id for frame in placed.frames]
+        if disagreement := self.placement.disagreement(names, seen_from):
             self.problems.setdefault("poses that jump", disagreement)
+        if strangers := self.placement.strangers(names, seen_from):
+            self.problems["other bodies"] = strangers
         self.keyframes.accept(frames.stamp_ns, T_map_base)
-        return RawKeyframe(frames.stamp_ns, np.asarray(T_map_base), tuple(placed), self.newest_ns)
+        return RawKeyframe(frames.stamp_ns, np.asarray(T_map_base), placed.frames, self.newest_ns)
+
+    def _place_at_end(self, frames: Waiting) -> list[RawKeyframe]:
+        """Nothing more will come: the keyframe of a set that still waits, with the sensors that can be placed."""
+        try:
+            keyframe = self._place(frames, is_last=True)
+        except (LookupTransformError, CalibrationError):
+            self.unfinished += 1
+            missing = self.problems.get("transform", "no transform")
+            self._drop_set(frames, "end of recording", f"the recording ended, still missing: {missing}")
+            return []
+        return [] if keyframe is None else [keyframe]
+
+    def _place_what_is_left(self, frames: Waiting, error: Exception) -> RawKeyframe | None:
+        """A set that has waited long enough, without the sensors that cannot be placed; None if it is dropped, or no keyframe."""
+        try:
+            return self._place(frames, is_last=True)
+        except (LookupTransformError, CalibrationError):
+            text = f"frame set at {frames.stamp_ns * 1e-9:.3f} s: {error}"
+            self._drop_set(frames, kind_of(error), text)
+            return None
 
     def _drop_set(self, frames: Waiting, reason: str, text: str) -> None:
         self.lost_early += self.frame_names is None

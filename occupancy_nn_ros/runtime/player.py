@@ -15,12 +15,14 @@ import numpy as np
 from occupancy_nn_ros.bags.reader import BagPart, BagReader
 from occupancy_nn_ros.bags.scan import scan_bag
 from occupancy_nn_ros.bags.writer import BagWriter
+from occupancy_nn_ros.camera_settings import check_enough
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import BagError
 from occupancy_nn_ros.messages.names import MAP_STATUS
 from occupancy_nn_ros.messages.status import encode_map_status
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_image_frame, decode_keyframe
-from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, wanted_types
+from occupancy_nn_ros.runtime.discovery import SensorStream, discover_sensors, left_out_cameras, wanted_types
+from occupancy_nn_ros.runtime.doubts import lasting, not_taken
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.outputs import OUTPUTS, OutMessage, output_topics
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline
@@ -47,16 +49,20 @@ class PlayPlan:
         sensors: the chosen sensors.
         frames: header frame of each sensor topic.
         odometries: topics that may place the robot where TF does not.
+        left_out: topics that look like cameras and have no camera_info, as others do.
     """
 
     config: Config
     sensors: tuple[SensorStream, ...]
     frames: dict[str, str]
     odometries: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def intake(self) -> Intake:
         """An intake for all of it; which frames are mapped with, it finds out on the way, as it does live."""
-        return Intake(self.config, self.sensors, odometries=self.odometries)
+        intake = Intake(self.config, self.sensors, odometries=self.odometries)
+        intake.problems.update(not_taken(self.left_out))
+        return intake
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def plan_play(reader: BagReader, config: Config) -> PlayPlan:
 
     Raises:
         BagError: no sensor of the wanted kind; says what there is.
-        ConfigError: a configured topic does not exist.
+        ConfigError: a configured topic does not exist, or there are fewer sensors than a set needs.
     """
     scan, config = scan_bag(reader), absolute_names(config)
     sensors = discover_sensors(config, scan.topics, scan.encodings, scan.silent)
@@ -101,8 +107,10 @@ def plan_play(reader: BagReader, config: Config) -> PlayPlan:
         kind = {"network": "camera images", "depth": "depth images", "lidar": "point clouds"}[config.source]
         there = ", ".join(f"{topic} ({msgtype})" for topic, msgtype in sorted(scan.topics.items()))
         raise BagError(f"{reader.path} has no {kind} ({' or '.join(wanted_types(config.source))}); it has: {there}")
+    check_enough(config.sync.min_cameras, [sensor.name for sensor in sensors])
     config = name_pose_type(name_tf_topics(config, scan.topics, sensors), scan.topics)
-    return PlayPlan(config, sensors, scan.frames, odometry_topics(config, scan.topics))
+    left_out = left_out_cameras(config, scan.topics, scan.encodings, scan.silent)
+    return PlayPlan(config, sensors, scan.frames, odometry_topics(config, scan.topics), tuple(left_out))
 
 
 def play_bag(
@@ -267,6 +275,7 @@ def _summary(plan: PlayPlan, intake: Intake, session: MappingSession, view: MapV
         "keyframes": session.keyframes,
         "dropped": dict(sorted((intake.dropped + session.dropped).items())),
         "problems": {**intake.problems, **session.problems},
+        "doubts": list(lasting({**intake.problems, **session.problems}, intake.dropped + session.dropped)),
         "cause": "" if session.keyframes else _cause(intake, session),
         "peak_memory_mib": session.memory.peak_mib,
         "latency_ms": {stage: asdict(item) for stage, item in session.latency.summary().items()},

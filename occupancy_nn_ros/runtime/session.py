@@ -21,6 +21,7 @@ from occupancy_nn_ros.mapping.map_file import read_map_frame
 from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.messages.status import NodeState, NodeStatus
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
+from occupancy_nn_ros.runtime.doubts import NO_DROP_OFFS, SETTINGS, lasting, setting_problems
 from occupancy_nn_ros.runtime.free_space import FreeSource
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
@@ -45,10 +46,6 @@ from occupancy_nn_ros.visualization.snapshot import Snapshot, Viewer
 
 RATE_WINDOW = 10
 
-NO_DROP_OFFS = (
-    "grid.max_step_down_m is set, and no depth camera or LiDAR is among the sensors: a network that takes floors to go on, as the "
-    "shipped one, misses most drop-offs"
-)
 LATE = "waited longer than keyframes.max_age_s"
 
 
@@ -79,7 +76,7 @@ class MappingSession:
         self.plausibility = Plausibility()
         self.keyframes = 0
         self.dropped: Counter[str] = Counter()
-        self.problems: dict[str, str] = {}
+        self.problems: dict[str, str] = setting_problems(config)
         if doubt := pipeline.body.doubt(config.map):
             self.problems["robot.body"] = doubt
         self.frame_id = config.map_frame
@@ -194,6 +191,8 @@ class MappingSession:
     def reconfigure(self, config: Config) -> None:
         """Take settings that may change while running."""
         self.config = config
+        others = {kind: text for kind, text in self.problems.items() if not kind.startswith(SETTINGS)}
+        self.problems = others | setting_problems(config)
         self.pipeline.reconfigure(config)
         self._encoder.config = config
 
@@ -231,7 +230,7 @@ class MappingSession:
             elsewhere: keyframes dropped before they came here, by reason.
         """
         latency, recent = self.latency.summary(), tuple(self._recent)
-        held_back, (lost, _) = dict(self._encoder.held_back), self.troubles()
+        held_back, (lost, problems) = dict(self._encoder.held_back), self.troubles()
         held = Counter({f"{name}: over outputs.voxels_max_mb_s": n for name, n in held_back.items()})
         dropped = sorted((intake.dropped + lost + held + Counter(elsewhere)).items())
         span_s = (recent[-1] - recent[0]) * 1e-9 if len(recent) > 1 else 0.0
@@ -246,6 +245,7 @@ class MappingSession:
             frames_received=tuple(intake.received[name] for name in intake.sensors),
             drop_reasons=tuple(reason for reason, _ in dropped),
             drop_counts=tuple(count for _, count in dropped),
+            doubts=lasting({**intake.problems, **problems}, [reason for reason, _ in dropped]),
             stages=tuple(latency),
             latency_p50_ms=tuple(item.p50_ms for item in latency.values()),
             latency_p95_ms=tuple(item.p95_ms for item in latency.values()),

@@ -158,6 +158,23 @@ class Placement:
                 return f"{what} {how}: what was mapped before does not fit what comes after; map in a frame that never jumps (odom)"
         return ""
 
+    def strangers(self, names: FrameNames, frames: Iterable[str]) -> str:
+        """Sensors that move with another body than the robot, worded for people; empty if none does.
+
+        What stands still in the map is none, nor is what moves on the robot.
+        """
+        if names.pose is not None:
+            return ""
+        own = [child for child in self.way(names, names.base_frame) if not self.poses.is_static(child)]
+        for frame in frames if own else ():
+            way = [child for child in self.way(names, frame) if not self.poses.is_static(child)]
+            if way and not set(own) & set(way):
+                return (
+                    f"'{frame}' moves with '{way[0]}', not with the robot ('{names.base_frame}'): if it is another robot's, set this "
+                    "node's namespace, or name the cameras"
+                )
+        return ""
+
     def way(self, names: FrameNames, frame: str) -> list[str]:
         """The frames whose transforms place a frame in the map, or on the robot where odometry places that."""
         path = self.poses.path(frame, names.map_frame if names.pose is None else names.body)

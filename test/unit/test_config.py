@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import math
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from occupancy_nn_ros.camera_settings import CameraConfig
 from occupancy_nn_ros.config import Config, MapConfig, load_config
 from occupancy_nn_ros.errors import ConfigError
+from occupancy_nn_ros.setting_doubts import doubts_about
 from occupancy_nn_ros.settings import from_mapping, to_mapping
 
 
@@ -37,6 +39,15 @@ BANDS = [("grid.min_height_m", "grid.max_height_m"), ("outputs.markers_min_heigh
 PARTNERS = {one: other for band in BANDS for one, other in (band, band[::-1])}
 """Settings of which one may not be more than the other."""
 
+COMPANIONS = {
+    "map.above_m": ["grid.min_height_m=0", "outputs.markers_min_height_m=0"],
+    "map.log_odds_min": ["map.free_probability=0.5"],
+    "map.log_odds_max": ["map.occupied_probability=0.5"],
+    "map.free_probability": ["map.log_odds_min=-20"],
+    "map.occupied_probability": ["map.log_odds_max=20"],
+}
+"""What an end of a setting's range needs of others."""
+
 
 def test_every_setting_has_a_description_and_a_default_within_its_range():
     names = dict(all_settings())
@@ -55,9 +66,14 @@ def test_every_number_is_checked_at_both_ends(name):
     kind = type(item.default)
     low, high = item.metadata["low"], item.metadata["high"]
     for good in (low, high):
-        if good is not None:
-            both = [f"{one}={kind(good)}" for one in (name, PARTNERS.get(name, name))]
-            assert get(load_config(overrides=both), name) == good
+        if good is None:
+            continue
+        alone = [f"{name}={kind(good)}", *COMPANIONS.get(name, [])]
+        if name in PARTNERS and (good > 0) == ("min" in name):  # beyond the other end, and beyond every map
+            with pytest.raises(ConfigError, match="expected a band within the map"):
+                load_config(overrides=[*alone, f"{PARTNERS[name]}={kind(good)}", "map.above_m=50", "map.below_m=50"])
+        else:
+            assert get(load_config(overrides=alone), name) == good
     for bad in (low - 1, None if high is None else high + 1):
         if bad is not None:
             with pytest.raises(ConfigError, match=rf"{name} is {kind(bad)}, expected"):
@@ -168,7 +184,7 @@ configs = st.builds(
     base_frame=names,
     source=st.sampled_from(["network", "depth", "lidar"]),
     voxel_size_m=st.floats(0.01, 2.0),
-    map=st.builds(MapConfig, size_xy_m=st.floats(1, 500), hit_log_odds=st.floats(0.01, 10)),
+    map=st.builds(MapConfig, size_xy_m=st.floats(8, 500), hit_log_odds=st.floats(0.01, 10)),
 )
 
 
@@ -193,6 +209,55 @@ def test_settings_cannot_be_changed_in_place():
         (["map_frame=/"], "map_frame is empty, expected the name of a frame"),
         (["cameras.a.image_topic=/x", "cameras.b.image_topic=/x"], "cameras a and b both have the image_topic /x"),
         (["robot.body=1 1 1 0 0 0"], "robot.body: '1 1 1 0 0 0', expected x y z"),
+        (["grid.class_costs=person=90, person=30"], "grid.'person' is given twice in 'person=90, person=30'"),
+        (
+            ["map.occupied_probability=0.99"],
+            "map.occupied_probability is 0.99 and map.log_odds_max is 4, where a voxel ends at 0.982",
+        ),
+        (
+            ["map.free_probability=0.04"],
+            "map.free_probability is 0.04 and map.log_odds_min is -3, where a voxel ends at 0.0474: nothing",
+        ),
+        (
+            ["map.log_odds_max=0.1"],
+            "map.occupied_probability is 0.55 and map.log_odds_max is 0.1, where a voxel ends at 0.525",
+        ),
+        (
+            ["voxel_size_m=2", "map.size_xy_m=7"],
+            "voxel_size_m is 2, for a map of 7 m by 4 m in height, expected 4 voxels",
+        ),
+        (
+            [
+                "map.above_m=0.2",
+                "map.below_m=0",
+                "grid.max_height_m=0.1",
+                "grid.min_height_m=0",
+                "voxel_size_m=0.4",
+                "outputs.markers_min_height_m=0",
+            ],
+            "voxel_size_m is 0.4, for a map of 24 m by 0.2 m in height",
+        ),
+        (
+            ["grid.min_height_m=3", "grid.max_height_m=5"],
+            "grid.min_height_m is 3 and grid.max_height_m is 5, expected a band within the",
+        ),
+        (
+            ["grid.max_height_m=-2", "grid.min_height_m=-3"],
+            "grid.min_height_m is -3 and grid.max_height_m is -2, expected a band within",
+        ),
+        (
+            ["outputs.markers_min_height_m=2.8", "outputs.markers_max_height_m=4"],
+            "outputs.markers_min_height_m is 2.8 and outputs.markers",
+        ),
+        (
+            ["grid.reference=ground", "grid.min_height_m=4", "grid.max_height_m=9"],
+            "grid.min_height_m is 4 and grid.max_height_m is 9",
+        ),
+        (
+            ["sync.min_cameras=2", "cameras.a.image_topic=/x"],
+            "sync.min_cameras is 2, and there are 1 (a), expected as many",
+        ),
+        (["pose_topic=/tf"], "pose_topic is /tf, that of transforms"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused_by_name(settings, text):
@@ -200,3 +265,32 @@ def test_settings_that_contradict_each_other_are_refused_by_name(settings, text)
     with pytest.raises(ConfigError) as caught:
         load_config([], settings)
     assert str(caught.value).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "name", "words"),
+    [
+        (["keyframes.min_period_s=2"], "keyframes.max_period_s", "updated every 2 s at most"),
+        (["outputs.stale_after_s=1"], "outputs.stale_after_s", "updates its map every 1 s"),
+        (["map.forget_model=linear", "map.forget_after_s=0.5"], "map.forget_after_s", "forgotten in between"),
+        (["sync.tf_cache_s=1", "sync.max_wait_s=2"], "sync.tf_cache_s", "until others are forgotten"),
+        (["map.above_m=1.0"], "grid.max_height_m", "grid.max_height_m is 1.6 and map.above_m is 1, expected no less"),
+        (["map.forget_beyond_m=5", "map.remember_mib=64"], "map.remember_mib", "none is remembered"),
+        (["grid.max_step_up_m=0.1"], "grid.max_step_up_m", "steps below 0.3 m are missed"),
+        (["grid.max_step_down_m=1.5"], "grid.max_step_down_m", "taken for an edge"),
+        (["source=depth", "network.depth_model=a.onnx"], "network.depth_model", "no network runs"),
+    ],
+)
+def test_settings_that_cost_something_beside_each_other_are_said(settings, name, words):
+    found = doubts_about(load_config([], settings))
+    assert list(found) == [name] and words in found[name]
+
+
+def test_settings_that_fit_each_other_raise_no_doubt():
+    """Those of every shipped file, and such as are meant: never idle, a window below the band's bottom, ground that lies lower."""
+    shipped = sorted((Path(__file__).parents[2] / "config").glob("*.yaml"))
+    meant = ["keyframes.max_period_s=0", "grid.min_height_m=-2", "outputs.stale_after_s=1.5", "map.forget_beyond_m=5"]
+    low = ["grid.reference=ground", "grid.max_height_m=3.5", "voxel_size_m=0.1", "grid.max_step_down_m=0.1"]
+    assert shipped
+    for files, settings in (([], []), (shipped, []), ([], meant), ([], low)):
+        assert doubts_about(load_config(files, settings)) == {}

@@ -18,7 +18,19 @@ SOURCES = sorted((ROOT / PACKAGE).rglob("*.py"))
 
 # Lower layers first; a module imports from layers above its own in this list, and from its own folder. docs/architecture.md.
 LAYERS = (
-    {"errors", "values", "config", "camera_settings", "settings", "setting_texts", "parameter_files", "resources"},
+    {
+        "errors",
+        "values",
+        "config",
+        "camera_settings",
+        "settings",
+        "setting_texts",
+        "setting_groups",
+        "setting_conflicts",
+        "setting_doubts",
+        "parameter_files",
+        "resources",
+    },
     {"geometry", "compute"},
     {"network", "mapping", "sync", "alignment", "jobs"},
     {"messages", "visualization"},

@@ -50,6 +50,8 @@ def test_parallel_arrays_must_be_parallel():
         ({"map_age": -1.0}, 2, "no map yet"),
         ({"state": "waiting"}, 2, "waiting"),
         ({"state": "paused", "map_age": 99.0}, 0, "paused"),
+        ({"doubts": ("the camera looks up", "odom jumped")}, 1, "mapping; the camera looks up; odom jumped"),
+        ({"doubts": ("the camera looks up",), "map_age": 10.5}, 2, "10.5 s"),
     ],
 )
 def test_level_and_text(changes, level, words):

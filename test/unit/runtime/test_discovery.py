@@ -101,6 +101,46 @@ def test_a_kind_that_the_message_type_cannot_be_is_refused(topic, kind):
         found({"/a/image": IMAGE, "/points": POINT_CLOUD}, f"cameras.x.image_topic={topic}", f"cameras.x.kind={kind}")
 
 
+@pytest.mark.parametrize(
+    ("topic", "settings", "words"),
+    [
+        ("/points", ["mask=robot.png"], "x.mask is robot.png, and /points is taken for a cloud, expected depth"),
+        ("/points", ["camera_info_topic=/a/info"], "x.camera_info_topic is /a/info, and /points is taken for a cloud"),
+        (
+            "/a/image",
+            ["depth_unit_m=0.01"],
+            "x.depth_unit_m is 0.01, and /a/image is taken for pictures, expected depth",
+        ),
+        (
+            "/b/depth/image",
+            ["sensor_frame=lidar"],
+            "x.sensor_frame is lidar, and /b/depth/image is taken for depth, expected a cloud",
+        ),
+        ("/a/image", ["kind=image", "source"], "x: /a/image holds pictures and source is 'depth'"),
+    ],
+)
+def test_what_is_set_and_would_not_be_used_is_refused(topic, settings, words):
+    """Each of them was left out in silence: the robot saw itself, the rays began elsewhere, nothing was mapped of the pictures."""
+    topics = {"/a/image": IMAGE, "/b/depth/image": IMAGE, "/points": POINT_CLOUD}
+    others = [f"cameras.x.{text}" for text in settings if text != "source"]
+    source = ["source=depth"] if "source" in settings else []
+    with pytest.raises(ConfigError, match=words):
+        found(
+            topics,
+            f"cameras.x.image_topic={topic}",
+            *others,
+            *source,
+            encodings={"/a/image": "rgb8", "/b/depth/image": "16UC1"},
+        )
+
+
+def test_a_unit_is_kept_for_an_image_whose_encoding_will_tell_that_it_is_depth():
+    settings = ["cameras.x.image_topic=/a/image", "cameras.x.depth_unit_m=0.01"]
+    for encodings, kind in ((None, "image"), ({"/a/image": "16UC1"}, "depth")):
+        (sensor,) = found({"/a/image": IMAGE}, *settings, encodings=encodings)
+        assert (sensor.kind, sensor.depth_unit_m) == (kind, 0.01)
+
+
 def test_topics_close_to_a_missing_one_are_told_and_only_those_of_its_type():
     topics = {**SURROUND, "/tf": TF_MESSAGE, "/cams/front/image": IMAGE}
     close = close_topics("/cams/frnt/image", topics, [IMAGE])
