@@ -14,6 +14,7 @@ from occupancy_nn_ros.messages.images import unit_by_encoding
 from occupancy_nn_ros.runtime.decoding import Decoded
 from occupancy_nn_ros.runtime.depth_checks import DepthChecks, check_range
 from occupancy_nn_ros.runtime.depth_orientation import OrientationChecks
+from occupancy_nn_ros.runtime.floor_side import FloorSide
 from occupancy_nn_ros.runtime.picture_checks import PictureChecks
 from occupancy_nn_ros.runtime.range_ends import RangeEnds, without_sphere
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
@@ -51,6 +52,7 @@ class Plausibility:
         self._pictures: dict[str, PictureChecks] = {}
         self._depths: dict[str, DepthChecks] = {}
         self._orientations: dict[str, OrientationChecks] = {}
+        self._floors: dict[str, FloorSide] = {}
         self._agreement = SensorAgreement()
 
     def check(self, T_map_base: FloatArray, map_frame: str, frame: RawFrame, decoded: Decoded) -> Decoded:
@@ -87,6 +89,7 @@ class Plausibility:
             self._ends[name].is_spoiled = False
             raise ImplausibleError(self.range_ends[name], reason="depth ends at a limit", spoils_map=True)
         self._orientations.setdefault(name, OrientationChecks()).check(decoded)
+        self._floors.setdefault(name, FloorSide()).check(decoded, T_map_base)
         if frame.sensor.depth_unit_m:  # somebody knows it
             check_range(decoded.depth_m)
             self._check_agreement(frame, decoded, Standing.TOLD)
