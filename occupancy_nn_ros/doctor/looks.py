@@ -25,6 +25,7 @@ ADVICE = {
     "picture shows nothing": "look at it: is the lens covered, the light off, the stream lost? The map is made without it",
     "picture is in part lost": "look at its stream: packets get lost on the way. The map is made without it",
     "picture is frozen": "restart its driver: it sends old pictures with new stamps. The map is made without it",
+    "picture is mirrored or turned over": "compare the mount in TF with the picture, and the driver's flips. The map is made without it",
     "depth is not in metres": "set cameras.{name}.depth_unit_m, or name the topic that holds depth. The map is made without it",
     "depth ends at a limit": "publish NaN, infinity or 0 where nothing is measured. The map is begun anew without these pixels",
     "depth lies below the floor": "set cameras.{name}.depth_unit_m. The map is made without it until motion has shown it to be right",
@@ -112,9 +113,15 @@ class Looks:
             for name, text in self._plausibility.range_ends.items()
             if not name.startswith("/")
         ]
+        turns = [
+            warning(kind.removesuffix(": turns"), text, "compare odometry with the robot: is it this one's, and alive?")
+            for kind, text in self._plausibility.doubts().items()
+            if kind.endswith(": turns")
+        ]
         return (
             refused
             + ends
+            + turns
             + [
                 warning(name, f"{count} of {self.seen[name]} frames hold no distance at all", advice)
                 for name, count in self.empty.items()

@@ -19,6 +19,7 @@ from occupancy_nn_ros.runtime.picture_checks import PictureChecks
 from occupancy_nn_ros.runtime.range_ends import RangeEnds, without_sphere
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
 from occupancy_nn_ros.runtime.sensor_agreement import SensorAgreement, Standing
+from occupancy_nn_ros.runtime.turn_checks import TurnChecks
 from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth, PosedImage
 
 WORLD_FRAMES = ("odom", "map", "world", "earth", "utm", "camera_init", "local_origin")
@@ -50,6 +51,7 @@ class Plausibility:
         self.left_out: Counter[str] = Counter()
         self._ends: dict[str, RangeEnds] = {}
         self._pictures: dict[str, PictureChecks] = {}
+        self._turns: dict[str, TurnChecks] = {}
         self._depths: dict[str, DepthChecks] = {}
         self._orientations: dict[str, OrientationChecks] = {}
         self._floors: dict[str, FloorSide] = {}
@@ -83,6 +85,7 @@ class Plausibility:
         self._check_mounting(frame, T_map_base)
         if isinstance(decoded, PosedImage):
             self._pictures.setdefault(name, PictureChecks()).check(decoded)
+            self._turns.setdefault(name, TurnChecks()).check(decoded)
             return decoded
         decoded = self.within_range(decoded)
         if self._ends[name].is_spoiled:
@@ -125,9 +128,15 @@ class Plausibility:
         """Take a sweep that no map is made with, to compare depth images with."""
         self._agreement.take(cloud.sensor, without_sphere(cloud)[0], Standing.TOLD)
 
+    def doubts(self) -> dict[str, str]:
+        """What is odd about cameras whose frames are used nevertheless, by a kind of trouble."""
+        turns = {f"{name}: turns": f"{name}: {checks.doubt}" for name, checks in self._turns.items() if checks.doubt}
+        return turns | {f"{name}: mounting": text for name, text in self.mountings.items()}
+
     def forget(self, sensor: str) -> None:
         """Compare the sensor's next picture with none: what came between was not seen, as when frames did not decode."""
         self._pictures.pop(sensor, None)
+        self._turns.pop(sensor, None)
 
     def _check_cloud(self, frame: RawFrame, map_frame: str) -> None:
         """Refuse a cloud that does not move with the robot: its rays would come from the frame's origin, not from the sensor."""

@@ -320,7 +320,7 @@ class MappingSession:
         keyframe, bad = decode_keyframe(raw, self.config.sync.min_cameras, judge, self._further)
         for frame, error in bad:
             self._refuse(frame, error)
-        self.problems |= {f"{name}: mounting": text for name, text in self.plausibility.mountings.items()}
+        self.problems |= self.plausibility.doubts()
         for name, count in self.plausibility.left_out.items():
             reason = f"{name}: pixels or points at the end of the range"
             if count > self.dropped[reason] and reason not in self.problems:
