@@ -36,6 +36,7 @@ ADVICE = {
     "camera is not in its own frame": "set cameras.{name}.frame_id to its optical frame. The map is made without it",
     "cloud is not in metres": "publish metres. The map is made without it",
     "cloud is not in its sensor's frame": "name the sensor's own cloud. The map is made without it",
+    "cloud is turned over": "compare its frame in TF with how it is mounted. The map is made without it",
     "mask cannot be used": "set cameras.{name}.mask to a PNG of the size of its pictures: occupancy-nn mask BAG makes one",
     "frame does not decode": "publish what can be decoded",
 }
@@ -118,6 +119,10 @@ class Looks:
             for kind, text in self._plausibility.doubts().items()
             if kind.endswith(": turns")
         ]
+        if tilt := self._plausibility.doubts().get("tilt"):
+            turns.append(
+                warning("frames", tilt, "map in a frame that is aligned with gravity; set base_frame to an upright one")
+            )
         return (
             refused
             + ends

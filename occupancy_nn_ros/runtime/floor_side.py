@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""On which side a depth image shows the floor: one that is turned over has it above the camera, which a straight drive tells too."""
+"""On which side a sensor sees the floor: one that is turned over has it above itself, which a straight drive tells too."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import numpy as np
 
 from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.geometry.poses import invert, rotation_angle
-from occupancy_nn_ros.runtime.sight_lines import DepthSight, Flip
-from occupancy_nn_ros.values import FloatArray, PosedDepth
+from occupancy_nn_ros.runtime.sight_lines import LEAST_RANGE_M, CloudSight, DepthSight
+from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth
 
 LEAST_HEIGHT_M = 0.15
 """A camera that is lower above the robot's base does not know the floor."""
@@ -24,7 +24,7 @@ LEVEL_M, LEVEL_PART = 0.05, 0.03
 LOWEST_M, HIGHEST_M = -0.35, 0.12
 """Heights above the base at which a floor may lie."""
 
-FLOOR, NO_FLOOR, THROUGH = 0.6, 0.1, 0.3
+FLOOR, NO_FLOOR, THROUGH = 0.6, 0.25, 0.3
 """Shares of the downward places: so many on one level are a floor; no more are none; so many deep below it are seen through it."""
 
 STEP_M, STEP_RAD = 0.2, 0.2
@@ -55,49 +55,56 @@ class _Downward:
 
 
 class FloorSide:
-    """Looks at the depth images of one camera in turn, until a floor was seen where one can be."""
+    """Looks at the depth images of one camera, or the sweeps of a LiDAR, in turn, until a floor was seen where one can be."""
 
     def __init__(self) -> None:
         """Nothing was seen yet."""
         self._last: FloatArray | None = None
         self._in_a_row = 0
 
-    def check(self, depth: PosedDepth, T_map_base: FloatArray) -> None:
-        """Take the next image.
+    def check(self, scan: PosedDepth | PosedCloud, T_map_base: FloatArray) -> None:
+        """Take the next image or sweep.
 
         Args:
-            depth: metres.
+            scan: metres.
             T_map_base: (4, 4) pose of the robot.
 
         Raises:
-            ImplausibleError: its floor lies above the camera.
+            ImplausibleError: its floor lies above the sensor.
         """
-        is_new = abs(self._in_a_row) < TIMES and self._follow(depth, T_map_base)
-        if self._in_a_row <= -TIMES:
-            text = "the floor lies above the camera, and below it if the image is flipped upside down or turned by 180 degrees"
-            raise ImplausibleError(text, reason="depth is mirrored or turned over", spoils_map=is_new)
+        is_new = abs(self._in_a_row) < TIMES and self._follow(scan, T_map_base)
+        if self._in_a_row > -TIMES:
+            return
+        if isinstance(scan, PosedCloud):
+            text = "the floor lies above the sensor, and below it if that is turned over: is it mounted upside down, and its frame not?"
+            raise ImplausibleError(text, reason="cloud is turned over", spoils_map=is_new)
+        text = (
+            "the floor lies above the camera, and below it if the image is flipped upside down or turned by 180 degrees"
+        )
+        raise ImplausibleError(text, reason="depth is mirrored or turned over", spoils_map=is_new)
 
-    def _follow(self, depth: PosedDepth, T_map_base: FloatArray) -> bool:
-        """Look at the floor, if the camera has moved since; whether that has settled that it lies above."""
-        T, last = depth.T_map_cam, self._last
+    def _follow(self, scan: PosedDepth | PosedCloud, T_map_base: FloatArray) -> bool:
+        """Look at the floor, if the sensor has moved since; whether that has settled that it lies above."""
+        T, last = _pose(scan), self._last
         if last is not None and np.linalg.norm(T[:3, 3] - last[:3, 3]) < STEP_M and rotation_angle(last, T) < STEP_RAD:
             return False
         self._last = T
-        is_turned = floor_is_above(depth, T_map_base)
+        is_turned = floor_is_above(scan, T_map_base)
         if is_turned is not None:
             self._in_a_row = min(0, self._in_a_row) - 1 if is_turned else max(0, self._in_a_row) + 1
         return self._in_a_row == -TIMES
 
 
-def floor_is_above(depth: PosedDepth, T_map_base: FloatArray) -> bool | None:
-    """Whether an image shows the floor above its camera; None where it shows none.
+def floor_is_above(scan: PosedDepth | PosedCloud, T_map_base: FloatArray) -> bool | None:
+    """Whether an image or sweep shows the floor above its sensor; None where it shows none.
 
-    It does if the downward rays end on one level near the base's once the image is flipped, do not as it is, and end far below that
-    level then, which a real floor would have kept them from.
+    It does if the downward rays end on one level near the base's once it is flipped, do not as it is, and end far below that level
+    then, which a real floor would have kept them from.
     """
-    if (invert(T_map_base) @ depth.T_map_cam)[2, 3] < LEAST_HEIGHT_M:
+    T_base_sensor = invert(T_map_base) @ _pose(scan)
+    if T_base_sensor[2, 3] < LEAST_HEIGHT_M:
         return None
-    seen, flipped = _downward(depth, "as it is", T_map_base), _downward(depth, "flipped upside down", T_map_base)
+    seen, flipped = (_downward(ways, float(T_base_sensor[2, 3])) for ways in _ways(scan, T_map_base))
     level_m = _level(seen)
     if level_m is not None and seen.share_on(level_m) >= FLOOR:
         return False
@@ -108,13 +115,25 @@ def floor_is_above(depth: PosedDepth, T_map_base: FloatArray) -> bool | None:
     return True if is_seen_through else None
 
 
-def _downward(depth: PosedDepth, flip: Flip, T_map_base: FloatArray) -> _Downward:
-    T_base_map = invert(T_map_base)
-    camera = (T_base_map @ depth.T_map_cam)[:3, 3]
-    points = DepthSight(depth).flipped(flip).points @ T_base_map[:3, :3].T + T_base_map[:3, 3]
-    ways = points - camera
-    falls = ways[:, 2] < DOWNWARD * np.hypot(ways[:, 0], ways[:, 1])
-    return _Downward(points[falls, 2], np.linalg.norm(ways[falls], axis=1))
+def _pose(scan: PosedDepth | PosedCloud) -> FloatArray:
+    return scan.T_map_sensor if isinstance(scan, PosedCloud) else scan.T_map_cam
+
+
+def _ways(scan: PosedDepth | PosedCloud, T_map_base: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """From the sensor to what it measured, (N, 3) along the base's axes: as it is, and flipped."""
+    if isinstance(scan, PosedCloud):
+        ways = (CloudSight(scan).points - scan.T_map_sensor[:3, 3]) @ T_map_base[:3, :3]
+        return ways, ways * (1, 1, -1)
+    sights = DepthSight(scan), DepthSight(scan).flipped("flipped upside down")
+    seen, flipped = ((sight.points - scan.T_map_cam[:3, 3]) @ T_map_base[:3, :3] for sight in sights)
+    return seen, flipped
+
+
+def _downward(ways: FloatArray, height_m: float) -> _Downward:
+    """What falls of the ways from a sensor at a height above the base."""
+    ranges = np.linalg.norm(ways, axis=1)
+    falls = (ways[:, 2] < DOWNWARD * np.hypot(ways[:, 0], ways[:, 1])) & (ranges > LEAST_RANGE_M)
+    return _Downward(height_m + ways[falls, 2], ranges[falls])
 
 
 def _level(places: _Downward) -> float | None:

@@ -20,6 +20,7 @@ from occupancy_nn_ros.runtime.range_ends import RangeEnds, without_sphere
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame
 from occupancy_nn_ros.runtime.sensor_agreement import SensorAgreement, Standing
 from occupancy_nn_ros.runtime.turn_checks import TurnChecks
+from occupancy_nn_ros.runtime.upright import Upright
 from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth, PosedImage
 
 WORLD_FRAMES = ("odom", "map", "world", "earth", "utm", "camera_init", "local_origin")
@@ -55,7 +56,7 @@ class Plausibility:
         self._depths: dict[str, DepthChecks] = {}
         self._orientations: dict[str, OrientationChecks] = {}
         self._floors: dict[str, FloorSide] = {}
-        self._agreement = SensorAgreement()
+        self._agreement, self._upright = SensorAgreement(), Upright()
 
     def check(self, T_map_base: FloatArray, map_frame: str, frame: RawFrame, decoded: Decoded) -> Decoded:
         """Judge a frame; returns what of it may be used.
@@ -70,10 +71,12 @@ class Plausibility:
             ImplausibleError: it cannot be what it is taken for.
         """
         name = frame.sensor.name
+        self._upright.look(T_map_base, frame.T_map_sensor)
         if isinstance(decoded, PosedCloud):
             self._check_cloud(frame, map_frame)
             decoded = self._within_sphere(decoded)
             _check_ranges(decoded)
+            self._floors.setdefault(name, FloorSide()).check(decoded, T_map_base)
             self._check_agreement(frame, decoded, Standing.TOLD)
             return decoded
         if frame.frame_id in STANDING_FRAMES:
@@ -131,7 +134,8 @@ class Plausibility:
     def doubts(self) -> dict[str, str]:
         """What is odd about cameras whose frames are used nevertheless, by a kind of trouble."""
         turns = {f"{name}: turns": f"{name}: {checks.doubt}" for name, checks in self._turns.items() if checks.doubt}
-        return turns | {f"{name}: mounting": text for name, text in self.mountings.items()}
+        tilt = {"tilt": self._upright.doubt} if self._upright.doubt else {}
+        return tilt | turns | {f"{name}: mounting": text for name, text in self.mountings.items()}
 
     def forget(self, sensor: str) -> None:
         """Compare the sensor's next picture with none: what came between was not seen, as when frames did not decode."""

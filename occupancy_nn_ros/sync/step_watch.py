@@ -19,6 +19,9 @@ JUMP_M, JUMP_M_S = 0.2, 5.0
 JUMP_RAD, JUMP_RAD_S = 0.2, 6.0
 """One step both larger and faster than this, and three times faster than any of those before, is no motion."""
 
+PAUSE_S, AT_ORIGIN, LEFT_M = 1.0, 0.02, 0.5
+"""After a pause of this long a frame that is back at its origin, to so many metres and radians, was begun anew if it had left it."""
+
 REMEMBERED = 20
 LONG_AGO_NS = -(1 << 62)
 
@@ -77,7 +80,7 @@ class StepWatch:
         is_jump = (moved > JUMP_M and rates[0] > max(JUMP_M_S, 3 * usual[0])) or (
             turned > JUMP_RAD and rates[1] > max(JUMP_RAD_S, 3 * usual[1])
         )
-        if is_jump:
+        if is_jump or (seconds > PAUSE_S and _is_anew(before, after)):
             self.jumps += 1
             self.largest_m, self.largest_rad = max(self.largest_m, moved), max(self.largest_rad, turned)
         else:
@@ -91,6 +94,13 @@ class StepWatch:
         aside, then = (one - two) / 2, (two - three) / 2
         sizes = np.minimum(np.linalg.norm(aside, axis=1), np.linalg.norm(then, axis=1))
         return bool(((sizes > (BACK_M, BACK_RAD)) & ((aside * then).sum(axis=1) < -(sizes**2) / 2)).any())
+
+
+def _is_anew(before: FloatArray, after: FloatArray) -> bool:
+    """Whether a frame is back at its origin: odometry that was restarted, a recording of two drives, a robot that was carried."""
+    turn = float(np.linalg.norm(_turn(np.eye(4), after)))
+    is_back = float(np.linalg.norm(after[:3, 3])) < AT_ORIGIN and turn < AT_ORIGIN
+    return is_back and float(np.linalg.norm(before[:3, 3])) > LEFT_M
 
 
 def _turn(before: FloatArray, after: FloatArray) -> FloatArray:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from box_room import BOXES, at, camera_at, depth_image
+from box_room import BOXES, at, camera_at, depth_image, sweep
 
 from occupancy_nn_ros.errors import ImplausibleError
 from occupancy_nn_ros.runtime.floor_side import FloorSide, floor_is_above
@@ -61,3 +61,19 @@ def test_a_floor_that_was_seen_three_times_ends_the_looking():
         depth = depth_image(camera_at(-2 + 0.25 * n, 0.2, 0.5, pitch=10))
         turned = replace(depth, depth_m=depth.depth_m[TURNED])
         checks.check(depth if n < 3 else turned, at(-2 + 0.25 * n, 0.2, 0))
+
+
+@pytest.mark.parametrize(("height", "yaw"), [(0.5, 0), (0.9, 30)])
+def test_a_lidar_that_hangs_upside_down_and_whose_frame_does_not(height, yaw):
+    """Thirty-two rings down to 30 degrees; turned about its x axis, which its driver does not know."""
+    rings, checks, refused = np.deg2rad(np.linspace(-30, 30, 32)), {True: FloorSide(), False: FloorSide()}, []
+    for n in range(6):
+        cloud = sweep(at(-2 + 0.25 * n, 0.2, height, yaw), rings=rings, steps=90)
+        checks[False].check(cloud, at(-2 + 0.25 * n, 0.2, 0, yaw))
+        try:
+            checks[True].check(
+                replace(cloud, points_m=cloud.points_m * np.float32([1, -1, -1])), at(-2 + 0.25 * n, 0.2, 0, yaw)
+            )
+        except ImplausibleError as error:
+            refused.append((error.reason, error.spoils_map))
+    assert refused == [("cloud is turned over", True)] + [("cloud is turned over", False)] * 3

@@ -48,3 +48,16 @@ def test_what_does_not_follow_is_not_looked_at():
     found.forget()
     found.add(10**12, make_transform((50, 0, 0), (0, 0, 0, 1)))
     assert found.jumps == 0
+
+
+@pytest.mark.parametrize(
+    ("before_m", "after_m", "pause_s", "jumps"),
+    [(3.0, 0.0, 60, 1), (3.0, 0.0, 0.5, 1), (3.0, 4.0, 60, 0), (0.2, 0.0, 60, 0), (3.0, 0.05, 60, 0)],
+)
+def test_odometry_that_begins_anew_after_a_pause_has_jumped(before_m, after_m, pause_s, jumps):
+    """Restarted, carried and restarted, or two drives in one recording: it is back at its origin to the centimetre."""
+    found = watch(lambda n: (before_m * n / 59, 0.01 * n))
+    start = found.newest_ns + round(pause_s * 1e9)
+    for n in range(10):
+        found.add(start + n * TENTH, make_transform((after_m + 0.03 * n, 0, 0), (0, 0, 0, 1)))
+    assert found.jumps == jumps
