@@ -280,6 +280,10 @@ class Intake:
                 f"time jumped back from {before * 1e-9:.3f} to {stamp_ns * 1e-9:.3f} s on {topic}: buffers cleared"
             )
             self.reset("time jumped back", stamp_ns)
+        if back_ns := self._stamps.stepped_back(topic, stamp_ns):
+            self.problems[f"{topic}: clock"] = (
+                f"stamps on {topic} went back by {back_ns * 1e-9:.2f} s: its clock was set, and poses of another no longer fit it"
+            )
         self._stamps.add(topic, stamp_ns)
         self.placement.advance(self.newest_ns)
 

@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 
 from occupancy_nn_ros.sync.frame_sync import JUMP_BACK_NS
 
+HOLE = 1.5
+"""A step of so many of the one before leaves a hole, which messages that come late may fill."""
+
 
 class NewestStamps:
     """The newest stamp of each source: a topic or a moving frame.
@@ -18,9 +21,27 @@ class NewestStamps:
     def __init__(self) -> None:
         self.newest_ns = 0
         self._of: dict[str, int] = {}
+        self._steps: dict[str, tuple[int, int]] = {}
+        self._older: dict[str, int] = {}
+
+    def stepped_back(self, source: str, stamp_ns: int) -> int:
+        """By how many nanoseconds a source's clock was set back, told with the second stamp after that, before it is added; else 0.
+
+        Two stamps in a row, the later one newer, lie before the newest, and none was missing before it: no message is out of order.
+        """
+        newest, first = self._of.get(source, stamp_ns), self._older.pop(source, None)
+        if stamp_ns >= newest:
+            return 0
+        before, last = self._steps.get(source, (0, 0))
+        if first is None:
+            self._older[source] = stamp_ns
+        is_hole = last > HOLE * before
+        return newest - first + last if first is not None and stamp_ns > first and not is_hole else 0
 
     def add(self, source: str, stamp_ns: int) -> None:
         """Note a stamp; an older one than the newest changes nothing."""
+        if source in self._of and stamp_ns > self._of[source]:
+            self._steps[source] = (self._steps.get(source, (0, 0))[1], stamp_ns - self._of[source])
         self._of[source] = max(stamp_ns, self._of.get(source, stamp_ns))
         self.newest_ns = max(self.newest_ns, stamp_ns)
 
@@ -50,5 +71,6 @@ class NewestStamps:
 
     def clear(self) -> None:
         """Forget all of them."""
-        self._of.clear()
+        for known in (self._of, self._steps, self._older):
+            known.clear()
         self.newest_ns = 0
