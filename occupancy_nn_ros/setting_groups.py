@@ -8,7 +8,7 @@ from typing import Literal
 
 from occupancy_nn_ros.errors import ConfigError
 from occupancy_nn_ros.setting_conflicts import check_reachable
-from occupancy_nn_ros.setting_texts import body_boxes, class_values
+from occupancy_nn_ros.setting_texts import body_boxes, check_class_values
 from occupancy_nn_ros.settings import CheckedSettings, check_order, setting
 
 
@@ -95,9 +95,10 @@ class GridConfig(CheckedSettings):
             ("class_costs", self.class_costs, 100.0),
             ("class_margins_m", self.class_margins_m, 10.0),
         ):
-            for entry, value in class_values(entries).items():
-                if not 0 <= value <= high:
-                    raise ConfigError(f"grid.{name}: {entry} is {value:g}, expected 0 to {high:g}")
+            try:
+                check_class_values(entries, high)
+            except ConfigError as error:
+                raise ConfigError(f"grid.{name}: {error}") from None
         check_order(self, "min_height_m", "max_height_m")
 
 

@@ -29,6 +29,17 @@ def class_values(entries: str) -> dict[str, float]:
     return values
 
 
+def check_class_values(entries: str, high: float) -> None:
+    """Check that all of them lie between 0 and ``high``.
+
+    Raises:
+        ConfigError: one does not, an entry is none, or a class is unknown.
+    """
+    for name, value in class_values(entries).items():
+        if not 0 <= value <= high:
+            raise ConfigError(f"{name} is {value:g}, expected 0 to {high:g}")
+
+
 def body_boxes(text: str) -> list[list[float]]:
     """Six numbers for each box of ``robot.body``.
 

@@ -209,7 +209,8 @@ def _print_result(result: PlayResult, out: Path, pictures: list[Path]) -> None:
     memory = f", {summary['peak_memory_mib']} MiB of memory at most" if summary["keyframes"] else ""
     print(f"{sum(summary['received'].values())} frames, {summary['keyframes']} keyframes{timing}{memory}")
     for reason, count in summary["dropped"].items():
-        print(f"  not used: {count} {reason}")
+        example = f" (the last: {summary['problems'][reason]})" if reason in summary["problems"] else ""
+        print(f"  not used: {count} {reason}{example}")
     for doubt in summary["doubts"]:
         print(f"  warning: {doubt}")
     if result.view is not None:

@@ -101,6 +101,14 @@ def test_a_viewer_that_never_reads_costs_neither_the_map_nor_its_file(depth_bag,
     assert (tmp_path / "map.rrd").stat().st_size > 10_000
 
 
+def test_what_is_wrong_with_a_map_is_printed_with_it(depth_bag, tmp_path, capsys):
+    box = "robot.body=-50 -50 -50 50 50 50"
+    assert main(["play", str(depth_bag), "--source", "depth", "--set", box, "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "map: 0 occupied, 0 free" in text
+    assert "  warning: robot.body holds 100% of the map, where nothing is ever marked" in text
+
+
 def test_messages_of_the_map_bag_carry_the_map_frame(depth_bag, tmp_path):
     assert main(["play", str(depth_bag), "--out", str(tmp_path), "--source", "depth", "--json"]) == 0
     with BagReader(tmp_path / "map.mcap") as reader:

@@ -75,7 +75,7 @@ def test_ground_that_falls_away_is_lethal_whatever_classes_cost():
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        ("tree=3", "'tree' is no class, expected one of ground"), ("person", "expected CLASS=NUMBER"),
+        ("tree=3", "^grid.class_costs: 'tree' is no class, expected one of ground"), ("person", "expected CLASS=NUMBER"),
         ("person=101", "is 101, expected 0 to 100"),
     ],
 )  # fmt: skip
