@@ -30,10 +30,10 @@ from occupancy_nn_ros.mapping.dense_update import (
 )
 from occupancy_nn_ros.mapping.device_update import add_on_device
 from occupancy_nn_ros.mapping.device_view import DeviceMap, device_map
+from occupancy_nn_ros.mapping.host_view import host_view, unseen_points, unseen_voxels
 from occupancy_nn_ros.mapping.map_memory import MAX_VOXELS, NEVER, spans
 from occupancy_nn_ros.mapping.marks import Marks, make_marks, place_marks
-from occupancy_nn_ros.mapping.queries import Unknown, cells_of, classes_at_points, query_map, states
-from occupancy_nn_ros.mapping.sight import drop_unseen
+from occupancy_nn_ros.mapping.queries import Unknown, classes_at_points, query_map
 from occupancy_nn_ros.mapping.voxel_storage import VoxelStorage
 from occupancy_nn_ros.values import (
     SEMANTIC_CLASSES,
@@ -44,7 +44,6 @@ from occupancy_nn_ros.values import (
     MapView,
     Prediction,
     UInt8Array,
-    VoxelState,
 )
 
 VISIT_M = 0.5
@@ -184,33 +183,19 @@ class RollingMap(VoxelStorage):
         """A copy in host memory, in window order."""
         if self.device.type != "cpu":
             return self.content(stamp_ns, frame_id, T_map_base).view()
-        probability, state = self._evidence()
-        state = self._seen(state)
-        occupied = np.argwhere(state == VoxelState.OCCUPIED)
-        classes, colors = self._classes(occupied), self._colors(occupied)
-        return MapView(stamp_ns, frame_id, self._window, np.array(T_map_base), state, probability, classes, colors)
+        return host_view(self, self._place(stamp_ns, frame_id, T_map_base))
 
     def content(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> DeviceMap:
         """What a map on a GPU knows, where it is, in window order; who asks does not wait for it."""
-        place = MapPlace(stamp_ns, frame_id, self._window, np.array(T_map_base))
-        return device_map(self, place, self.left_out)
+        return device_map(self, self._place(stamp_ns, frame_id, T_map_base), self.left_out)
 
     def unseen(self) -> npt.NDArray[np.bool_]:
         """Voxels (X, Y, Z), in window order, that are free or occupied by the evidence and cannot have been seen."""
-        _, state = self._evidence()
-        return np.asarray(state != self._seen(state))
+        return unseen_voxels(self)
 
     def unseen_at(self, points_m: FloatArray) -> npt.NDArray[np.bool_]:
         """Which map-frame points (N, 3) lie in such voxels, (N,)."""
-        points = np.asarray(points_m, dtype=np.float64).reshape(-1, 3)
-        found = np.zeros(len(points), np.bool_)
-        if not self.config.drop_unseen:
-            return found
-        finite = np.asarray(np.isfinite(points).all(axis=1))
-        cells = cells_of(np.where(finite[:, None], points, 0.0) / self._window.voxel_size_m) - self._window.origin
-        inside = finite & ((cells >= 0) & (cells < self._window.shape)).all(axis=1)
-        found[inside] = self.unseen()[tuple(cells[inside].T)]
-        return found
+        return unseen_points(self, points_m)
 
     def visit(self, places_m: FloatArray) -> None:
         """Note places (N, 3) in the map frame where sensors are now."""
@@ -220,34 +205,6 @@ class RollingMap(VoxelStorage):
             (i, j, k), (x, y, z) = low.tolist(), (high - low + 1).tolist()
             for stored, _ in self.overlap(LatticeWindow(edge, (i, j, k), (x, y, z))):
                 self.visited[stored] = True
-
-    def _evidence(self) -> tuple[Float32Array, npt.NDArray[np.int8]]:
-        """Probability and state (X, Y, Z) of all voxels by their evidence, in host memory and window order."""
-        log_odds, seen_ms = (self.in_window_order(part).cpu().numpy() for part in (self.log_odds, self.seen_ms))
-        probability = (np.float32(1) / (np.float32(1) + np.exp(-log_odds))).astype(np.float32)
-        return probability, states(probability, seen_ms != NEVER, self.config)
-
-    def _seen(self, state: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-        """The states without what cannot have been seen, if the map is to leave it out."""
-        if not self.config.drop_unseen:
-            return state
-        return drop_unseen(state, self.in_window_order(self.visited).cpu().numpy(), self._window.voxel_size_m)
-
-    def _classes(self, occupied: npt.NDArray[np.int64]) -> UInt8Array:
-        """Classes (X, Y, Z) of the voxels at window indices (N, 3), where evidence for one was seen; 0 elsewhere."""
-        classes = np.zeros(self._window.shape, np.uint8)
-        cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
-        classes[tuple(occupied.T)] = self.best_classes(cells).numpy()
-        return classes
-
-    def _colors(self, occupied: npt.NDArray[np.int64]) -> UInt8Array | None:
-        """Colours (X, Y, Z, 3) of the voxels at window indices (N, 3), black elsewhere; None where none are kept."""
-        if self.colors is None:
-            return None
-        colors = np.zeros((*self._window.shape, 3), np.uint8)
-        cells = torch.from_numpy(occupied + np.asarray(self._window.origin)).to(self.device)
-        colors[tuple(occupied.T)] = self.best_colors(cells).cpu().numpy()
-        return colors
 
     def query(
         self, points_m: npt.ArrayLike, *, mode: Literal["nearest", "trilinear"] = "nearest", unknown: Unknown = "keep"
@@ -316,6 +273,9 @@ class RollingMap(VoxelStorage):
         if not isinstance(stamp_ns, Integral):
             raise ValueError(f"stamp is {stamp_ns!r}, expected integer nanoseconds")
         return self.clock.to_ms(stamp_ns, self.seen_ms)
+
+    def _place(self, stamp_ns: int, frame_id: str, T_map_base: FloatArray) -> MapPlace:
+        return MapPlace(stamp_ns, frame_id, self._window, np.array(T_map_base))
 
     def _check(self, prediction: Prediction) -> None:
         shape, classes = prediction.window.shape, prediction.class_logits
