@@ -21,7 +21,7 @@ from occupancy_nn_ros.values import SEMANTIC_CLASSES
 
 MODEL_MIB, THREAD_MIB, USUAL_PIXELS = 140, 75, 98304
 """Weights and kernels of the network, and what each of its threads works in at the number of pixels of the shipped model."""
-VIEW_BYTES, PAST_VIEW_BYTES = 200, 21
+VIEW_BYTES, PAST_VIEW_BYTES = 200, 13
 """For each pixel that the network is shown: of a camera's picture now, and of each past one that is kept for matching."""
 QUERY_BYTES, OUTPUT_BYTES, COLOR_BYTES = 330, 20, 8
 """For each voxel: of those that the network is asked about, of those that are sent out, and for its colour."""

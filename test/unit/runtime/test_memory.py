@@ -5,12 +5,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from occupancy_nn_ros.config import load_config
 from occupancy_nn_ros.errors import ConfigError
-from occupancy_nn_ros.runtime.memory import MemoryWatch, forget_peak, peak_mib, plan_memory
+from occupancy_nn_ros.network.checkpoint import find_model, load_checkpoint
+from occupancy_nn_ros.runtime.memory import PAST_VIEW_BYTES, MemoryWatch, forget_peak, peak_mib, plan_memory
 
 
 def settings(*overrides):
@@ -102,3 +104,12 @@ def test_the_peak_is_that_of_this_process_since_it_was_forgotten():
     del block
     assert 70 <= with_it - before <= 120
     assert peak_mib() >= with_it - 2  # the kernel counts in batches
+
+
+def test_a_past_view_of_the_shipped_model_holds_what_is_planned_for_it():
+    network = load_checkpoint(find_model("nano")).network.eval()
+    with torch.inference_mode():
+        pixels = torch.zeros(1, 3, 256, 352)
+        (kept,) = network.matchable(pixels, network.encode(pixels))
+    held = sum(part.untyped_storage().nbytes() for part in kept) / pixels[0, 0].numel()
+    assert 0.9 * PAST_VIEW_BYTES < held <= PAST_VIEW_BYTES
