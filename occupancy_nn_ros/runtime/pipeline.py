@@ -16,6 +16,7 @@ from occupancy_nn_ros.compute.compiled import are_compiled
 from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import MapFileError
 from occupancy_nn_ros.geometry.poses import make_transform, rotation_angle
+from occupancy_nn_ros.mapping.appearing import doubt_free_space
 from occupancy_nn_ros.mapping.device_view import DeviceMap
 from occupancy_nn_ros.mapping.map_file import load_map, read_map_frame
 from occupancy_nn_ros.mapping.ray_integration import integrate_cloud, integrate_depth, integrate_depths
@@ -139,6 +140,8 @@ class OccupancyPipeline:
                 keyframe, predicted = self.predictor.place_and_predict(keyframe, self.map.window, self._place)
                 self.prediction = self.body.discount(predicted, keyframe.T_map_base)
             with clock.stage("integrate"):
+                base_m, now_ms = keyframe.T_map_base[:3, 3], self.map.time_ms(keyframe.stamp_ns)
+                doubt_free_space(self.map, self.prediction, base_m, now_ms)
                 self.map.integrate(self.prediction, keyframe.stamp_ns, self.config.network.gain)
                 integrate_depths(self.map, self.prediction.depths, PREDICTED_DEPTH_WEIGHT)
             self._add_depth_model(keyframe, self.prediction.depths, clock)
