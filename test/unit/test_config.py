@@ -209,7 +209,10 @@ def test_settings_cannot_be_changed_in_place():
         (["map_frame=/"], "map_frame is empty, expected the name of a frame"),
         (["cameras.a.image_topic=/x", "cameras.b.image_topic=/x"], "cameras a and b both have the image_topic /x"),
         (["robot.body=1 1 1 0 0 0"], "robot.body: '1 1 1 0 0 0', expected x y z"),
-        (["grid.class_costs=person=90, person=30"], "grid.class_costs: 'person' is given twice in 'person=90, person=30'"),
+        (
+            ["grid.class_costs=person=90, person=30"],
+            "grid.class_costs: 'person' is given twice in 'person=90, person=30'",
+        ),
         (
             ["map.occupied_probability=0.99"],
             "map.occupied_probability is 0.99 and map.log_odds_max is 4, where a voxel ends at 0.982",
