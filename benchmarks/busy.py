@@ -47,7 +47,7 @@ def run_one(name: str, busy: int, args: argparse.Namespace) -> dict[str, Any]:
             if number > args.warm and time.perf_counter() - began > args.limit_s:
                 break
             with spent.timed("keyframe"):
-                pipeline.step(keyframe)
+                pipeline.fuse(keyframe)
     wall, cpu = np.array(spent.rows["keyframe"][args.warm :]).T
     cores = available_cores()
     own = 1 if name == "one thread" else cores

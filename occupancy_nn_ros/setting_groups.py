@@ -174,6 +174,13 @@ class NetworkConfig(CheckedSettings):
         high=4194304,
     )
     past_keyframes: int = setting(8, "Past keyframes kept for matching.", low=0, high=32)
+    look_again_after: int = setting(
+        4,
+        "Keyframes from other places after which one is looked at again, matched with those after it too, if no newer one waits;"
+        " at most past_keyframes less one; 0: never.",
+        low=0,
+        high=31,
+    )
     sources: int = setting(
         6,
         "Views, past or of other cameras, that each view is matched against: more is better and slower.",
@@ -201,6 +208,11 @@ class NetworkConfig(CheckedSettings):
         "A single-image depth network (.onnx) to run beside ours: its depth, fitted to what is sure in each image, carves the map "
         "too; empty: none.",
     )
+
+    @property
+    def places_until_again(self) -> int:
+        """After how many further places a keyframe is looked at again, 0 if none is: it must still be kept, and depth be looked for."""
+        return 0 if self.sure_depth == 1 else max(0, min(self.look_again_after, self.past_keyframes - 1))
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,7 @@ def keyframe_times(stage: Stage, sizes: Sizes, precision: str) -> dict[str, list
     frames = surround_keyframes(sizes.cameras, sizes.width, sizes.height, np.random.default_rng(0))
     times: dict[str, list[float]] = {}
     for n in range(sizes.repeats + 5):
-        for name, seconds in pipeline.step(next(frames)).seconds().items():
+        for name, seconds in pipeline.fuse(next(frames)).seconds().items():
             times.setdefault(name, []).append(seconds * 1e3)
         if n == 4:
             times.clear()

@@ -18,7 +18,6 @@ from occupancy_nn_ros.alignment.pose_alignment import PoseAlignment
 from occupancy_nn_ros.compute.threads import run_each, torch_threads, use_threads
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
-from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.lifting import cumulative
 from occupancy_nn_ros.network.masking import HiddenCells, hidden_cells, without_masked
@@ -26,7 +25,8 @@ from occupancy_nn_ros.network.matching import FeatureMaps, Matchable
 from occupancy_nn_ros.network.model import OccupancyNetwork
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.runtime.depth_images import depth_models
-from occupancy_nn_ros.runtime.predictor import CANVAS_MULTIPLE, MIN_BASELINE_M
+from occupancy_nn_ros.runtime.past_keyframes import is_elsewhere
+from occupancy_nn_ros.runtime.predictor import CANVAS_MULTIPLE
 from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, PosedDepth, PosedImage
 
 AROUND = 5
@@ -37,8 +37,6 @@ MOST_WAITING = 24
 
 LEAST_SURE = 0.6
 """Probability of the peak of a depth distribution. Live it is 0.8: here other views have to agree besides."""
-
-SAME_TURN_RAD = 0.2
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ class RecordingSweep:
         maps = FeatureMaps(*(torch.cat(part) for part in zip(*(maps for maps, _ in looks), strict=True)))
         hidden = [hidden_cells(rectifier, self.device) for rectifier in rectifiers]
         match = without_masked([match for _, match in looks], hidden)
-        is_place = self._last_place is None or _moved(self._last_place, keyframe.T_map_base)
+        is_place = self._last_place is None or is_elsewhere(keyframe.T_map_base, self._last_place)
         if is_place:
             self._last_place = keyframe.T_map_base
         width = 0 if self._canvas is None else self._canvas[0]
@@ -172,8 +170,3 @@ class RecordingSweep:
         if model not in self._rectifiers:
             self._rectifiers[model] = Rectifier(model, *self._canvas)
         return self._rectifiers[model]
-
-
-def _moved(before: FloatArray, now: FloatArray) -> bool:
-    shift = float(np.linalg.norm(now[:3, 3] - before[:3, 3]))
-    return shift >= MIN_BASELINE_M or rotation_angle(before, now) >= SAME_TURN_RAD

@@ -266,6 +266,8 @@ class OccupancyNode(LifecycleNode):  # type: ignore[misc]
         publishers.publish(messages)
         total_s = max(0.0, (self._shared.now_ns() - raw.stamp_ns) * 1e-9)
         session.latency.add({"stamp_to_grid": total_s, "without_network": total_s - session.latency.newest("predict")})
+        if self._shared.worker is not None and not self._shared.worker.has_item:
+            session.look_again()
 
     def _on_worker_error(self, error: BaseException) -> None:
         if self._shared.stopping.is_set():  # cut between two stages, or its publishers are gone

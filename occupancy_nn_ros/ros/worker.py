@@ -73,6 +73,12 @@ class Worker(Generic[Item]):
         return not wait([self.ask(lambda: None)], timeout_s).not_done
 
     @property
+    def has_item(self) -> bool:
+        """Whether an item waits."""
+        with self._wake:
+            return self._item is not None
+
+    @property
     def is_idle(self) -> bool:
         """Whether nothing waits or is being worked on."""
         with self._wake:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from occupancy_nn_ros.network.model import Scene
+from occupancy_nn_ros.network.views import Views
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedDepth
 
 
-def depth_images(keyframe: Keyframe, scene: Scene, depths_m: np.ndarray) -> tuple[PosedDepth, ...]:
+def depth_images(keyframe: Keyframe, views: Views, depths_m: np.ndarray) -> tuple[PosedDepth, ...]:
     """Depths (V, h, w) in metres as a depth image for each of the keyframe's images; 0 where there is none."""
-    models = depth_models(scene.views.K.cpu().numpy(), scene.views.images.shape[-1], depths_m.shape[1:])
+    models = depth_models(views.K.cpu().numpy(), views.images.shape[-1], depths_m.shape[1:])
     return tuple(
         PosedDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam)
         for image, depth_m, model in zip(keyframe.images, depths_m, models, strict=True)

@@ -19,7 +19,6 @@ from torch import Tensor
 from occupancy_nn_ros.compute.capture import Captured, can_capture, copied
 from occupancy_nn_ros.compute.devices import choose_device
 from occupancy_nn_ros.config import NetworkConfig
-from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.mapping.device_depth import DeviceDepth
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.depth import sure_depth
@@ -32,7 +31,8 @@ from occupancy_nn_ros.network.views import Views, choose_sources, normalize_imag
 from occupancy_nn_ros.runtime.depth_images import depth_models
 from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
-from occupancy_nn_ros.runtime.predictor import MIN_BASELINE_M, Place, Predictor, RectifierKey
+from occupancy_nn_ros.runtime.past_keyframes import Queue, is_elsewhere
+from occupancy_nn_ros.runtime.predictor import Place, Predictor, RectifierKey, placed
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, Prediction
 
 logger = logging.getLogger(__name__)
@@ -97,6 +97,19 @@ class _Past:
     views: int
     bases: list[tuple[int, np.ndarray, int]]
 
+    def poses(self, stamp_ns: int) -> np.ndarray | None:
+        """T_map_cam (V, 4, 4) of the keyframe of a moment, if it is kept."""
+        starts = [slot * self.views for slot, _, stamp in self.bases if stamp == stamp_ns]
+        return self.T_map_cam[starts[0] : starts[0] + self.views].copy() if starts else None
+
+    def beside(self, stamp_ns: int) -> np.ndarray:
+        """T_map_cam (slots * V, 4, 4) with those of the keyframe of a moment nowhere: it is not matched with itself."""
+        poses = self.T_map_cam.copy()
+        for slot, _, stamp in self.bases:
+            if stamp == stamp_ns:
+                poses[slot * self.views : (slot + 1) * self.views] = NOWHERE
+        return poses
+
     def forget(self) -> None:
         """Have no slot in use."""
         self.T_map_cam[:], self.K[:] = NOWHERE, np.eye(3)
@@ -114,10 +127,12 @@ class DevicePredictor(Predictor):
         self._device_rectifiers: dict[RectifierKey, DeviceRectifier] = {}
         self._work: dict[Layout, Work] = {}
         self._past_views: _Past | None = None
+        self._again = Queue[Keyframe](self.config.places_until_again)
 
     def reset(self) -> None:
         """Forget past keyframes, as after a jump in time or pose."""
         super().reset()
+        self._again.clear()
         if self._past_views is not None:
             self._past_views.forget()
 
@@ -136,8 +151,19 @@ class DevicePredictor(Predictor):
         keyframe = keyframe if place is None else place(keyframe)
         return keyframe, self._predict(keyframe, window)
 
+    def look_again(self) -> Keyframe | None:
+        """As :meth:`Predictor.look_again`; all work anew but for the voxels, of which it asks about one, since shapes are fixed."""
+        keyframe, past = self._again.due(), self._past_views
+        poses = None if keyframe is None or past is None else past.poses(keyframe.stamp_ns)
+        if keyframe is None or poses is None:
+            return None
+        keyframe = placed(keyframe, poses[: len(keyframe.images)])
+        here = np.floor(keyframe.T_map_base[:3, 3]).astype(int).tolist()
+        depths = self._predict(keyframe, LatticeWindow(1.0, tuple(here), (1, 1, 1)), is_new=False).depths
+        return Keyframe(keyframe.stamp_ns, keyframe.T_map_base, depths=depths)
+
     @torch.inference_mode()
-    def _predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
+    def _predict(self, keyframe: Keyframe, window: LatticeWindow, *, is_new: bool = True) -> Prediction:
         if not keyframe.images:
             raise ValueError("keyframe has no images, expected at least one")
         check_keyframe(keyframe)
@@ -151,7 +177,8 @@ class DevicePredictor(Predictor):
         past = self._past_views
         layout = Layout(models, 0 if past is None else len(past.K), part.shape, part.voxel_size_m)
         answer = self._run(layout, self._pack(layout, keyframe, part))
-        self._keep(keyframe, layout, answer["match"])
+        if is_new:
+            self._keep(keyframe, layout, answer["match"])
         depths: tuple[PosedDepth, ...] = ()
         if answer["depth_m"] is not None:
             K = np.stack([self._rectifiers[key].K for key in models]).astype(np.float32)
@@ -178,7 +205,7 @@ class DevicePredictor(Predictor):
         poses = [np.stack([image.T_map_cam for image in keyframe.images])]
         old_K = np.zeros((0, 3, 3))
         if self._past_views is not None:
-            poses.append(self._past_views.T_map_cam)
+            poses.append(self._past_views.beside(keyframe.stamp_ns))
             old_K = self._past_views.K
         T_world_cam = np.concatenate(poses)
         T_world_cam[:, :3, 3] -= origin
@@ -290,11 +317,8 @@ class DevicePredictor(Predictor):
             self._work.clear()  # it reads the memory of before
             self._past_views = _new_past(match, slots)
         past, T_map_base = self._past_views, keyframe.T_map_base
-        if past.bases:
-            last = past.bases[-1][1]
-            moved = np.linalg.norm(T_map_base[:3, 3] - last[:3, 3])
-            if moved < MIN_BASELINE_M and rotation_angle(T_map_base, last) < 0.2:
-                return
+        if past.bases and not is_elsewhere(T_map_base, past.bases[-1][1]):
+            return
         slot = len(past.bases) if len(past.bases) < slots else past.bases.pop(0)[0]
         start = slot * past.views
         rows = slice(start, start + layout.views)
@@ -304,6 +328,7 @@ class DevicePredictor(Predictor):
         past.K[rows] = [self._rectifiers[key].K for key in layout.models]
         past.T_map_cam[rows] = [image.T_map_cam for image in keyframe.images]
         past.bases.append((slot, T_map_base, keyframe.stamp_ns))
+        self._again.add(Keyframe(keyframe.stamp_ns, T_map_base, images=keyframe.images))
 
 
 def device_depths(

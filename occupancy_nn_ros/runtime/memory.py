@@ -23,6 +23,8 @@ MODEL_MIB, THREAD_MIB, USUAL_PIXELS = 140, 75, 98304
 """Weights and kernels of the network, and what each of its threads works in at the number of pixels of the shipped model."""
 VIEW_BYTES, PAST_VIEW_BYTES = 200, 13
 """For each pixel that the network is shown: of a camera's picture now, and of each past one that is kept for matching."""
+WAITING_VIEW_BYTES = 12
+"""The same of each picture that waits to be looked at again: pixels, and features at strides 8 and 4."""
 QUERY_BYTES, OUTPUT_BYTES, COLOR_BYTES = 330, 20, 8
 """For each voxel: of those that the network is asked about, of those that are sent out, and for its colour."""
 USUAL_CAMERAS = 4
@@ -105,7 +107,10 @@ def _network_mib(config: Config, cameras: int) -> int:
     pixels = config.network.canvas_pixels or USUAL_PIXELS
     side_m = min(config.map.size_xy_m, 2 * ModelConfig().range_m)
     asked = side_m**2 * (config.map.below_m + config.map.above_m) / config.voxel_size_m**3
-    views = cameras * pixels * (VIEW_BYTES + PAST_VIEW_BYTES * config.network.past_keyframes)
+    again = config.network.places_until_again
+    waiting = again + 1 if again else 0
+    past = PAST_VIEW_BYTES * config.network.past_keyframes + WAITING_VIEW_BYTES * waiting
+    views = cameras * pixels * (VIEW_BYTES + past)
     return MODEL_MIB + round(THREAD_MIB * threads * pixels / USUAL_PIXELS) + _mib(views + asked * QUERY_BYTES)
 
 

@@ -115,7 +115,16 @@ class OccupancyPipeline:
         device = self.map.device
         return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
-    def step(self, keyframe: Keyframe) -> StageClock:
+    def step(self, keyframe: Keyframe) -> None:
+        """Fuse one keyframe, then look again at an earlier one.
+
+        Raises:
+            OccupancyError, ValueError: as :meth:`fuse`.
+        """
+        self.fuse(keyframe)
+        self.look_again()
+
+    def fuse(self, keyframe: Keyframe) -> StageClock:
         """Fuse one keyframe; returns what knows the seconds that each stage took. On a GPU the work may still go on.
 
         Raises:
@@ -156,6 +165,21 @@ class OccupancyPipeline:
             with clock.stage("color"):
                 self.map.keep_colors()
                 add_colors(self.map, keyframe.images)
+        return clock
+
+    def look_again(self) -> StageClock | None:
+        """Fuse the depth of an earlier keyframe as those that came after it show it; how long it took, None if none was due.
+
+        Both looks count. They show the same pictures, but the second is matched with others, under poses that are known better.
+        """
+        if self.predictor is None:
+            return None
+        clock = StageClock(self.map.device, self.between_stages)
+        with clock.stage("look_again"):
+            again = self.predictor.look_again()
+            if again is None:
+                return None
+            integrate_depths(self.map, self.body.leave_out(again).depths, PREDICTED_DEPTH_WEIGHT)
         return clock
 
     def _add_depth_model(self, keyframe: Keyframe, sure: tuple[PosedDepth, ...], clock: StageClock) -> None:

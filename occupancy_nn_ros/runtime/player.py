@@ -153,6 +153,7 @@ def play_bag(
                 if writer is not None and shown is not None:
                     _record(writer, messages, stamp_ns)
                     _record_for_viewers(writer, shown.messages(raw, _base_frame(plan, intake)), stamp_ns)
+                session.look_again()
         if writer is not None:
             _record(writer, session.final_outputs(RECORDED), stamp_ns)
             status = session.status(intake, stamp_ns, "mapping" if session.keyframes else "waiting")

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,20 +17,20 @@ from occupancy_nn_ros.compute.devices import choose_device
 from occupancy_nn_ros.compute.threads import parts_worth, run_each, torch_threads, use_threads
 from occupancy_nn_ros.config import NetworkConfig
 from occupancy_nn_ros.geometry.cameras import Rectifier, canvas_size
-from occupancy_nn_ros.geometry.poses import rotation_angle
 from occupancy_nn_ros.network.checkpoint import Checkpoint, find_model, load_checkpoint
 from occupancy_nn_ros.network.depth import sure_depth
 from occupancy_nn_ros.network.extraction import centers, extract, refinements
 from occupancy_nn_ros.network.lifting import LEAST_PORTION, cumulative
-from occupancy_nn_ros.network.masking import HiddenCells, hidden_cells, hide_masked, without_masked
-from occupancy_nn_ros.network.matching import FeatureMaps, Matchable
+from occupancy_nn_ros.network.masking import hidden_cells, hide_masked, without_masked
+from occupancy_nn_ros.network.matching import FeatureMaps
 from occupancy_nn_ros.network.model import ModelConfig, Scene
 from occupancy_nn_ros.network.precision import has_bfloat16
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.runtime.depth_images import depth_images
 from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
-from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
+from occupancy_nn_ros.runtime.past_keyframes import Looks, PastKeyframe, PastKeyframes, Queue
+from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, LatticeWindow, PosedImage, Prediction
 
 CANVAS_MULTIPLE = 32
 
@@ -40,41 +39,6 @@ Place = Callable[[Keyframe], Keyframe]
 
 RectifierKey = tuple[CameraModel, tuple[int, int]]
 """A camera, and width and height of its rectified pictures."""
-
-MIN_BASELINE_M = 0.05
-"""A past keyframe is kept for matching once the robot has moved this far from the one kept before it."""
-
-
-@dataclass(frozen=True)
-class _PastKeyframe:
-    """What an earlier keyframe is matched by, as it is kept."""
-
-    match: list[Matchable]  # of V views
-    K: Tensor  # (V, 3, 3)
-    T_map_cam: np.ndarray  # (V, 4, 4) float64
-    T_map_base: np.ndarray  # (4, 4) float64
-    stamp_ns: int
-
-    def kept_in(self, storage: list[Matchable]) -> _PastKeyframe:
-        """The same in the tensors of one that is no longer needed: new ones each time would scatter the heap."""
-        for kept, new in zip(chain.from_iterable(storage), chain.from_iterable(self.match), strict=True):
-            kept.copy_(new)
-        return replace(self, match=storage)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(V, C, h, w) of the features, which says the shapes of the rest."""
-        return len(self.match), *self.match[0].features.shape
-
-
-class _Looks(NamedTuple):
-    """What some of a keyframe's images became."""
-
-    images: Tensor  # (V, H, W, 3) uint8, rectified
-    K: Tensor  # (V, 3, 3)
-    maps: FeatureMaps
-    match: list[Matchable]
-    hidden: list[HiddenCells | None]  # by the cameras' masks
 
 
 class Predictor:
@@ -92,7 +56,8 @@ class Predictor:
         self._short = self.device.type == "cpu" and (has_bfloat16() if wanted == "auto" else wanted == "bfloat16")
         self.network = checkpoint.network.to(self.device).eval()
         self.calibration = checkpoint.calibration
-        self._past: deque[_PastKeyframe] = deque(maxlen=max(1, self.config.past_keyframes))
+        self._past = PastKeyframes(self.config.past_keyframes)
+        self._seen = Queue[tuple[Keyframe, list[Looks]]](self.config.places_until_again)
         self._rectifiers: dict[RectifierKey, Rectifier] = {}
         self._canvas: tuple[int, int] = (0, 0)
         self._canvas_of: dict[str, tuple[int, int]] = {}
@@ -114,13 +79,12 @@ class Predictor:
 
     def reset(self) -> None:
         """Forget past keyframes, as after a jump in time or pose."""
-        self._past.clear()
+        self._past.forget()
+        self._seen.clear()
 
     def move_past(self, poses: Mapping[int, np.ndarray]) -> None:
         """Give past keyframes better poses: T_map_cam (V, 4, 4) of all their cameras, by stamp in nanoseconds."""
-        for index, past in enumerate(self._past):
-            if past.stamp_ns in poses:
-                self._past[index] = replace(past, T_map_cam=poses[past.stamp_ns])
+        self._past.move(poses)
 
     def predict(self, keyframe: Keyframe, window: LatticeWindow) -> Prediction:
         """Occupancy of the window's voxels within the network's range.
@@ -152,6 +116,27 @@ class Predictor:
             keyframe, scene, depths_m = self._observe(keyframe, place)
             return keyframe, self._answer_all(keyframe, scene, depths_m, window)
 
+    @torch.inference_mode()
+    def look_again(self) -> Keyframe | None:
+        """Depth of an earlier keyframe now that later ones are known too: matched with places on both sides, under better poses.
+
+        Returns:
+            The keyframe that is due, as depth images where the network is sure; None if none is. Each is looked at again once,
+            ``network.look_again_after`` places later.
+        """
+        due = self._seen.due()
+        past = None if due is None else self._past.of(due[0].stamp_ns)
+        if due is None or past is None:
+            return None
+        keyframe = placed(due[0], past.T_map_cam)
+        lanes = self._lanes(len(keyframe.images))
+        looks = [look._replace(match=past.match[lane]) for look, lane in zip(due[1], lanes, strict=True)]
+        with torch_threads(1):
+            views, _, _, depths_m = self._measure(keyframe, looks)
+        return Keyframe(
+            keyframe.stamp_ns, keyframe.T_map_base, depths=depth_images(keyframe, views, depths_m.cpu().numpy())
+        )
+
     def _answer_all(
         self, keyframe: Keyframe, scene: Scene, depths_m: Tensor | None, window: LatticeWindow
     ) -> Prediction:
@@ -166,7 +151,7 @@ class Predictor:
             weight=evidence_weight(visible, distance_m),
             class_logits=logits[..., 1:].permute(3, 0, 1, 2),
             visible=visible,
-            depths=() if depths_m is None else depth_images(keyframe, scene, depths_m.cpu().numpy()),
+            depths=() if depths_m is None else depth_images(keyframe, scene.views, depths_m.cpu().numpy()),
             prior_log_odds=self.calibration.prior_log_odds,
         )
 
@@ -184,18 +169,40 @@ class Predictor:
         if not keyframe.images:
             raise ValueError("keyframe has no images, expected at least one")
         check_keyframe(keyframe)
+        self._choose_canvas(keyframe.images)
+        keyframe, looks = self._look_and_place(keyframe, place)
+        scene, depths_m = self._understand(keyframe, looks)
+        match = [view for look in looks for view in look.match]
+        T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
+        entry = PastKeyframe(match, scene.views.K, T_map_cam, keyframe.T_map_base, keyframe.stamp_ns)
+        if self._past.keep(entry):
+            self._seen.add((_smaller(keyframe, looks), [look._replace(match=[]) for look in looks]))
+        return keyframe, scene, depths_m
+
+    def _understand(self, keyframe: Keyframe, looks: list[Looks]) -> tuple[Scene, Tensor | None]:
+        """What the network makes of the looks of a keyframe's images, and depths as of :meth:`_measure`, None if never sure."""
+        views, depth_logits, nearer, depths_m = self._measure(keyframe, looks)
+        maps = FeatureMaps(*(torch.cat(part) for part in zip(*(look.maps for look in looks), strict=True)))
+        with self._precision():
+            scene = self.network.lift(views, maps, depth_logits, torch.zeros(3, device=self.device), nearer)
+        return scene, None if self.config.sure_depth == 1 else depths_m
+
+    def _measure(self, keyframe: Keyframe, looks: list[Looks]) -> tuple[Views, tuple[Tensor, ...], Tensor, Tensor]:
+        """Match the looks of a keyframe's images with each other and with the past.
+
+        Returns:
+            The V images as views, depth logits and their cumulative distribution as in :class:`Scene`, and depths (V, h, w) where the
+            network is sure enough, 0 elsewhere.
+        """
         origin, count = _origin(keyframe), len(keyframe.images)
         lanes = self._lanes(count)
-        self._choose_canvas(keyframe.images)
-        keyframe, looks = self._look_and_place(keyframe, lanes, place)
         images, K = (torch.cat([getattr(look, name) for look in looks]) for name in ("images", "K"))
         match = [view for look in looks for view in look.match]
         T_map_cam = np.stack([image.T_map_cam for image in keyframe.images])
-        past = self._matchable(match[0].features.shape)
+        past = self._past.beside(keyframe.stamp_ns, match[0].features.shape)
         all_match = [*match, *chain.from_iterable(p.match for p in past)]
         all_K = torch.cat([K, *(p.K for p in past)])
-        poses = np.concatenate([T_map_cam, *(p.T_map_cam for p in past)])
-        T_world_cam = self._relative(poses, origin)
+        T_world_cam = self._relative(np.concatenate([T_map_cam, *(p.T_map_cam for p in past)]), origin)
         blank = images.new_zeros(0, 3, images.shape[1], images.shape[2], dtype=torch.float32)
         index = torch.arange(count, device=self.device)
         sources = choose_sources(T_world_cam[:count], T_world_cam, self.config.sources, index)
@@ -210,19 +217,12 @@ class Predictor:
 
         levels, cumulated, sure = zip(*run_each(measure, range(len(lanes))), strict=True)
         depth_logits = tuple(torch.cat(level) for level in zip(*levels, strict=True))
-        nearer = torch.cat(cumulated)
         views = Views(images.permute(0, 3, 1, 2), K, T_world_cam[:count])
-        maps = FeatureMaps(*(torch.cat(part) for part in zip(*(look.maps for look in looks), strict=True)))
-        base = torch.zeros(3, device=self.device)
-        with self._precision():
-            scene = self.network.lift(views, maps, depth_logits, base, nearer)
-        self._remember(_PastKeyframe(match, K, T_map_cam, keyframe.T_map_base, keyframe.stamp_ns))
-        return keyframe, scene, None if self.config.sure_depth == 1 else torch.cat(sure)
+        return views, depth_logits, torch.cat(cumulated), torch.cat(sure)
 
-    def _look_and_place(
-        self, keyframe: Keyframe, lanes: list[slice], place: Place | None
-    ) -> tuple[Keyframe, list[_Looks]]:
+    def _look_and_place(self, keyframe: Keyframe, place: Place | None) -> tuple[Keyframe, list[Looks]]:
         """Images become looks without knowing where they are: that is corrected beside."""
+        lanes = self._lanes(len(keyframe.images))
         tasks: list[Callable[[], Any]] = [partial(self._look, keyframe.images[lane]) for lane in lanes]
         if place is None:
             return keyframe, run_each(_call, tasks)
@@ -257,7 +257,7 @@ class Predictor:
             return [slice(n, n + 1) for n in range(count)]
         return [slice(0, count)]
 
-    def _look(self, images: tuple[PosedImage, ...]) -> _Looks:
+    def _look(self, images: tuple[PosedImage, ...]) -> Looks:
         """Prepare and encode images."""
         rectifiers = [self._rectifier(image.model) for image in images]
         rectified = [rectify(image.image) for rectify, image in zip(rectifiers, images, strict=True)]
@@ -267,7 +267,7 @@ class Predictor:
         with self._precision():
             maps = FeatureMaps(*(part.float() for part in self.network.encode(normalized)))
         hidden = [hidden_cells(rectifier, self.device) for rectifier in rectifiers]
-        return _Looks(pixels, K, maps, without_masked(self.network.matchable(normalized, maps), hidden), hidden)
+        return Looks(pixels, K, maps, without_masked(self.network.matchable(normalized, maps), hidden), hidden)
 
     def _precision(self) -> torch.autocast:
         """Within it, convolutions are computed in bfloat16 if they are to be."""
@@ -290,24 +290,24 @@ class Predictor:
             self._rectifiers[key] = Rectifier(model, *self._canvas)
         return self._rectifiers[key]
 
-    def _matchable(self, shape: torch.Size) -> list[_PastKeyframe]:
-        return [p for p in self._past if p.shape[1:] == shape] if self.config.past_keyframes else []
-
-    def _remember(self, entry: _PastKeyframe) -> None:
-        if self._past:
-            moved = np.linalg.norm(entry.T_map_base[:3, 3] - self._past[-1].T_map_base[:3, 3])
-            turned = rotation_angle(entry.T_map_base, self._past[-1].T_map_base)
-            if moved < MIN_BASELINE_M and turned < 0.2:
-                return
-        if len(self._past) == self._past.maxlen and entry.shape == self._past[0].shape:
-            entry = entry.kept_in(self._past.popleft().match)
-        self._past.append(entry)
-
     def _relative(self, T_map_cam: np.ndarray, origin: np.ndarray) -> Tensor:
         """Poses with the origin subtracted in float64, before they become float32."""
         shifted = T_map_cam.copy()
         shifted[:, :3, 3] -= origin
         return torch.from_numpy(shifted).float().to(self.device)
+
+
+def placed(keyframe: Keyframe, T_map_cam: FloatArray) -> Keyframe:
+    """The keyframe with its images at other poses, (V, 4, 4)."""
+    posed = zip(keyframe.images, T_map_cam, strict=True)
+    return replace(keyframe, images=tuple(replace(image, T_map_cam=pose) for image, pose in posed))
+
+
+def _smaller(keyframe: Keyframe, looks: list[Looks]) -> Keyframe:
+    """The keyframe's images as they were rectified, which take less memory, and nothing else of it."""
+    rectified = [image.numpy() for look in looks for image in look.images.cpu()]
+    images = tuple(replace(image, image=small) for image, small in zip(keyframe.images, rectified, strict=True))
+    return Keyframe(keyframe.stamp_ns, keyframe.T_map_base, images=images)
 
 
 def _call(task: Callable[[], Any]) -> Any:

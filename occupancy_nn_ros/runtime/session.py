@@ -20,24 +20,22 @@ from occupancy_nn_ros.errors import ImplausibleError, OccupancyError
 from occupancy_nn_ros.mapping.map_file import read_map_frame
 from occupancy_nn_ros.mapping.moving import MovementTracker
 from occupancy_nn_ros.messages.status import NodeState, NodeStatus
+from occupancy_nn_ros.runtime.camera_outputs import due_depths, due_pictures
 from occupancy_nn_ros.runtime.decoding import OWN_ONLY, FurtherDecoders, decode_keyframe
 from occupancy_nn_ros.runtime.doubts import NO_DROP_OFFS, SETTINGS, lasting, setting_problems
 from occupancy_nn_ros.runtime.free_space import FreeSource
 from occupancy_nn_ros.runtime.intake import Intake
 from occupancy_nn_ros.runtime.latency import LatencyRecorder
 from occupancy_nn_ros.runtime.map_shown import MapShown
-from occupancy_nn_ros.runtime.map_source import DepthSource, MapSource
+from occupancy_nn_ros.runtime.map_source import MapSource
 from occupancy_nn_ros.runtime.memory import MemoryWatch
 from occupancy_nn_ros.runtime.outputs import (
     OUTPUTS,
     PICTURES,
     OutMessage,
     OutputEncoder,
-    OutputTopic,
-    depth_topics,
     free_topic,
 )
-from occupancy_nn_ros.runtime.pictures import PictureSource, paired
 from occupancy_nn_ros.runtime.pipeline import OccupancyPipeline, PointAnswers
 from occupancy_nn_ros.runtime.plausibility import Plausibility
 from occupancy_nn_ros.runtime.raw_keyframe import RawFrame, RawKeyframe
@@ -114,7 +112,7 @@ class MappingSession:
             self._encoder.reset()
             self._recent.clear()
         try:
-            clock = self.pipeline.step(keyframe)
+            clock = self.pipeline.fuse(keyframe)
         except (OccupancyError, ValueError) as error:
             self._drop("keyframe failed", f"keyframe at {raw.stamp_ns * 1e-9:.3f} s: {error}")
             return []
@@ -139,6 +137,16 @@ class MappingSession:
         if trouble := self.memory.look(self.pipeline.give_back_memory):
             self.problems["memory"] = trouble
         return messages
+
+    def look_again(self) -> None:
+        """Fuse a second look at an earlier keyframe if one is due: for when outputs are sent and no newer keyframe waits."""
+        try:
+            clock = self.pipeline.look_again()
+        except (OccupancyError, ValueError) as error:
+            self._drop("second look failed", str(error))
+            return
+        if clock is not None:
+            self.latency.add(clock.seconds())
 
     def is_late(self, raw: RawKeyframe, newest_ns: int) -> bool:
         """Whether a keyframe waited too long to be of use, and is counted as dropped.
@@ -265,8 +273,9 @@ class MappingSession:
     def _encode(self, raw: RawKeyframe, keyframe: Keyframe, wanted: Collection[str]) -> list[OutMessage]:
         """The wanted outputs of a keyframe that are due: of the map, and of what its cameras see."""
         topics = self._encoder.due(OUTPUTS, raw.stamp_ns, wanted)
-        depths = self._due_depths(raw, wanted)
-        pictures = self._due_pictures(keyframe, wanted)
+        prediction = self.pipeline.prediction
+        depths = due_depths(self._encoder, raw, prediction, wanted)
+        pictures = due_pictures(self._encoder, keyframe, prediction, self.config.base_frame, wanted)
         shown = [*(source.depth for _, source in depths), *(depth for each in pictures for _, depth in each.looks)]
         source = self._shown.source(self.pipeline, self.config, self.frame_id, topics, shown)
         messages = [] if source is None else self._encoder.encode(topics, source)
@@ -277,26 +286,6 @@ class MappingSession:
             free = self._encoder.due([free_topic(frame.sensor.name)], frame.stamp_ns, wanted)
             messages += self._encoder.encode(free, FreeSource(self.pipeline.map, frame)) if free else []
         return messages
-
-    def _due_depths(self, raw: RawKeyframe, wanted: Collection[str]) -> list[tuple[list[OutputTopic], DepthSource]]:
-        """Depth images of the keyframe's cameras, each in its camera's own frame and at its own stamp, and the topics due."""
-        frames = {frame.sensor.name: frame for frame in raw.frames if frame.sensor.kind == "image"}
-        prediction = self.pipeline.prediction if frames else None
-        found = []
-        for depth in () if prediction is None else prediction.depths:
-            topics = self._encoder.due(depth_topics(depth.camera), depth.stamp_ns, wanted)
-            if topics:
-                frame = frames[depth.camera]
-                found.append((topics, DepthSource(depth, frame.frame_id, frame.T_frame_sensor)))
-        return found
-
-    def _due_pictures(self, keyframe: Keyframe, wanted: Collection[str]) -> tuple[PictureSource, ...]:
-        """What the cameras saw, if that is due and their depth is known; else nothing."""
-        prediction = self.pipeline.prediction
-        if prediction is None or not self._encoder.due([PICTURES], keyframe.stamp_ns, wanted):
-            return ()
-        looks = paired(keyframe.images, prediction.depths)
-        return (PictureSource(keyframe.stamp_ns, self.config.base_frame, looks),) if looks else ()
 
     def _note_left_out(self) -> None:
         """Say that the network gave numbers that are none; what a GPU counted comes with the outputs."""

@@ -41,6 +41,8 @@ def keyframe(n, cameras=2, x=None):
     return Keyframe(n, base, tuple(images))
 
 
+SHIFT = np.zeros((4, 4))
+SHIFT[:3, 3] = 0.01, 0.02, -0.01
 DRIVE = [
     keyframe(0),
     keyframe(1),
@@ -94,6 +96,29 @@ def test_a_drive_gives_the_answers_of_the_cpu(monkeypatch, tiny_model):
         for depth, true in zip(one.depths, other.depths, strict=True):
             np.testing.assert_allclose(depth.model.K, true.model.K, rtol=1e-5)
             assert depth.depth_m.shape == true.depth_m.shape
+
+
+def test_second_looks_are_those_of_the_cpu(monkeypatch, tiny_model):
+    settings = {"coarse_m": 0.0, "past_keyframes": 4, "sure_depth": 0.1, "look_again_after": 2}
+
+    def second_looks(predictor):
+        for frame in DRIVE:
+            predictor.predict(frame, WINDOW)
+            predictor.move_past({frame.stamp_ns: np.stack([image.T_map_cam for image in frame.images]) + SHIFT})
+            if (again := predictor.look_again()) is not None:
+                yield again
+
+    expected = list(second_looks(Predictor.load(str(tiny_model), NetworkConfig(device="cpu", **settings))))
+    with stand_in_device(monkeypatch.setattr):
+        got = list(second_looks(load_predictor(str(tiny_model), NetworkConfig(device="auto", **settings))))
+        depths = [[depth.depth_m for depth in frame.depths] for frame in got]
+    assert [frame.stamp_ns for frame in got] == [frame.stamp_ns for frame in expected] == [0, 1, 2, 3, 4]
+    for frame, shown, same in zip(got, depths, expected, strict=True):
+        for one, depth_m, other in zip(frame.depths, shown, same.depths, strict=True):
+            np.testing.assert_array_equal(one.T_map_cam, other.T_map_cam)
+            known = (depth_m > 0) & (other.depth_m > 0)
+            assert (known == (other.depth_m > 0)).mean() > 0.97 and known.any()
+            assert np.isclose(depth_m, other.depth_m, rtol=0.02)[known].mean() > 0.97
 
 
 def test_replaying_gives_what_computing_anew_gives(monkeypatch, tiny_model):

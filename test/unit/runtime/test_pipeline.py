@@ -12,6 +12,7 @@ from occupancy_nn_ros.config import Config
 from occupancy_nn_ros.errors import OccupancyError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.network.checkpoint import Calibration
+from occupancy_nn_ros.runtime.own_body import OwnBody
 from occupancy_nn_ros.runtime.pipeline import PREDICTED_DEPTH_WEIGHT, OccupancyPipeline
 from occupancy_nn_ros.values import CameraModel, Keyframe, PosedCloud, PosedDepth, PosedImage, Prediction
 
@@ -37,8 +38,13 @@ def pipeline_that_predicts(logit, weight, depth_m):
         device=torch.device("cpu"),
         calibration=Calibration(prior_log_odds=-1.5),
         move_past=lambda poses: None,
+        look_again=lambda: None,
     )
     return OccupancyPipeline(Config(voxel_size_m=0.2), predictor)
+
+
+POINTS = np.array([[2.1, 0.1, 0.5], [1.1, 0.1, 0.5], [1.1, 2.1, 0.5]])
+"""Where the ray ends, on its way, elsewhere."""
 
 
 @pytest.mark.parametrize("logit", [0.0, -3.0])
@@ -46,12 +52,38 @@ def test_occupancy_less_the_prior_and_sure_depth_both_enter_the_map(logit):
     pipeline = pipeline_that_predicts(logit, 0.5, 2.0)
     picture = PosedImage("front", 0, np.zeros((9, 9, 3), np.uint8), CAMERA, LOOK_ALONG_X)
     pipeline.step(Keyframe(0, np.eye(4), images=(picture,)))
-    points = np.array([[2.1, 0.1, 0.5], [1.1, 0.1, 0.5], [1.1, 2.1, 0.5]])  # where the ray ends, on its way, elsewhere
-    probability, _ = pipeline.map.query(points)
+    probability, _ = pipeline.map.query(POINTS)
     field = 0.5 * (logit + 1.5)
     hit, passed = (PREDICTED_DEPTH_WEIGHT * value for value in (0.85, -0.4))
-    log_odds = np.log(probability / (1 - probability))
-    assert log_odds == pytest.approx([field + hit, field + passed, field], abs=1e-5)
+    assert logit_of(probability) == pytest.approx([field + hit, field + passed, field], abs=1e-5)
+
+
+def test_a_second_look_carves_as_sure_depth_does_and_tells_nothing_else():
+    pipeline = pipeline_that_predicts(0.0, 0.5, 2.0)
+    assert pipeline.look_again() is None
+    pipeline.fuse(Keyframe(0, np.eye(4), images=(picture(),)))
+    assert pipeline.look_again() is None
+    once, _ = pipeline.map.query(POINTS)
+    pipeline.predictor.look_again = lambda: Keyframe(0, np.eye(4), depths=pipeline.prediction.depths)
+    assert list(pipeline.look_again().seconds()) == ["look_again"]
+    twice, _ = pipeline.map.query(POINTS)
+    hit, passed = (PREDICTED_DEPTH_WEIGHT * value for value in (0.85, -0.4))
+    assert logit_of(twice) - logit_of(once) == pytest.approx([hit, passed, 0], abs=1e-5)
+
+
+def test_a_second_look_leaves_the_robots_own_body_out():
+    pipeline = pipeline_that_predicts(0.0, 0.5, 2.0)
+    pipeline.fuse(Keyframe(0, np.eye(4), images=(picture(),)))
+    pipeline.body = OwnBody("1.5 -1 0 2.5 1 1")
+    once, _ = pipeline.map.query(POINTS)
+    pipeline.predictor.look_again = lambda: Keyframe(0, np.eye(4), depths=pipeline.prediction.depths)
+    pipeline.look_again()
+    twice, _ = pipeline.map.query(POINTS)
+    np.testing.assert_array_equal(twice, once)
+
+
+def logit_of(probability):
+    return np.log(probability / (1 - probability))
 
 
 def picture(**changes):

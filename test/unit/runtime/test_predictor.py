@@ -121,9 +121,67 @@ def test_memory_of_the_past_is_bounded_and_standing_still_adds_nothing(predictor
     for n in range(8):
         predictor.predict(keyframe(n, cameras=1), WINDOW)
     assert len(predictor._past) == NetworkConfig().past_keyframes
-    newest = predictor._past[-1]
+    newest = predictor._past.of(keyframe(7).stamp_ns)
     predictor.predict(keyframe(7, cameras=1), WINDOW)
-    assert predictor._past[-1] is newest
+    assert predictor._past.of(keyframe(7).stamp_ns) is newest
+
+
+def moved(given, by=(0.02, -0.01, 0.03)):
+    shift = np.eye(4)
+    shift[:3, 3] = by
+    return replace(given, images=tuple(replace(image, T_map_cam=shift @ image.T_map_cam) for image in given.images))
+
+
+def test_a_second_look_is_matched_with_what_came_after_under_poses_as_they_are_known_then():
+    torch.manual_seed(0)
+    network = OccupancyNetwork(TINY)
+    predictor, twin = (
+        Predictor(Checkpoint(network), NetworkConfig(device="cpu", look_again_after=2, sure_depth=0.1))
+        for _ in range(2)
+    )
+    first = predictor.predict(keyframe(0), WINDOW)
+    predictor.predict(keyframe(1), WINDOW)
+    assert predictor.look_again() is None
+    predictor.predict(keyframe(2), WINDOW)
+    predictor.move_past({keyframe(0).stamp_ns: np.stack([image.T_map_cam for image in moved(keyframe(0)).images])})
+    again = predictor.look_again()
+    for n in (1, 2):
+        twin.predict(keyframe(n), WINDOW)
+    expected = twin.predict(moved(keyframe(0)), WINDOW)
+    assert again.stamp_ns == keyframe(0).stamp_ns and again.images == ()
+    for ours, theirs, before in zip(again.depths, expected.depths, first.depths, strict=True):
+        np.testing.assert_array_equal(ours.depth_m, theirs.depth_m)
+        assert (ours.depth_m > 0).any() and (ours.depth_m != before.depth_m).any()
+        np.testing.assert_array_equal(ours.T_map_cam, theirs.T_map_cam)
+
+
+def test_each_place_is_looked_at_again_once_and_standing_still_brings_no_second_look(predictor):
+    told = []
+    for n in (0, 1, 2, 3, 4, 4, 4, 5, 6):
+        predictor.predict(keyframe(n, cameras=1), WINDOW)
+        again = predictor.look_again()
+        told.append(None if again is None else again.stamp_ns)
+    assert told == [None] * 4 + [keyframe(0).stamp_ns, None, None, keyframe(1).stamp_ns, keyframe(2).stamp_ns]
+    predictor.reset()
+    assert predictor.look_again() is None
+
+
+@pytest.mark.parametrize(
+    "settings", [{"look_again_after": 0}, {"past_keyframes": 0}, {"past_keyframes": 1}, {"sure_depth": 1.0}]
+)
+def test_no_second_look_where_none_is_asked_for_or_nothing_is_kept(settings):
+    predictor = Predictor(Checkpoint(OccupancyNetwork(TINY)), NetworkConfig(device="cpu", **settings))
+    for n in range(8):
+        predictor.predict(keyframe(n, cameras=1), WINDOW)
+        assert predictor.look_again() is None
+
+
+def test_a_second_look_comes_earlier_where_less_is_kept():
+    predictor = Predictor(Checkpoint(OccupancyNetwork(TINY)), NetworkConfig(device="cpu", past_keyframes=3))
+    for n in range(3):
+        assert predictor.look_again() is None
+        predictor.predict(keyframe(n, cameras=1), WINDOW)
+    assert predictor.look_again().stamp_ns == keyframe(0).stamp_ns
 
 
 def test_cameras_may_come_and_go(predictor):
