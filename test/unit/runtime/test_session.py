@@ -4,13 +4,14 @@ import re
 import threading
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from occupancy_nn_ros.config import load_config
-from occupancy_nn_ros.errors import MapFileError
+from occupancy_nn_ros.errors import MapFileError, TransformError
 from occupancy_nn_ros.geometry.poses import make_transform
 from occupancy_nn_ros.mapping.rolling_map import RollingMap
 from occupancy_nn_ros.messages.decode import decode_point_cloud
@@ -315,7 +316,7 @@ def test_live_settings_take_effect(session):
 
 
 def test_stages_are_called_what_the_message_says(session):
-    """``MapStatus.msg`` lists them in the order in which they come; the last two are added by the node."""
+    """``MapStatus.msg`` lists them in the order in which they come; two are added by the node, the last is the pipeline's."""
     session.process(wall(0), "odom", ALL)
     text = (Path(__file__).parents[3] / "msg" / "MapStatus.msg").read_text(encoding="utf-8")
     (comment,) = re.findall(r"^string\[\] stages +# (.*(?:\n +#.*)*)", text, re.M)
@@ -327,10 +328,28 @@ def test_stages_are_called_what_the_message_says(session):
         "encode",
     ]
     told = [re.search(r"[a-z_]+", part)[0] for part in comment.split(";")[1:]]
-    assert told == ["total", "stamp_to_grid", "without_network"]
+    assert told == ["total", "stamp_to_grid", "without_network", "look_again"]
     own = list(session.latency.summary())
     assert own == ["decode", "integrate", "encode", "total"]  # no network here
-    assert set(told) - {"total"} <= set(re.findall(r'"(\w+)": total_s', NODE.read_text(encoding="utf-8")))
+    assert set(told) - {"total", "look_again"} <= set(re.findall(r'"(\w+)": total_s', NODE.read_text(encoding="utf-8")))
+
+
+def test_a_second_look_is_timed_apart_and_its_failure_costs_itself(session, monkeypatch):
+    session.process(wall(0), "odom", ALL)
+    session.look_again()
+    assert "look_again" not in session.latency.summary()  # there is no network to look
+    clock = SimpleNamespace(seconds=lambda: {"look_again": 0.25})
+    monkeypatch.setattr(session.pipeline, "look_again", lambda: clock)
+    session.look_again()
+    assert session.latency.newest("look_again") == 0.25
+
+    def fail():
+        raise TransformError("no rigid transform")
+
+    monkeypatch.setattr(session.pipeline, "look_again", fail)
+    session.look_again()
+    assert session.dropped["second look failed"] == 1
+    assert session.problems["second look failed"] == "no rigid transform"
 
 
 def test_a_keyframe_that_waited_too_long_is_dropped_and_counted(session):
