@@ -233,18 +233,19 @@ class Receiver:
     def _on_message(self, topic: str, cdr: bytes) -> None:
         """Take a message, and one of every other topic that has one: a turn of the executor costs more than a message.
 
-        Transforms come first, all of them: where messages have piled up, images must not run ahead of their poses.
+        Transforms and camera_info come first, all of them: where messages have piled up, images must not run ahead of their poses,
+        nor of a new resolution.
         """
-        pose_topics = self.intake.poses.topics if self.intake is not None else {}
-        if topic in pose_topics:
+        first = {*self.intake.poses.topics, *self.intake.intrinsics.topics} if self.intake is not None else set()
+        if topic in first:
             self._take(topic, cdr)
         for other, qos in list(self.qos.items()):
-            if other in pose_topics:
+            if other in first:
                 self._take_waiting(other, qos.depth)
-        if topic not in pose_topics:
+        if topic not in first:
             self._take(topic, cdr)
         for other in list(self.qos):
-            if other != topic and other not in pose_topics:
+            if other != topic and other not in first:
                 self._take_waiting(other, 1)
 
     def _take_waiting(self, topic: str, count: int) -> None:
