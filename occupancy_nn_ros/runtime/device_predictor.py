@@ -29,9 +29,10 @@ from occupancy_nn_ros.network.model import Scene
 from occupancy_nn_ros.network.rectification import DeviceRectifier
 from occupancy_nn_ros.network.views import Views, choose_sources, normalize_images
 from occupancy_nn_ros.runtime.depth_images import depth_models
+from occupancy_nn_ros.runtime.device_past import DevicePast
 from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
-from occupancy_nn_ros.runtime.past_keyframes import Queue, is_elsewhere
+from occupancy_nn_ros.runtime.past_keyframes import Queue
 from occupancy_nn_ros.runtime.predictor import Place, Predictor, RectifierKey, placed
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, Prediction
 
@@ -39,10 +40,6 @@ logger = logging.getLogger(__name__)
 
 MOST_LAYOUTS = 16
 """Shapes of work that are kept recorded; a rig has a few, as cameras drop out and the range holds a voxel more or less."""
-
-NOWHERE = np.eye(4)
-NOWHERE[:3, 3] = 1e6
-"""So far away that nothing is matched with it."""
 
 Work = Callable[[Tensor], dict[str, Any]]
 
@@ -79,43 +76,6 @@ class Layout:
         return (self.views + self.past, 4, 4), (self.past, 3, 3), (sum(self.shape),)
 
 
-@dataclass
-class _Past:
-    """Keyframes kept for matching on the device; the oldest makes room. A slot holds the views of one.
-
-    Attributes:
-        maps: each (slots * V, ...): features, details and patches.
-        K: (slots * V, 3, 3).
-        T_map_cam: (slots * V, 4, 4) float64, on the host; those of rows without a view are ``NOWHERE``.
-        views: V.
-        bases: the keyframes' slots, T_map_base and stamps, oldest first.
-    """
-
-    maps: MatchMaps
-    K: np.ndarray
-    T_map_cam: np.ndarray
-    views: int
-    bases: list[tuple[int, np.ndarray, int]]
-
-    def poses(self, stamp_ns: int) -> np.ndarray | None:
-        """T_map_cam (V, 4, 4) of the keyframe of a moment, if it is kept."""
-        starts = [slot * self.views for slot, _, stamp in self.bases if stamp == stamp_ns]
-        return self.T_map_cam[starts[0] : starts[0] + self.views].copy() if starts else None
-
-    def beside(self, stamp_ns: int) -> np.ndarray:
-        """T_map_cam (slots * V, 4, 4) with those of the keyframe of a moment nowhere: it is not matched with itself."""
-        poses = self.T_map_cam.copy()
-        for slot, _, stamp in self.bases:
-            if stamp == stamp_ns:
-                poses[slot * self.views : (slot + 1) * self.views] = NOWHERE
-        return poses
-
-    def forget(self) -> None:
-        """Have no slot in use."""
-        self.T_map_cam[:], self.K[:] = NOWHERE, np.eye(3)
-        self.bases.clear()
-
-
 class DevicePredictor(Predictor):
     """Runs a network on a GPU."""
 
@@ -126,7 +86,7 @@ class DevicePredictor(Predictor):
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
         self._device_rectifiers: dict[RectifierKey, DeviceRectifier] = {}
         self._work: dict[Layout, Work] = {}
-        self._past_views: _Past | None = None
+        self._past_views: DevicePast | None = None
         self._again = Queue[Keyframe](self.config.places_until_again)
 
     def reset(self) -> None:
@@ -138,11 +98,8 @@ class DevicePredictor(Predictor):
 
     def move_past(self, poses: Mapping[int, np.ndarray]) -> None:
         """As :meth:`Predictor.move_past`."""
-        past = self._past_views
-        for slot, _, stamp_ns in [] if past is None else past.bases:
-            if past is not None and stamp_ns in poses:
-                start = slot * past.views
-                past.T_map_cam[start : start + len(poses[stamp_ns])] = poses[stamp_ns]
+        if self._past_views is not None:
+            self._past_views.move(poses)
 
     def place_and_predict(
         self, keyframe: Keyframe, window: LatticeWindow, place: Place | None
@@ -315,20 +272,9 @@ class DevicePredictor(Predictor):
             return
         if self._past_views is None or self._past_views.views < layout.views:
             self._work.clear()  # it reads the memory of before
-            self._past_views = _new_past(match, slots)
-        past, T_map_base = self._past_views, keyframe.T_map_base
-        if past.bases and not is_elsewhere(T_map_base, past.bases[-1][1]):
-            return
-        slot = len(past.bases) if len(past.bases) < slots else past.bases.pop(0)[0]
-        start = slot * past.views
-        rows = slice(start, start + layout.views)
-        for kept, new in zip(past.maps, match, strict=True):
-            kept[rows].copy_(new)
-        past.T_map_cam[start : start + past.views] = NOWHERE
-        past.K[rows] = [self._rectifiers[key].K for key in layout.models]
-        past.T_map_cam[rows] = [image.T_map_cam for image in keyframe.images]
-        past.bases.append((slot, T_map_base, keyframe.stamp_ns))
-        self._again.add(Keyframe(keyframe.stamp_ns, T_map_base, images=keyframe.images))
+            self._past_views = DevicePast.of(match, slots)
+        if self._past_views.keep(keyframe, match, [self._rectifiers[key].K for key in layout.models]):
+            self._again.add(Keyframe(keyframe.stamp_ns, keyframe.T_map_base, images=keyframe.images))
 
 
 def device_depths(
@@ -340,15 +286,6 @@ def device_depths(
         DeviceDepth(image.camera, image.stamp_ns, depth_m, model, image.T_map_cam, pose)
         for image, depth_m, model, pose in zip(keyframe.images, pixels, models, poses, strict=True)
     )
-
-
-def _new_past(match: MatchMaps, slots: int) -> _Past:
-    """Memory for so many keyframes whose V views are matched by what is shaped like this, (V, ...) each."""
-    views = len(match.features)
-    maps = MatchMaps(*(part.new_zeros(slots * views, *part.shape[1:]) for part in match))
-    past = _Past(maps, np.zeros((slots * views, 3, 3)), np.zeros((slots * views, 4, 4)), views, [])
-    past.forget()
-    return past
 
 
 def load_predictor(name_or_path: str, config: NetworkConfig | None = None) -> Predictor:
