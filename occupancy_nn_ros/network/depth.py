@@ -19,7 +19,7 @@ from torch.nn import functional
 from occupancy_nn_ros.network.convolution import Conv3d, Conv3dBlock, channels_beside
 from occupancy_nn_ros.network.correlation import correlate
 from occupancy_nn_ros.network.depth_kernels import by_pixel, depths_of_peaks, likeliest_stretch, split_twice
-from occupancy_nn_ros.network.encoder import ConvBlock
+from occupancy_nn_ros.network.encoder import ConvBlock, ResidualBlock
 from occupancy_nn_ros.network.patches import patches_at
 from occupancy_nn_ros.network.precision import in_float32
 from occupancy_nn_ros.network.sweep_kernels import NEAREST_M
@@ -198,15 +198,56 @@ def merge_sources(correlation: Tensor, seen: Tensor) -> Tensor:
     return torch.cat([mean, best, count], dim=-4)
 
 
-class DepthHead(nn.Module):
-    """Depth logits from image features and, where there are any, matches."""
+class WideContext(nn.Module):
+    """What the whole picture says about each place: a network at strides 32 and 64, beside features at stride 16.
 
-    def __init__(self, bins: DepthBins, channels: int, correlations: int, width: int) -> None:
+    It carries depth from textured borders across flat surfaces. It adds nothing until it has learned.
+
+    Args:
+        channels: of the features.
+        width: channels at strides 32 and 64.
+    """
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.down32 = nn.Sequential(ConvBlock(channels, width, stride=2), ResidualBlock(width))
+        self.down64 = nn.Sequential(ConvBlock(width, width, stride=2), ResidualBlock(width), ResidualBlock(width))
+        self.merge = nn.Sequential(ConvBlock(2 * width, width), ResidualBlock(width))
+        self.expand = nn.Conv2d(width, channels, 1)
+        for parameter in self.expand.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(V, channels, h, w) to the same shape, however many cells are left over at strides 32 and 64."""
+        x32 = self.down32(features)
+        x64 = resized(self.down64(x32), x32)
+        wide: Tensor = features + resized(self.expand(self.merge(torch.cat([x32, x64], dim=1))), features)
+        return wide
+
+
+def resized(x: Tensor, like: Tensor) -> Tensor:
+    """(V, C, h, w) at the rows and columns of another, linear between."""
+    return functional.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+class DepthHead(nn.Module):
+    """Depth logits from image features and, where there are any, matches.
+
+    Args:
+        bins: the depth intervals.
+        channels: of the features.
+        correlations: of the matching.
+        width: channels of the 3D network.
+        wide: channels of the :class:`WideContext`; 0: none.
+    """
+
+    def __init__(self, bins: DepthBins, channels: int, correlations: int, width: int, wide: int = 0) -> None:
         super().__init__()
         self.prior = nn.Sequential(ConvBlock(channels, channels), nn.Conv2d(channels, bins.count, 1))
         matched = Conv3dBlock(2 * correlations + 2, width)
         self.regularize = nn.Sequential(matched, Conv3dBlock(width, width), Conv3d(width, 1))
         self.down = nn.Sequential(ConvBlock(bins.count + channels, 80, stride=2), ConvBlock(80, 80))
+        self.wide = WideContext(80, wide) if wide else nn.Identity()
         self.skip = ConvBlock(bins.count + channels, 64)
         self.up = nn.Sequential(ConvBlock(64 + 80, 64), nn.Conv2d(64, bins.count, 1))
 
@@ -224,9 +265,7 @@ class DepthHead(nn.Module):
         volume = channels_beside(matches, prior[:, None])
         logits = prior.float() + self.regularize(volume)[:, 0]  # sums of logits keep their digits under autocast
         context = torch.cat([logits, features], dim=1)
-        coarse = functional.interpolate(
-            self.down(context), size=logits.shape[-2:], mode="bilinear", align_corners=False
-        )
+        coarse = resized(self.wide(self.down(context)), logits)
         refined: Tensor = logits + self.up(torch.cat([self.skip(context), coarse], dim=1))
         return refined
 

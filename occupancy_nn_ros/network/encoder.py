@@ -26,12 +26,15 @@ class ConvBlock(nn.Sequential):
 
 
 class ResidualBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut (He et al. 2016)."""
+    """Two 3x3 convolutions around a shortcut (He et al. 2016), the identity where ``begins_as_shortcut`` until it has learned."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, begins_as_shortcut: bool = False) -> None:
         super().__init__()
         self.first = ConvBlock(channels, channels)
-        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), norm(channels))
+        last = norm(channels)
+        if begins_as_shortcut:
+            nn.init.zeros_(last.weight)
+        self.second = nn.Sequential(nn.Conv2d(channels, channels, 3, padding=1, bias=False), last)
 
     def forward(self, x: Tensor) -> Tensor:
         """(V, C, h, w) to the same shape."""
@@ -44,17 +47,19 @@ class Encoder(nn.Module):
     Args:
         widths: channels at strides 2, 4, 8 and 16.
         outputs: channels of the features.
+        further: residual blocks at stride 16 beyond the usual two.
     """
 
     stride = 8
 
-    def __init__(self, widths: Sequence[int], outputs: int) -> None:
+    def __init__(self, widths: Sequence[int], outputs: int, further: int = 0) -> None:
         super().__init__()
         w2, w4, w8, w16 = widths
         self.stem = ConvBlock(3, w2, stride=2)
         self.stage4 = nn.Sequential(ConvBlock(w2, w4, stride=2), ResidualBlock(w4))
         self.stage8 = nn.Sequential(ConvBlock(w4, w8, stride=2), ResidualBlock(w8), ResidualBlock(w8))
-        self.stage16 = nn.Sequential(ConvBlock(w8, w16, stride=2), ResidualBlock(w16), ResidualBlock(w16))
+        beyond = (ResidualBlock(w16, begins_as_shortcut=True) for _ in range(further))
+        self.stage16 = nn.Sequential(ConvBlock(w8, w16, stride=2), ResidualBlock(w16), ResidualBlock(w16), *beyond)
         self.lateral8 = nn.Conv2d(w8, outputs, 1)
         self.lateral16 = nn.Conv2d(w16, outputs, 1)
         self.smooth = ConvBlock(outputs, outputs)

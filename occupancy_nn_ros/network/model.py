@@ -35,6 +35,8 @@ class ModelConfig(CheckedSettings):
 
     canvas_pixels: int = setting(49152, "Area of the pinhole images that the network sees.", low=4096, high=4194304)
     widths: tuple[int, ...] = setting((24, 40, 72, 112), "Encoder channels at strides 2, 4, 8, 16.")
+    further_blocks: int = setting(0, "Residual blocks at stride 16 beyond the usual two.", low=0, high=32)
+    wide_channels: int = setting(0, "Channels of the depth network at strides 32 and 64; 0: none.", low=0, high=1024)
     feature_channels: int = setting(48, "Channels of the stride-8 feature maps.", low=8, high=1024)
     match_groups: int = setting(6, "Groups of the matching correlation.", low=1, high=64)
     match_width: int = setting(12, "Channels of the 3D matching network.", low=4, high=256)
@@ -108,10 +110,12 @@ class OccupancyNetwork(nn.Module):
         self.coarse_bins = DepthBins(config.depth_bins, config.depth_min_m, config.depth_max_m)
         self.fine_bins = DepthBins(2 * config.depth_bins, config.depth_min_m, config.depth_max_m)
         channels, details = config.feature_channels, config.detail_channels
-        self.encoder = Encoder(config.widths, channels)
+        self.encoder = Encoder(config.widths, channels, config.further_blocks)
         self.to_match = nn.Conv2d(channels, channels, 3, padding=1)
         self.sweep = PlaneSweep(config.match_groups, Encoder.stride)
-        self.depth_head = DepthHead(self.coarse_bins, channels, self.sweep.correlations, config.match_width)
+        self.depth_head = DepthHead(
+            self.coarse_bins, channels, self.sweep.correlations, config.match_width, config.wide_channels
+        )
         self.detail_encoder = DetailEncoder(config.widths[1], channels, details)
         self.detail_to_match = nn.Conv2d(details, details, 3, padding=1)
         self.detail_sweep = PlaneSweep(config.detail_groups, DetailEncoder.stride)

@@ -124,6 +124,36 @@ def test_a_network_grows_from_a_smaller_one(saved):
         assert name.startswith("refiner.") or torch.equal(tensor, old[name]), name
 
 
+def test_a_network_that_has_grown_by_context_answers_as_before_until_it_learns(saved):
+    path, checkpoint = saved
+    larger = dataclasses.replace(TINY, wide_channels=8, further_blocks=2)
+    before = checkpoint.network
+    grown = grow_checkpoint(path, larger, ("depth_head.wide.", "encoder.stage16.3.", "encoder.stage16.4.")).network
+    images = torch.rand(2, 3, 80, 112, generator=torch.Generator().manual_seed(0))  # 2.5 x 3.5 cells at stride 32
+    with torch.inference_mode():
+        features, same = before.encode(images).features, grown.encode(images).features
+        count = before.sweep.correlations
+        matches = torch.rand(2, 2 * count + 1, TINY.depth_bins, *features.shape[-2:])
+        assert torch.equal(features, same)
+        assert torch.equal(before.depth_head(features, matches), grown.depth_head(features, matches))
+    logits = grown.depth_head(grown.encode(images).features, matches)
+    logits.square().mean().backward()
+    assert grown.depth_head.wide.expand.weight.grad.abs().max() > 0
+    assert grown.encoder.stage16[3].second[1].weight.grad.abs().max() > 0
+
+
+def test_context_reaches_across_the_whole_picture(saved):
+    larger = dataclasses.replace(TINY, wide_channels=8)
+    wide = grow_checkpoint(saved[0], larger, ("depth_head.wide.",)).network.depth_head.wide
+    torch.nn.init.normal_(wide.expand.weight)
+    features = torch.rand(1, wide.expand.out_channels, 16, 22, generator=torch.Generator().manual_seed(0))
+    other = features.clone()
+    other[..., 0, 0] += 1
+    with torch.inference_mode():
+        changed = (wide(features) - wide(other)).abs().amax(dim=1)[0]
+    assert (changed[-1, -1] > 0) and changed.shape == (16, 22)
+
+
 @pytest.mark.parametrize(
     ("change", "fresh", "words"),
     [
