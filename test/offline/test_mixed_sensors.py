@@ -48,7 +48,9 @@ def mixed_bag(small_bag, tmp_path_factory):
 def play(bag, model, *topics):
     cameras = {"front": "/front/image_raw", "back": "/back/image_raw", **dict(topics)}
     settings = [f"cameras.{name}.image_topic={topic}" for name, topic in cameras.items()]
-    config = load_config([], [*settings, f"model={model}", "map.size_xy_m=8", "network.gain=0.1"])
+    config = load_config(
+        [], [*settings, f"model={model}", "map.size_xy_m=8", "map.drop_unseen=false", "network.gain=0.1"]
+    )
     with BagReader(bag) as reader:
         return play_bag(reader, plan_play(reader, config))
 

@@ -47,7 +47,7 @@ def test_network_map_of_a_bag(small_bag, tiny_model, tmp_path, capsys):
     assert summary["keyframes"] == 6
     assert summary["dropped"] == {}
     assert summary["frames"] == {"map": "odom", "base": "base_link", "reason": "as configured", "pose_topic": ""}
-    assert list(summary["latency_ms"]) == ["decode", "integrate", "predict", "encode", "total"]
+    assert list(summary["latency_ms"]) == ["decode", "integrate", "predict", "encode", "total", "look_again"]
     grid = summary["map"]
     assert grid["unknown"] + grid["free"] + grid["occupied"] == np.prod(grid["shape"])
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
