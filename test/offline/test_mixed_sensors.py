@@ -48,9 +48,7 @@ def mixed_bag(small_bag, tmp_path_factory):
 def play(bag, model, *topics):
     cameras = {"front": "/front/image_raw", "back": "/back/image_raw", **dict(topics)}
     settings = [f"cameras.{name}.image_topic={topic}" for name, topic in cameras.items()]
-    config = load_config(
-        [], [*settings, f"model={model}", "map.size_xy_m=8", "map.drop_unseen=false", "network.gain=0.1"]
-    )
+    config = load_config([], [*settings, f"model={model}", "map.size_xy_m=8", "network.gain=0.1"])
     with BagReader(bag) as reader:
         return play_bag(reader, plan_play(reader, config))
 
@@ -71,6 +69,6 @@ def test_its_rays_join_the_map_of_the_cameras(mixed_bag, tiny_model, kind):
     assert (mixed.view.state[wall] == 1).all() and (mixed.view.state[before_it] == 0).all()
     assert (alone.view.state[wall] == 1).mean() < 0.6  # by chance: the network's weights are random
 
-    untouched = (x > 0.2) | (np.abs(y) > 1.4)
+    untouched = (x > 0.2) | (np.abs(y) > 2.0)  # nearer ones its rays graze: they change when these were last seen
     assert np.array_equal(mixed.view.probability[untouched], alone.view.probability[untouched])
     assert (alone.view.state[untouched] >= 0).sum() > 500
