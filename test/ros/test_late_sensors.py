@@ -2,6 +2,7 @@
 """What is sent once, what comes late, and robots that share transforms, over real DDS."""
 
 import itertools
+import sys
 import time
 
 import numpy as np
@@ -78,6 +79,12 @@ def moved(stamp_ns, base="base_link", parent="odom"):
 
 
 MOUNTS = encode_tf([StampedTransform(START_NS, "base_link", frame, T_BASE_CAM) for frame in ("eye", "back", "left")])
+
+
+@pytest.fixture(autouse=True)
+def begin_now(monkeypatch):
+    """Message time begins with the test, which may run long after this module was loaded."""
+    monkeypatch.setattr(sys.modules[__name__], "START_NS", time.time_ns())
 
 
 @pytest.fixture
