@@ -7,7 +7,8 @@ metres, radians, integer nanoseconds; images are RGB uint8 (H, W, 3); grids are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -217,6 +218,15 @@ class Keyframe:
     images: tuple[PosedImage, ...] = ()
     depths: tuple[PosedDepth, ...] = ()
     clouds: tuple[PosedCloud, ...] = ()
+
+    def with_images_at(self, T_map_cam: Iterable[FloatArray]) -> Keyframe:
+        """The keyframe with its images at other poses, (4, 4) each.
+
+        Raises:
+            ValueError: more or fewer poses than images.
+        """
+        posed = zip(self.images, T_map_cam, strict=True)
+        return replace(self, images=tuple(replace(image, T_map_cam=pose) for image, pose in posed))
 
 
 @dataclass(frozen=True)

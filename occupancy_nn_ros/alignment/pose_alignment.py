@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -140,8 +140,7 @@ class PoseAlignment:
         self._detect()
         if not self._adjust():
             return keyframe
-        corrected = zip(keyframe.images, self._poses()[-1], strict=True)
-        return replace(keyframe, images=tuple(replace(image, T_map_cam=pose) for image, pose in corrected))
+        return keyframe.with_images_at(self._poses()[-1])
 
     def poses(self) -> dict[int, FloatArray]:
         """Corrected T_map_cam (V, 4, 4) of the recent keyframes by stamp."""

@@ -154,7 +154,7 @@ class Examination:
         )
         found += check_places(self.intake, {name: record.first for name, record in self.records.items()})
         found += check_pose_topic(self.intake, why_silent)
-        found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent)
+        found += check_transforms(self.intake, frames, stamps_ns, topics, why_silent, self._looks.tilt)
         found += check_statics(self.late_statics_s)
         found += self._looks.findings()
         if doubt := OwnBody(self.config.robot.body).doubt(self.config.map):

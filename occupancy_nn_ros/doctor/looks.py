@@ -101,6 +101,11 @@ class Looks:
         name, reason = max(counts, key=lambda key: counts[key])
         return f"{name}: {self.words[name, reason]}"
 
+    @property
+    def tilt(self) -> str:
+        """How the robot leans in its map wherever it is, worded for people; empty if it stands upright."""
+        return self._plausibility.doubts().get("tilt", "")
+
     def findings(self) -> list[Finding]:
         """One for each sensor and reason for which frames were not usable, and for each sensor that often measures nothing."""
         refused = [
@@ -119,10 +124,6 @@ class Looks:
             for kind, text in self._plausibility.doubts().items()
             if kind.endswith(": turns")
         ]
-        if tilt := self._plausibility.doubts().get("tilt"):
-            turns.append(
-                warning("frames", tilt, "map in a frame that is aligned with gravity; set base_frame to an upright one")
-            )
         return (
             refused
             + ends

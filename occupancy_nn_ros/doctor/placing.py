@@ -40,6 +40,7 @@ def check_transforms(
     stamps_ns: Mapping[str, Sequence[int]],
     topics: Mapping[str, str],
     why_silent: WhySilent,
+    tilt: str,
 ) -> list[Finding]:
     """Whether each sensor can be placed in the map at the stamps of its messages.
 
@@ -49,6 +50,7 @@ def check_transforms(
         stamps_ns: stamps of its messages.
         topics: message type of every topic there is.
         why_silent: tells why a topic brings nothing.
+        tilt: how the robot leans in its map, as it was seen on its way; empty if it does not.
     """
     found = list(_check_clocks(intake))
     if intake.time_jumps:
@@ -68,7 +70,7 @@ def check_transforms(
     if text := intake.placement.strangers(names, frames.values()):
         found.append(warning("frames", text, "name the cameras of this robot, or run the node in its namespace"))
     found += check_samples(intake, names, frames.values())
-    found += check_up(intake, names, frames, stamps_ns)
+    found += check_up(intake, names, frames, stamps_ns, tilt)
     chains = {name: _check_chain(intake, name, frame, names, stamps_ns[name], topics) for name, frame in frames.items()}
     if any(chain.level == "problem" for chain in chains.values()):
         found += _check_topics(intake, why_silent)

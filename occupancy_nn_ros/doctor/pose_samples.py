@@ -105,7 +105,7 @@ def _jumps(steps: FloatArray, took_s: FloatArray, least: float, least_rate: floa
 
 
 def check_up(
-    intake: Intake, names: FrameNames, frames: Mapping[str, str], stamps_ns: Mapping[str, Sequence[int]]
+    intake: Intake, names: FrameNames, frames: Mapping[str, str], stamps_ns: Mapping[str, Sequence[int]], tilt: str
 ) -> list[Finding]:
     """Whether z of the map points up, as far as robot and pictures tell: both hang upside down in a frame whose z points down.
 
@@ -114,6 +114,7 @@ def check_up(
         names: the chosen frames.
         frames: frame of each sensor that sent something.
         stamps_ns: stamps of its messages.
+        tilt: how the robot leans in its map, told where nothing hangs upside down; empty if it does not.
     """
     stamp = max(stamps_ns[name][-1] for name in frames)
     cameras = [name for name in frames if intake.sensors[name].info_topic]
@@ -128,4 +129,8 @@ def check_up(
     if poses and all(pose[2, 1] > UPSIDE_DOWN for pose in poses):
         text = f"by their frames all cameras hang upside down in '{names.map_frame}'"
         return [warning("frames", text, f"if they do not: {advice}")]
+    if tilt:
+        return [
+            warning("frames", tilt, "map in a frame that is aligned with gravity; set base_frame to an upright one")
+        ]
     return []

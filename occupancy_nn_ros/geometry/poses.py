@@ -87,6 +87,12 @@ def rotation_angle(first: FloatArray, second: FloatArray) -> float:
     return float(np.arccos(np.clip(cosine, -1.0, 1.0)))
 
 
+def has_moved(before: FloatArray, now: FloatArray, least_m: float, least_rad: float) -> bool:
+    """Whether a frame has gone, or turned, at least so far from one transform (4, 4) to another."""
+    gone = float(np.linalg.norm(now[:3, 3] - before[:3, 3]))
+    return gone >= least_m or rotation_angle(before, now) >= least_rad
+
+
 def axis_angle(first: FloatArray, second: FloatArray) -> float:
     """Angle in radians between the z axes of two transforms, of cameras their optical axes, 0 to pi."""
     return float(np.arccos(np.clip(first[:3, 2] @ second[:3, 2], -1.0, 1.0)))

@@ -173,8 +173,7 @@ class CameraLabeller:
             if not any((scan.depth_m > 0).any() for scan in scans):
                 self.left_out.drop("keyframe of which no depth is sure", "no views agree with those of a keyframe")
                 continue
-            posed = zip(keyframe.images, scans, strict=True)
-            keyframe = replace(keyframe, images=tuple(replace(i, T_map_cam=s.T_map_cam) for i, s in posed))
+            keyframe = keyframe.with_images_at(scan.T_map_cam for scan in scans)
             doubts = [view.doubtful for view in views]
             dense = [finer(scan) for scan in scans]  # labels of depth want a ray at the centre of each cell
             writer.add(maker.make(keyframe, dense, votes.settle_without(doubts, keyframe.T_map_base)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -159,8 +159,7 @@ class RecordingSweep:
         better = {} if self._alignment is None else self._alignment.poses()
         poses = better.get(item.keyframe.stamp_ns)
         if poses is not None and len(poses) == len(item.keyframe.images):
-            moved = zip(item.keyframe.images, poses, strict=True)
-            item.keyframe = replace(item.keyframe, images=tuple(replace(i, T_map_cam=T) for i, T in moved))
+            item.keyframe = item.keyframe.with_images_at(poses)
         return item.keyframe
 
     def _rectifier(self, model: CameraModel) -> Rectifier:

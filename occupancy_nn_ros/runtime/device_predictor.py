@@ -33,7 +33,7 @@ from occupancy_nn_ros.runtime.device_past import DevicePast
 from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.past_keyframes import Queue
-from occupancy_nn_ros.runtime.predictor import Place, Predictor, RectifierKey, placed
+from occupancy_nn_ros.runtime.predictor import Place, Predictor, RectifierKey
 from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedDepth, Prediction
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class DevicePredictor(Predictor):
         poses = None if keyframe is None or past is None else past.poses(keyframe.stamp_ns)
         if keyframe is None or poses is None:
             return None
-        keyframe = placed(keyframe, poses[: len(keyframe.images)])
+        keyframe = keyframe.with_images_at(poses[: len(keyframe.images)])
         here = np.floor(keyframe.T_map_base[:3, 3]).astype(int).tolist()
         depths = self._predict(keyframe, LatticeWindow(1.0, tuple(here), (1, 1, 1)), is_new=False).depths
         return Keyframe(keyframe.stamp_ns, keyframe.T_map_base, depths=depths)

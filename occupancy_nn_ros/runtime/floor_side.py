@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from occupancy_nn_ros.errors import ImplausibleError
-from occupancy_nn_ros.geometry.poses import invert, rotation_angle
+from occupancy_nn_ros.geometry.poses import has_moved, invert
 from occupancy_nn_ros.runtime.sight_lines import LEAST_RANGE_M, CloudSight, DepthSight
 from occupancy_nn_ros.values import FloatArray, PosedCloud, PosedDepth
 
@@ -86,7 +86,7 @@ class FloorSide:
     def _follow(self, scan: PosedDepth | PosedCloud, T_map_base: FloatArray) -> bool:
         """Look at the floor, if the sensor has moved since; whether that has settled that it lies above."""
         T, last = _pose(scan), self._last
-        if last is not None and np.linalg.norm(T[:3, 3] - last[:3, 3]) < STEP_M and rotation_angle(last, T) < STEP_RAD:
+        if last is not None and not has_moved(last, T, STEP_M, STEP_RAD):
             return False
         self._last = T
         is_turned = floor_is_above(scan, T_map_base)

@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Generic, NamedTuple, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.geometry.poses import has_moved
 from occupancy_nn_ros.network.masking import HiddenCells
 from occupancy_nn_ros.network.matching import FeatureMaps, Matchable
 from occupancy_nn_ros.values import FloatArray
@@ -119,5 +118,4 @@ class Queue(Generic[Item]):
 
 def is_elsewhere(T_map_base: FloatArray, before: FloatArray) -> bool:
     """Whether the robot has moved far enough from where it was for its pictures to be matched with those of then."""
-    moved = float(np.linalg.norm(T_map_base[:3, 3] - before[:3, 3]))
-    return moved >= MIN_BASELINE_M or rotation_angle(T_map_base, before) >= MIN_TURN_RAD
+    return has_moved(before, T_map_base, MIN_BASELINE_M, MIN_TURN_RAD)

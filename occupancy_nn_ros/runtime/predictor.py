@@ -30,7 +30,7 @@ from occupancy_nn_ros.runtime.depth_images import depth_images
 from occupancy_nn_ros.runtime.evidence import evidence_weight, within_range
 from occupancy_nn_ros.runtime.keyframe_checks import check_keyframe
 from occupancy_nn_ros.runtime.past_keyframes import Looks, PastKeyframe, PastKeyframes, Queue
-from occupancy_nn_ros.values import CameraModel, FloatArray, Keyframe, LatticeWindow, PosedImage, Prediction
+from occupancy_nn_ros.values import CameraModel, Keyframe, LatticeWindow, PosedImage, Prediction
 
 CANVAS_MULTIPLE = 32
 
@@ -128,7 +128,7 @@ class Predictor:
         past = None if due is None else self._past.of(due[0].stamp_ns)
         if due is None or past is None:
             return None
-        keyframe = placed(due[0], past.T_map_cam)
+        keyframe = due[0].with_images_at(past.T_map_cam)
         lanes = self._lanes(len(keyframe.images))
         looks = [look._replace(match=past.match[lane]) for look, lane in zip(due[1], lanes, strict=True)]
         with torch_threads(1):
@@ -295,12 +295,6 @@ class Predictor:
         shifted = T_map_cam.copy()
         shifted[:, :3, 3] -= origin
         return torch.from_numpy(shifted).float().to(self.device)
-
-
-def placed(keyframe: Keyframe, T_map_cam: FloatArray) -> Keyframe:
-    """The keyframe with its images at other poses, (V, 4, 4)."""
-    posed = zip(keyframe.images, T_map_cam, strict=True)
-    return replace(keyframe, images=tuple(replace(image, T_map_cam=pose) for image, pose in posed))
 
 
 def _smaller(keyframe: Keyframe, looks: list[Looks]) -> Keyframe:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from occupancy_nn_ros.geometry.poses import rotation_angle
+from occupancy_nn_ros.geometry.poses import has_moved, rotation_angle
 from occupancy_nn_ros.values import FloatArray
 
 TILTED_RAD = float(np.deg2rad(15.0))
@@ -32,7 +32,7 @@ class Upright:
         """Take the robot's pose; one that is a sensor's own, as of visual odometry without a robot, tells nothing."""
         if rotation_angle(T_map_base, T_map_sensor) < 1e-6:
             return
-        if self._last is not None and _is_near(self._last, T_map_base):
+        if self._last is not None and not has_moved(self._last, T_map_base, STEP_M, STEP_RAD):
             return
         self._last = T_map_base
         self._tilts = [*self._tilts, float(np.arccos(np.clip(T_map_base[2, 2], -1.0, 1.0)))][-STEPS:]
@@ -42,7 +42,3 @@ class Upright:
                 f"the robot's z axis is {np.rad2deg(least):.0f} degrees and more off the map's, expected a map frame that is aligned "
                 "with gravity and a base frame that is upright: grids and floors are askew"
             )
-
-
-def _is_near(one: FloatArray, other: FloatArray) -> bool:
-    return float(np.linalg.norm(one[:3, 3] - other[:3, 3])) < STEP_M and rotation_angle(one, other) < STEP_RAD

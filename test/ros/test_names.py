@@ -5,14 +5,13 @@ import itertools
 
 import numpy as np
 import pytest
+from wall_ahead import MODEL, SETTINGS, T_BASE_CAM, wall_seen_m
 
 from occupancy_nn_ros.messages import names
 from occupancy_nn_ros.messages.sensors import encode_camera_info, encode_depth_image, encode_tf
 from occupancy_nn_ros.messages.typestore import deserialize
-from occupancy_nn_ros.values import CameraModel, StampedTransform
+from occupancy_nn_ros.values import StampedTransform
 
-MODEL = CameraModel(32, 24, np.array([[20.0, 0, 16], [0, 20, 12], [0, 0, 1]]), "plumb_bob", np.zeros(5))
-T_BASE_CAM = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0.8], [0, 0, 0, 1]])
 START_NS = 1_700_000_000_000_000_000
 NAMESPACED_TF = ("-r", "/tf:=tf", "-r", "/tf_static:=tf_static")
 
@@ -61,14 +60,7 @@ class Robot:
         self.publishers[self.image].publish(encode_depth_image(stamp, "eye", depth))
 
     def wall_seen_m(self):
-        """Where the nearest lethal cells ahead lie in the newest grid; None before there are any."""
-        received = self.graph.received[f"{self.node}/occupancy_grid"]
-        if not received:
-            return None
-        grid = deserialize(names.OCCUPANCY_GRID, received[-1])
-        cells = np.asarray(grid.data).reshape(grid.info.height, grid.info.width) == 100
-        columns = np.flatnonzero(cells.any(axis=0))
-        return grid.info.origin.position.x + columns[0] * grid.info.resolution if len(columns) else None
+        return wall_seen_m(self.graph, self.node)
 
 
 def send_until_mapped(graph, *robots):
@@ -84,9 +76,6 @@ def send_until_mapped(graph, *robots):
 
     graph.until(is_mapped)
     return next(counter)
-
-
-SETTINGS = ("-p", "source:=depth", "-p", "keyframes.max_period_s:=0.2", "-p", "map.size_xy_m:=12.0")
 
 
 def test_two_robots_in_one_graph_map_their_own_rooms(graph, start_node):
